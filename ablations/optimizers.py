@@ -1,0 +1,160 @@
+"""Update rules, from plain gradient descent to Adam.
+
+Each works in place on the network's flat parameter vector θ with the gradient g, and keeps its state in
+vectors of the same size. The learning rate is a number, or a list with one rate for each epoch, whose last
+holds for all later ones.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from ablations.errors import InputError
+
+
+class Optimizer(ABC):
+    """An update rule. `start` once, `begin_epoch` before each epoch, `step` after each gradient."""
+
+    state_names: tuple[str, ...] = ()
+    """The vectors that the rule remembers between steps, in order."""
+
+    def __init__(self, lr: float | Sequence[float]) -> None:
+        try:
+            self.rates = [float(rate) for rate in (lr if _is_list(lr) else [lr])]
+        except (TypeError, ValueError):
+            self.rates = []
+        if not self.rates or not all(0 < rate < np.inf for rate in self.rates):
+            raise InputError(f"optimizer.lr: must be a positive number, or a list of them by epoch; got {lr}")
+
+    def start(self, values: np.ndarray) -> None:
+        """Begin with empty memory, for parameters like `values`."""
+        self.steps = 0
+        self.state = {name: np.zeros_like(values) for name in self.state_names}
+        self._scratch = np.empty_like(values)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the rate of `epoch`, counted from 1."""
+        self.lr = self.rates[min(epoch, len(self.rates)) - 1]
+
+    def step(self, values: np.ndarray, grads: np.ndarray) -> None:
+        """Move `values` by one step, in place, for the gradient `grads`."""
+        self.steps += 1
+        self._update(values, grads, self._scratch, *self.state.values())
+
+    @abstractmethod
+    def _update(self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, *state: np.ndarray) -> None:
+        """The rule itself; `scratch` is free to use."""
+
+
+def _accumulate(average: np.ndarray, decay: float, term: np.ndarray, weight: float) -> None:
+    """average ← decay · average + weight · term, in place; `term` is overwritten."""
+    average *= decay
+    term *= weight
+    average += term
+
+
+class SGD(Optimizer):
+    """θ ← θ − lr · g."""
+
+    def _update(self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray) -> None:
+        values -= np.multiply(grads, self.lr, out=scratch)
+
+
+class Momentum(Optimizer):
+    """v ← momentum · v + g; θ ← θ − lr · v (Polyak 1964, in the form of Sutskever et al. 2013 without ε in v)."""
+
+    state_names = ("velocity",)
+
+    def __init__(self, lr: float | Sequence[float], momentum: float) -> None:
+        super().__init__(lr)
+        self.momentum = _fraction("momentum", momentum)
+
+    def _update(
+        self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, velocity: np.ndarray
+    ) -> None:
+        velocity *= self.momentum
+        velocity += grads
+        values -= np.multiply(velocity, self.lr, out=scratch)
+
+
+class AdaGrad(Optimizer):
+    """s ← s + g²; θ ← θ − lr · g / (√s + ε) (Duchi, Hazan and Singer 2011)."""
+
+    state_names = ("sum_of_squares",)
+
+    def __init__(self, lr: float | Sequence[float], eps: float) -> None:
+        super().__init__(lr)
+        self.eps = eps
+
+    def _update(
+        self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, squares: np.ndarray
+    ) -> None:
+        squares += np.multiply(grads, grads, out=scratch)
+        _divide_by_root(values, grads, squares, self.lr, self.eps, scratch)
+
+
+class RMSProp(Optimizer):
+    """s ← decay · s + (1 − decay) · g²; θ ← θ − lr · g / (√s + ε) (Tieleman and Hinton 2012)."""
+
+    state_names = ("mean_square",)
+
+    def __init__(self, lr: float | Sequence[float], decay: float, eps: float) -> None:
+        super().__init__(lr)
+        self.decay, self.eps = _fraction("decay", decay), eps
+
+    def _update(
+        self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, squares: np.ndarray
+    ) -> None:
+        _accumulate(squares, self.decay, np.multiply(grads, grads, out=scratch), 1 - self.decay)
+        _divide_by_root(values, grads, squares, self.lr, self.eps, scratch)
+
+
+class Adam(Optimizer):
+    """m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²; θ ← θ − lr · m̂ / (√v̂ + ε).
+
+    m̂ = m / (1 − β₁ᵗ) and v̂ = v / (1 − β₂ᵗ) undo the pull of the empty start (Kingma and Ba 2015, algorithm 1).
+    """
+
+    state_names = ("mean", "mean_square")
+
+    def __init__(self, lr: float | Sequence[float], beta1: float, beta2: float, eps: float) -> None:
+        super().__init__(lr)
+        self.beta1, self.beta2, self.eps = _fraction("beta1", beta1), _fraction("beta2", beta2), eps
+
+    def _update(
+        self,
+        values: np.ndarray,
+        grads: np.ndarray,
+        scratch: np.ndarray,
+        mean: np.ndarray,
+        squares: np.ndarray,
+    ) -> None:
+        _accumulate(mean, self.beta1, np.multiply(grads, 1, out=scratch), 1 - self.beta1)
+        _accumulate(squares, self.beta2, np.multiply(grads, grads, out=scratch), 1 - self.beta2)
+        # m̂ / (√v̂ + ε) = c · m / (√v + ε c') with the corrections moved into two scalars.
+        root = (1 - self.beta2**self.steps) ** 0.5
+        _divide_by_root(
+            values, mean, squares, self.lr * root / (1 - self.beta1**self.steps), self.eps * root, scratch
+        )
+
+
+def _divide_by_root(
+    values: np.ndarray, top: np.ndarray, squares: np.ndarray, rate: float, eps: float, scratch: np.ndarray
+) -> None:
+    """values ← values − rate · top / (√squares + eps), in place."""
+    np.sqrt(squares, out=scratch)
+    scratch += eps
+    np.divide(top, scratch, out=scratch)
+    scratch *= rate
+    values -= scratch
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str)
+
+
+def _fraction(name: str, value: float) -> float:
+    if not 0 <= value < 1:
+        raise InputError(f"optimizer.{name}: must be at least 0 and below 1, got {value}")
+    return value
