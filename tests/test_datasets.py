@@ -1,0 +1,625 @@
+"""Data sets: content, downloads, splits, normalisation."""
+
+import gzip
+import hashlib
+import http.server
+import io
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from http.client import RemoteDisconnected
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+import hydra
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from omegaconf import OmegaConf
+
+from ablations import datasets
+from ablations.datasets import IDX_PARTS, Dataset, IdxFiles, Normalization, Source, split
+from ablations.errors import InputError
+from ablations.paths import CONF, ROOT
+
+MNIST_ROOT = Path(os.environ.get("ABLATIONS_MNIST", ROOT.parent / "shared/data/mnist"))
+needs_mnist = pytest.mark.skipif(
+    not MNIST_ROOT.is_dir(), reason=f"no MNIST in {MNIST_ROOT}; set ABLATIONS_MNIST to its folder"
+)
+MNIST_TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
+MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
+
+
+def configured(group: str, choice: str, **overrides: object):
+    return hydra.utils.instantiate({**OmegaConf.load(CONF / group / f"{choice}.yaml"), **overrides})
+
+
+# Digits
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return configured("dataset", "digits").load()
+
+
+def test_digits_in_numbers(digits):
+    assert digits.name == "digits"
+    assert digits.classes == tuple("0123456789")
+    assert digits.train_images.shape == (1437, 28, 28)
+    assert digits.test_images.shape == (360, 28, 28)
+    assert digits.train_images.dtype == digits.test_images.dtype == digits.train_labels.dtype == np.uint8
+    train, test = np.bincount(digits.train_labels), np.bincount(digits.test_labels)
+    assert (train + test).tolist() == [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    assert test.tolist() == [36, 37, 35, 37, 36, 36, 36, 36, 35, 36]
+
+
+def test_digits_are_the_same_bytes_everywhere(digits):
+    assert digits.sha256 == "4f4fcde075933f7f3578ea91ae5d5da290a7c0264c0fbfe6f15bd091ded0181d"
+    assert configured("dataset", "digits", val_fraction=0.5, root="/nowhere").load().sha256 == digits.sha256
+
+
+def test_digits_test_part_is_no_training_part(digits):
+    def content(images: np.ndarray) -> set[bytes]:
+        return {image.tobytes() for image in images}
+
+    train, test = content(digits.train_images), content(digits.test_images)
+    assert len(train) == 1437
+    assert len(test) == 360
+    assert not train & test
+
+
+def test_digits_are_centred_with_a_blank_margin(digits):
+    images = np.concatenate([digits.train_images, digits.test_images])
+    ink = np.flatnonzero(images.max(axis=(0, 1))), np.flatnonzero(images.max(axis=(0, 2)))
+    assert [(where.min(), where.max()) for where in ink] == [(3, 24), (3, 24)]
+    assert images.max() == 255
+
+
+def test_enlarging_is_bilinear_interpolation():
+    small = np.random.default_rng(0).integers(0, 17, (5, 8, 8))
+    padded = np.pad(small, ((0, 0), (1, 1), (1, 1)))
+    expected = np.zeros((5, 28, 28))
+    for y in range(3, 25):
+        for x in range(3, 25):
+            v, u = (y - 4 + 0.5) / 2.5 - 0.5 + 1, (x - 4 + 0.5) / 2.5 - 0.5 + 1
+            i, j = int(v), int(u)
+            top = (1 - (u - j)) * padded[:, i, j] + (u - j) * padded[:, i, j + 1]
+            below = (1 - (u - j)) * padded[:, i + 1, j] + (u - j) * padded[:, i + 1, j + 1]
+            expected[:, y, x] = ((1 - (v - i)) * top + (v - i) * below) * 255 / 16
+    np.testing.assert_allclose(datasets.enlarge(small), expected, atol=0.5 + 1e-9)
+
+
+# MNIST
+
+
+@needs_mnist
+def test_mnist_in_numbers():
+    mnist = configured("dataset", "mnist", root=str(MNIST_ROOT)).load()
+    assert mnist.train_images.shape == (60000, 28, 28)
+    assert mnist.test_images.shape == (10000, 28, 28)
+    assert np.bincount(mnist.train_labels).tolist() == MNIST_TRAIN_COUNTS
+    assert np.bincount(mnist.test_labels).tolist() == MNIST_TEST_COUNTS
+    assert mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
+    whole = hashlib.sha256()
+    for part in IDX_PARTS:
+        whole.update(gzip.decompress((MNIST_ROOT / f"{part}.gz").read_bytes()))
+    assert mnist.sha256 == whole.hexdigest()
+    assert datasets.pixel_statistics(mnist.train_images) == pytest.approx((0.1307, 0.3081), abs=5e-5)
+
+
+@needs_mnist
+def test_one_changed_pixel_of_mnist_is_refused(tmp_path):
+    for part in IDX_PARTS:
+        content = bytearray(gzip.decompress((MNIST_ROOT / f"{part}.gz").read_bytes()))
+        if part.startswith("t10k-images"):
+            content[5000] ^= 1
+        (tmp_path / part).write_bytes(content)
+    message = refusal(configured("dataset", "mnist", root=str(tmp_path)))
+    assert message.startswith(
+        f"{tmp_path / 't10k-images-idx3-ubyte'}: not the t10k-images-idx3-ubyte of mnist"
+    )
+    assert "expected 0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7" in message
+
+
+# IDX files in a folder
+
+
+def refusal(source: Source) -> str:
+    with pytest.raises(InputError) as caught:
+        source.load()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def encode(array: np.ndarray) -> bytes:
+    return datasets.idx_header(array) + array.tobytes()
+
+
+@pytest.fixture
+def arrays() -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(0)
+    shapes = dict(zip(IDX_PARTS, [(60, 28, 28), (60,), (20, 28, 28), (20,)], strict=True))
+    return {
+        part: rng.integers(0, 256 if len(shape) == 3 else 10, shape, np.uint8)
+        for part, shape in shapes.items()
+    }
+
+
+@pytest.fixture
+def source(arrays) -> IdxFiles:
+    return IdxFiles(
+        name="small",
+        root=None,
+        val_fraction=0.2,
+        classes=list("0123456789"),
+        mirrors=["https://first.example/data/", "https://second.example/data"],
+        checksums={
+            part: f"sha256:{hashlib.sha256(encode(array)).hexdigest()}" for part, array in arrays.items()
+        },
+    )
+
+
+def write(folder: Path, arrays: dict[str, np.ndarray], packed: bool = False) -> None:
+    for part, array in arrays.items():
+        path = folder / (f"{part}.gz" if packed else part)
+        path.write_bytes(gzip.compress(encode(array)) if packed else encode(array))
+
+
+def is_the_data(found: Dataset, arrays: dict[str, np.ndarray]) -> bool:
+    parts = (found.train_images, found.train_labels, found.test_images, found.test_labels)
+    whole = hashlib.sha256(b"".join(map(encode, arrays.values()))).hexdigest()
+    return found.sha256 == whole and all(map(np.array_equal, parts, arrays.values()))
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_root_plain_or_gzip(tmp_path, source, arrays, packed):
+    write(tmp_path, arrays, packed)
+    assert is_the_data(replace(source, root=str(tmp_path)).load(), arrays)
+
+
+def test_md5_checksums(tmp_path, source, arrays):
+    write(tmp_path, arrays)
+    sums = {part: f"md5:{hashlib.md5(encode(array)).hexdigest()}" for part, array in arrays.items()}
+    assert is_the_data(replace(source, root=str(tmp_path), checksums=sums).load(), arrays)
+    sums[IDX_PARTS[1]] = "md5:00"
+    assert "not the train-labels-idx1-ubyte of small; md5 of" in refusal(
+        replace(source, root=str(tmp_path), checksums=sums)
+    )
+    sums[IDX_PARTS[1]] = "crc:00"
+    assert "accepted: sha256:<hexdigest> or md5:<hexdigest>" in refusal(
+        replace(source, root=str(tmp_path), checksums=sums)
+    )
+
+
+def test_a_missing_file_in_root_names_what_is_accepted(tmp_path, source, arrays, monkeypatch):
+    monkeypatch.setattr(datasets, "open_url", lambda *_: pytest.fail("root was given: no download"))
+    write(tmp_path, arrays)
+    (tmp_path / IDX_PARTS[2]).unlink()
+    assert refusal(replace(source, root=str(tmp_path))) == (
+        f"{tmp_path / IDX_PARTS[2]}: no such file; "
+        "dataset.root must hold t10k-images-idx3-ubyte or t10k-images-idx3-ubyte.gz"
+    )
+
+
+WRONG_SHAPES = {
+    "images of another size": (0, np.zeros((60, 32, 32)), "shape (60, 32, 32); accepted: images of shape"),
+    "flat images": (0, np.zeros((60, 784)), "shape (60, 784); accepted: images of shape (N, 28, 28)"),
+    "one-hot labels": (1, np.zeros((60, 10)), "shape (60, 10); accepted: labels of shape (N,)"),
+    "an eleventh class": (1, np.full(60, 10), "label 10; accepted: labels from 0 to 9"),
+    "a label too few": (3, np.zeros(19), "20 test images but 19 labels; accepted: one label for each image"),
+}
+
+
+@pytest.mark.parametrize(("index", "array", "problem"), WRONG_SHAPES.values(), ids=WRONG_SHAPES.keys())
+def test_wrong_shapes(tmp_path, source, arrays, index, array, problem):
+    write(tmp_path, arrays | {IDX_PARTS[index]: array.astype(np.uint8)})
+    assert problem in refusal(replace(source, root=str(tmp_path), checksums=None))
+
+
+# Downloads
+
+
+class Mirrors:
+    """Stands in for the network: what each address answers, and what was asked."""
+
+    def __init__(self, files: dict[str, bytes]) -> None:
+        self.files = files
+        self.behaviour: dict[str, Callable[[bytes, int], object]] = {}
+        self.asked: list[tuple[str, int]] = []
+
+    def open(self, url: str, start: int) -> object:
+        self.asked.append((url, start))
+        content = self.files.get(url.rpartition("/")[2])
+        if content is None:
+            raise HTTPError(url, 404, "Not Found", {}, None)
+        host = url.split("/")[2]
+        return self.behaviour.get(host, ranged)(content, start)
+
+
+class Response(io.BytesIO):
+    def __init__(self, content: bytes, status: int, length: int | None = None) -> None:
+        super().__init__(content)
+        self.status = status
+        self.headers = {"Content-Length": str(len(content) if length is None else length)}
+
+
+def ranged(content: bytes, start: int) -> Response:
+    if start >= len(content):
+        raise HTTPError("", 416, "Range Not Satisfiable", {}, None)
+    return Response(content[start:], 206 if start else 200)
+
+
+def whole(content: bytes, start: int) -> Response:
+    return Response(content, 200)
+
+
+def half(content: bytes, start: int) -> Response:
+    rest = content[start:]
+    return Response(rest[: len(rest) // 2], 206 if start else 200, len(rest))
+
+
+def unreachable(content: bytes, start: int) -> Response:
+    raise URLError("no route to host")
+
+
+def hang_up(content: bytes, start: int) -> Response:
+    raise RemoteDisconnected("closed without response")
+
+
+def login_page(content: bytes, start: int) -> Response:
+    return Response(b"<html>please log in</html>", 200)
+
+
+@pytest.fixture
+def mirrors(monkeypatch, arrays) -> Mirrors:
+    mirrors = Mirrors({f"{part}.gz": gzip.compress(encode(array)) for part, array in arrays.items()})
+    monkeypatch.setattr(datasets, "open_url", mirrors.open)
+    return mirrors
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch, tmp_path) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "lenet5-ablations" / "small"
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+COMPLETE = sorted(f"{part}.gz" for part in IDX_PARTS)
+
+
+def test_download_fills_the_cache_once(source, arrays, mirrors, cache, capsys):
+    assert is_the_data(source.load(), arrays)
+    assert mirrors.asked == [(f"https://first.example/data/{part}.gz", 0) for part in IDX_PARTS]
+    assert names(cache) == COMPLETE
+    mirrors.asked.clear()
+    assert is_the_data(source.load(), arrays)
+    assert mirrors.asked == []
+    assert capsys.readouterr() == ("", "")  # no bar where stderr is no terminal
+
+
+def test_a_damaged_cache_is_downloaded_again(source, arrays, mirrors, cache):
+    source.load()
+    mirrors.asked.clear()
+    damaged = cache / COMPLETE[0]
+    damaged.write_bytes(damaged.read_bytes()[:-50])
+    assert is_the_data(source.load(), arrays)
+    assert [url.rpartition("/")[2] for url, _ in mirrors.asked] == [COMPLETE[0]]
+
+
+@pytest.mark.parametrize("failure", [unreachable, hang_up, login_page])
+def test_the_next_mirror_is_tried(source, arrays, mirrors, cache, caplog, failure):
+    mirrors.behaviour["first.example"] = failure
+    assert is_the_data(source.load(), arrays)
+    assert names(cache) == COMPLETE
+    assert "https://first.example/data/train-images-idx3-ubyte.gz: " in caplog.text
+
+
+def test_wrong_content_names_the_mirror_and_the_next_is_tried(source, arrays, mirrors, cache, caplog):
+    other = gzip.compress(encode(arrays[IDX_PARTS[0]] ^ 1))
+    mirrors.behaviour["first.example"] = lambda content, start: ranged(
+        other if len(content) > 5000 else content, start
+    )
+    assert is_the_data(source.load(), arrays)
+    assert names(cache) == COMPLETE
+    url = "https://first.example/data/train-images-idx3-ubyte.gz"
+    assert f"{url}: not the train-images-idx3-ubyte of small; sha256" in caplog.text
+
+
+def test_resume_after_half_a_download(source, arrays, mirrors, cache):
+    mirrors.behaviour = {"first.example": half, "second.example": unreachable}
+    message = refusal(source)
+    size = len(mirrors.files[f"{IDX_PARTS[0]}.gz"])
+    assert f"the connection broke after {size // 2} of {size} bytes" in message
+    assert names(cache) == [f"{IDX_PARTS[0]}.part"]
+    mirrors.behaviour, mirrors.asked = {}, []
+    assert is_the_data(source.load(), arrays)
+    assert mirrors.asked[0] == (f"https://first.example/data/{IDX_PARTS[0]}.gz", size // 2)
+    assert names(cache) == COMPLETE
+
+
+def test_the_second_mirror_goes_on_where_the_first_broke(source, arrays, mirrors):
+    mirrors.behaviour["first.example"] = half
+    assert is_the_data(source.load(), arrays)
+    assert mirrors.asked[1][0].startswith("https://second.example/data/train-images")
+    assert mirrors.asked[1][1] == len(mirrors.files[f"{IDX_PARTS[0]}.gz"]) // 2
+
+
+@pytest.mark.parametrize("behaviour", [ranged, whole])
+@pytest.mark.parametrize("left", [b"\x1f\x8bbytes of another file", bytes(200_000)], ids=["short", "long"])
+def test_a_left_over_of_another_file_does_no_harm(source, arrays, mirrors, cache, behaviour, left):
+    mirrors.behaviour["first.example"] = behaviour
+    cache.mkdir(parents=True)
+    (cache / f"{IDX_PARTS[0]}.part").write_bytes(left)
+    assert is_the_data(source.load(), arrays)
+    assert names(cache) == COMPLETE
+
+
+def test_a_mirror_that_answers_ranges_without_being_asked(source, arrays, mirrors):
+    mirrors.behaviour["first.example"] = lambda content, start: Response(b"rubbish", 206)
+    assert is_the_data(source.load(), arrays)
+
+
+def test_a_killed_download_is_taken_over_only_when_it_is_cold(source, arrays, mirrors, cache):
+    content = mirrors.files[f"{IDX_PARTS[0]}.gz"]
+    cache.mkdir(parents=True)
+    alive = cache / f"{IDX_PARTS[0]}.0123.part"
+    alive.write_bytes(content[:1000])
+    assert is_the_data(source.load(), arrays)
+    assert mirrors.asked[0][1] == 0
+    assert alive.read_bytes() == content[:1000]
+
+    (cache / f"{IDX_PARTS[0]}.gz").unlink()
+    mirrors.asked.clear()
+    an_hour_ago = time.time() - 3600
+    os.utime(alive, (an_hour_ago, an_hour_ago))
+    assert is_the_data(source.load(), arrays)
+    assert mirrors.asked[0][1] == 1000
+    assert names(cache) == COMPLETE
+
+
+def test_an_interrupted_download_is_kept(source, mirrors, cache):
+    class Interrupted(Response):
+        def read(self, size: int = -1) -> bytes:
+            if self.tell() > 0:
+                raise KeyboardInterrupt
+            return super().read(100)
+
+    mirrors.behaviour["first.example"] = lambda content, start: Interrupted(content, 200)
+    with pytest.raises(KeyboardInterrupt):
+        source.load()
+    assert names(cache) == [f"{IDX_PARTS[0]}.part"]
+    assert (cache / f"{IDX_PARTS[0]}.part").stat().st_size == 100
+
+
+def test_several_at_once(source, arrays, mirrors, cache):
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda _: source.load(), range(8)))
+    assert all(is_the_data(data, arrays) for data in found)
+    assert names(cache) == COMPLETE
+
+
+def test_all_mirrors_failing_is_one_line_that_says_what_to_do(source, mirrors):
+    mirrors.behaviour = {"first.example": unreachable, "second.example": login_page}
+    message = refusal(source)
+    assert message == (
+        "train-images-idx3-ubyte of small could not be downloaded ("
+        "https://first.example/data/train-images-idx3-ubyte.gz: <urlopen error no route to host>; "
+        "https://second.example/data/train-images-idx3-ubyte.gz: "
+        "magic number 0x3c68746d does not begin with two zero bytes; "
+        "accepted: an IDX file of unsigned bytes, plain or .gz); set dataset.root to a folder that holds "
+        "train-images-idx3-ubyte, train-labels-idx1-ubyte, t10k-images-idx3-ubyte, "
+        "t10k-labels-idx1-ubyte, plain or .gz"
+    )
+    mirrors.files.clear()
+    assert "HTTP Error 404: Not Found" in refusal(source)
+    assert "dataset.mirrors is empty" in refusal(replace(source, mirrors=[]))
+
+
+@pytest.mark.parametrize("mirror", ["http://first.example/", "ftp://first.example/", "file:///etc/"])
+def test_only_https(source, mirrors, mirror):
+    message = refusal(replace(source, mirrors=["https://first.example/", mirror]))
+    assert message == f"dataset.mirrors: {mirror}; accepted: addresses that begin with https://"
+    assert mirrors.asked == []
+
+
+def test_a_redirect_away_from_https_is_refused(source, monkeypatch):
+    def redirecting(request: Request, timeout: float) -> SimpleNamespace:
+        return SimpleNamespace(url="http://plain.example/", close=lambda: None)
+
+    monkeypatch.setattr("urllib.request.urlopen", redirecting)
+    assert "redirected to http://plain.example/, which is not https" in refusal(source)
+
+
+def test_an_endless_answer_is_cut_off(source, mirrors, monkeypatch):
+    monkeypatch.setattr(datasets, "MAX_BYTES", 20_000)
+    assert "sends more than" in refusal(source)
+
+
+def test_an_unwritable_cache_is_one_line(source, mirrors, monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "set XDG_CACHE_HOME to a folder that can be written, or dataset.root" in refusal(source)
+
+
+@pytest.mark.parametrize("value", ["", "relative/folder"])
+def test_cache_folder_without_xdg(monkeypatch, tmp_path, value):
+    monkeypatch.setenv("XDG_CACHE_HOME", value)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert datasets.cache_folder("mnist") == tmp_path / ".cache/lenet5-ablations/mnist"
+
+
+def test_against_a_real_server(source, arrays, cache, monkeypatch):
+    """Range requests over HTTP, as urllib makes them and a server understands them."""
+    files = {f"/data/{part}.gz": gzip.compress(encode(array)) for part, array in arrays.items()}
+    ranges: list[str | None] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = files[self.path]
+            ranges.append(self.headers["Range"])
+            start = int(re.fullmatch(r"bytes=(\d+)-", ranges[-1])[1]) if ranges[-1] else 0
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            self.end_headers()
+            self.wfile.write(content[start:])
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    def to_the_server(request: Request, timeout: float) -> object:
+        local = request.full_url.replace("https://first.example", f"http://127.0.0.1:{server.server_port}")
+        response = urlopen(Request(local, headers=dict(request.header_items())), timeout=timeout)
+        response.url = request.full_url
+        return response
+
+    cache.mkdir(parents=True)
+    (cache / f"{IDX_PARTS[0]}.part").write_bytes(files[f"/data/{IDX_PARTS[0]}.gz"][:777])
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setattr("urllib.request.urlopen", to_the_server)
+        try:
+            assert is_the_data(source.load(), arrays)
+        finally:
+            server.shutdown()
+    assert ranges == ["bytes=777-", None, None, None]
+
+
+# Splits
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    counts=st.lists(st.integers(20, 60), min_size=10, max_size=10),
+    val_fraction=st.floats(0.1, 0.9),
+    seed=st.integers(0, 2**32),
+)
+def test_split_is_a_stratified_partition(counts, val_fraction, seed):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(10, dtype=np.uint8), counts))
+    train, validation = split(labels, val_fraction, np.random.default_rng(seed))
+    assert np.array_equal(np.sort(np.concatenate([train, validation])), np.arange(len(labels)))
+    assert np.all(np.diff(train) > 0)
+    assert np.all(np.diff(validation) > 0)
+    assert len(validation) == int(np.ceil(val_fraction * len(labels)))
+    share = len(validation) / len(labels)
+    assert np.all(np.abs(np.bincount(labels[validation], minlength=10) - share * np.array(counts)) <= 1)
+
+
+def test_split_is_determined_by_the_generator():
+    labels = np.repeat(np.arange(10), 30)
+    first, again, other = (split(labels, 0.2, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert all(map(np.array_equal, first, again))
+    assert not np.array_equal(first[1], other[1])
+
+
+def test_split_off_nothing():
+    train, validation = split(np.arange(10), 0, np.random.default_rng(0))
+    assert train.tolist() == list(range(10))
+    assert validation.shape == (0,)
+    assert validation.dtype == train.dtype
+
+
+@pytest.mark.parametrize("val_fraction", [-0.1, 1, 1.5, float("nan"), float("inf"), "half", None])
+def test_split_refuses_what_is_no_fraction(val_fraction):
+    with pytest.raises(InputError, match=r"dataset.val_fraction is .*; accepted: 0 ≤ val_fraction < 1"):
+        split(np.repeat(np.arange(10), 9), val_fraction, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("val_fraction", [0.001, 0.999])
+def test_split_refuses_a_part_without_every_class(val_fraction):
+    with pytest.raises(InputError, match="does not split 90 images by class") as caught:
+        split(np.repeat(np.arange(10), 9), val_fraction, np.random.default_rng(0))
+    assert "\n" not in str(caught.value)
+
+
+# Normalisation
+
+PIXELS = np.array([0, 51, 255], dtype=np.uint8)
+IMAGES = np.array([0, 0, 0, 255], dtype=np.uint8).repeat(196).reshape(1, 28, 28)  # mean 1/4, std √3/4
+
+
+@pytest.mark.parametrize(
+    ("choice", "overrides", "expected"),
+    [
+        ("unit", {}, [0, 0.2, 1]),
+        ("lecun1998", {}, [-0.1, 0.155, 1.175]),
+        ("standard", {"mean": 0.05, "std": 0.5}, [-0.1, 0.3, 1.9]),
+        ("standard", {}, [-1 / 3**0.5, -0.2 / 3**0.5, 3**0.5]),
+        ("standard", {"mean": 0}, [0, 0.8 / 3**0.5, 4 / 3**0.5]),
+    ],
+)
+def test_normalisation_by_hand(choice, overrides, expected):
+    normalization = configured("normalization", choice, **overrides).fit(IMAGES)
+    assert normalization.background == pytest.approx(expected[0], rel=1e-15)
+    for dtype, tolerance in ((np.float64, 1e-15), (np.float32, 1e-7)):
+        out = np.zeros((1, 32, 32, 3), dtype)
+        normalization.fill(np.broadcast_to(PIXELS[:, None, None], (3, 28, 28)), out)
+        np.testing.assert_allclose(out[0, 16, 16], expected, rtol=tolerance, atol=2 * tolerance)
+        assert out[0, 16, 16, 0] == dtype(normalization.background)  # no seam between image and border
+
+
+def test_fill_centres_and_leaves_the_border():
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 28, 28), dtype=np.uint8)
+    out = np.full((1, 32, 32, 5), -7.0)
+    Normalization(offset=-0.1, scale=0.005).fill(pixels, out)
+    for n in range(5):
+        for y in range(32):
+            for x in range(32):
+                inside = 2 <= y < 30 and 2 <= x < 30
+                assert out[0, y, x, n] == (-0.1 + 0.005 * float(pixels[n, y - 2, x - 2]) if inside else -7.0)
+
+
+def test_standardised_training_images_have_mean_0_and_variance_1(digits):
+    normalization = configured("normalization", "standard").fit(digits.train_images)
+    values = normalization.offset + normalization.scale * digits.train_images.astype(np.float64)
+    assert values.mean() == pytest.approx(0, abs=1e-12)
+    assert values.std() == pytest.approx(1, abs=1e-12)
+
+
+def test_measured_statistics_are_numpys(digits):
+    pixels = digits.train_images / 255
+    assert datasets.pixel_statistics(digits.train_images) == pytest.approx((pixels.mean(), pixels.std()))
+
+
+@pytest.mark.parametrize(
+    ("choice", "overrides"),
+    [
+        ("standard", {"std": 0}),
+        ("standard", {"std": -1}),
+        ("standard", {"mean": float("nan")}),
+        ("standard", {"mean": "a"}),
+        ("lecun1998", {"foreground": -0.1}),
+        ("unit", {"foreground": float("inf")}),
+        ("unit", {"background": "a"}),
+    ],
+)
+def test_bad_normalisation_is_one_line(choice, overrides):
+    with pytest.raises(InputError, match=r"^normalization\..* accepted: .*$"):
+        configured("normalization", choice, **overrides).fit(IMAGES)
+
+
+def test_images_of_one_grey_cannot_be_standardised():
+    with pytest.raises(InputError, match="accepted: a finite mean and a finite std > 0"):
+        configured("normalization", "standard").fit(np.zeros((3, 28, 28), np.uint8))
+
+
+# Configuration
+
+
+@pytest.mark.parametrize("choice", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
+def test_every_dataset_config_makes_a_source(choice):
+    source = configured("dataset", choice)
+    assert isinstance(source, Source)
+    assert source.name == choice
+    assert source.root is None
+    assert source.val_fraction == 0.2
+    assert len(source.classes) == 10
