@@ -1,0 +1,409 @@
+"""The runs in an MLflow store, as tables: this project's or anybody's.
+
+A local SQLite store is read by SQL, which is many times faster than MLflow's API and needs no import of it;
+every other store is read through the API. Both give the same tables.
+"""
+
+import math
+import os
+import sqlite3
+import tempfile
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ablations.errors import InputError
+from ablations.tracking.store import client, connect, require_answer, sqlite_path, store_errors
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from mlflow import MlflowClient
+    from mlflow.entities import Run
+
+RUN_COLUMNS = (
+    "run_id",
+    "run_name",
+    "experiment_id",
+    "experiment",
+    "status",
+    "start_time",
+    "end_time",
+    "seconds",
+    "artifact_uri",
+)
+HISTORY_COLUMNS = ("run_id", "metric", "step", "value")
+
+INFINITY = 1.7976931348623157e308
+"""What MLflow's databases hold in place of an infinity."""
+
+RUNS_PER_QUERY = 500
+
+
+class Reader:
+    """The runs in an MLflow store.
+
+    Raises InputError where the store does not exist, is none, or does not answer.
+    """
+
+    def __init__(self, uri: str) -> None:
+        path = sqlite_path(uri)
+        self._source: _Source = _Api(uri) if path is None else _Sqlite(uri, path)
+        self._downloads: tempfile.TemporaryDirectory[str] | None = None
+
+    def experiments(self) -> list[str]:
+        """Return the names of the experiments, sorted; deleted ones are left out."""
+        return sorted(self._source.experiments().values())
+
+    def runs(self, experiment: str | None = None, tags: Mapping[str, str] | None = None) -> "pd.DataFrame":
+        """Return one row per run that is not deleted, the oldest first, named as in `mlflow.search_runs`.
+
+        Columns: `run_id`, `run_name`, `experiment_id`, `experiment`, `status`, `start_time`, `end_time`
+        (UTC), `seconds`, `artifact_uri`, then `params.<key>` (text), `metrics.<name>` (the last value) and
+        `tags.<key>` (text), each kind sorted by name; missing where a run has none. Only runs of `experiment`
+        and with all of `tags`, where given.
+
+        Raises InputError, with the names that exist, for an unknown experiment.
+        """
+        experiments = self._source.experiments()
+        if experiment is not None:
+            experiments = {key: name for key, name in experiments.items() if name == experiment}
+            if not experiments:
+                known = ", ".join(self.experiments()) or "none"
+                raise InputError(f"no experiment {experiment!r} in {self._source.uri}; there are: {known}")
+        table = _Table()
+        self._source.fill(table, experiments, dict(tags or {}))
+        return table.frame()
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None = None) -> "pd.DataFrame":
+        """Return every logged value: columns `run_id`, `metric`, `step`, `value`, sorted by the first three.
+
+        Values of the same step come in the order of their time stamps. Unknown runs and metrics have no rows.
+        """
+        import pandas as pd
+
+        wanted = None if metrics is None else sorted(set(metrics))
+        # A block of runs at a time becomes compact columns, so that no long list of Python rows is ever held.
+        blocks = [
+            pd.DataFrame(rows, columns=[*HISTORY_COLUMNS, "timestamp"]).astype(_HISTORY_TYPES)
+            for rows in self._source.histories(sorted(set(run_ids)), wanted)
+        ]
+        if not blocks:
+            blocks = [pd.DataFrame(columns=[*HISTORY_COLUMNS, "timestamp"]).astype(_HISTORY_TYPES)]
+        history = pd.concat(blocks, ignore_index=True)
+        order = ["run_id", "metric", "step", "timestamp", "value"]
+        return history.sort_values(order, ignore_index=True)[list(HISTORY_COLUMNS)]
+
+    def artifact(self, run_id: str, path: str) -> Path | None:
+        """Return a local file or folder with the artifact `path` of a run, None where there is none.
+
+        An artifact kept elsewhere is downloaded to a temporary folder that lives as long as this reader. One
+        that only a tracking server can reach is missed (None) when its database is read directly.
+        """
+        if ".." in PurePosixPath(path).parts or PurePosixPath(path).is_absolute():
+            return None
+        location = self._source.artifact_uri(run_id)
+        if location is None:
+            return None
+        folder = _local_folder(location)
+        if folder is not None:
+            file = folder / path
+            return file if file.exists() else None
+        if location.startswith("mlflow-artifacts:") and sqlite_path(self._source.uri):
+            return None
+        if self._downloads is None:
+            self._downloads = tempfile.TemporaryDirectory(prefix="artifacts-", ignore_cleanup_errors=True)
+        return _download(self._source.uri, run_id, path, Path(self._downloads.name))
+
+
+_HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "float64", "timestamp": "int64"}
+
+_HistoryRow = tuple[str, str, int, float, int]
+
+
+class _Source(Protocol):
+    """Where the tables come from."""
+
+    uri: str
+
+    def experiments(self) -> dict[str, str]:
+        """Return the name of each experiment by its id."""
+
+    def fill(self, table: "_Table", experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        """Put the runs of these experiments that have these tags into the table."""
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
+        """Yield the values of a block of runs at a time."""
+
+    def artifact_uri(self, run_id: str) -> str | None:
+        """Return where a run's artifacts are, None for an unknown run."""
+
+
+class _Table:
+    """Runs as columns, filled one value at a time in any order."""
+
+    def __init__(self) -> None:
+        self._runs: list[tuple] = []
+        self._rows: dict[str, int] = {}
+        self._cells: dict[str, dict[str, dict[int, str | float]]] = {"params": {}, "metrics": {}, "tags": {}}
+
+    def add_run(
+        self,
+        run_id: str,
+        run_name: str | None,
+        experiment_id: str,
+        experiment: str,
+        status: str,
+        start_time: int | None,
+        end_time: int | None,
+        artifact_uri: str,
+    ) -> None:
+        """Add a run; its times are milliseconds since 1970."""
+        self._rows[run_id] = len(self._runs)
+        self._runs.append(
+            (run_id, run_name or "", experiment_id, experiment, status, start_time, end_time, artifact_uri)
+        )
+
+    def add_value(self, kind: str, run_id: str, key: str, value: str | float) -> None:
+        """Set one of the params, metrics or tags of a run that was added."""
+        self._cells[kind].setdefault(key, {})[self._rows[run_id]] = value
+
+    def frame(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        names = [name for name in RUN_COLUMNS if name != "seconds"]
+        fixed = pd.DataFrame(self._runs, columns=names).astype({"start_time": "Int64", "end_time": "Int64"})
+        for name in ("start_time", "end_time"):
+            fixed[name] = pd.to_datetime(fixed[name], unit="ms", utc=True)
+        texts = [name for name in names if not name.endswith("_time")]
+        fixed = fixed.astype(dict.fromkeys(texts, "str"))
+        fixed["seconds"] = (fixed["end_time"] - fixed["start_time"]).dt.total_seconds().astype("float64")
+        columns = {
+            f"{kind}.{key}": pd.Series(
+                [values.get(row) for row in range(len(self._runs))],
+                dtype="float64" if kind == "metrics" else "str",
+            )
+            for kind, cells in self._cells.items()
+            for key, values in sorted(cells.items())
+        }
+        frame = pd.concat([fixed[list(RUN_COLUMNS)], pd.DataFrame(columns, index=fixed.index)], axis=1)
+        return frame.sort_values(["start_time", "run_id"], ignore_index=True)
+
+
+class _Sqlite:
+    """A local SQLite store, read by SQL and never written to."""
+
+    def __init__(self, uri: str, path: Path) -> None:
+        self.uri = uri
+        self._path = path
+        if not path.exists():
+            raise InputError(f"there is no MLflow store at {path} yet: `python run.py` makes one")
+        self._mode = "ro"
+        try:
+            self.experiments()
+        except InputError:
+            # A folder that cannot be written to has no room for the files that WAL mode wants beside the
+            # database; reading does without them as long as its log is empty.
+            log = path.with_name(path.name + "-wal")
+            if os.access(path.parent, os.W_OK) or (log.exists() and log.stat().st_size > 0):
+                raise
+            self._mode = "ro&immutable=1"
+            self.experiments()
+
+    def experiments(self) -> dict[str, str]:
+        with self._open() as db:
+            rows = db.execute("SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'")
+            return {str(key): name for key, name in rows}
+
+    def fill(self, table: _Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        chosen = "lifecycle_stage = 'active' AND experiment_id IN (SELECT value FROM json_each(?))"
+        chosen += "".join(
+            " AND EXISTS (SELECT 1 FROM tags WHERE run_uuid = runs.run_uuid AND key = ? AND value = ?)"
+            for _ in tags
+        )
+        values = [_json_integers(experiments), *(text for pair in tags.items() for text in pair)]
+        with self._open() as db:
+            db.execute("BEGIN")  # one moment of the store for all that follows
+            runs = db.execute(
+                "SELECT run_uuid, name, experiment_id, status, start_time, end_time, artifact_uri,"
+                " (SELECT value FROM tags t WHERE t.run_uuid = runs.run_uuid AND t.key = 'mlflow.runName')"
+                f" FROM runs WHERE {chosen}",
+                values,
+            )
+            for run_id, name, experiment, status, start, end, artifact_uri, tag_name in runs:
+                key = str(experiment)
+                table.add_run(
+                    run_id, name or tag_name, key, experiments[key], status, start, end, artifact_uri
+                )
+            among = f"run_uuid IN (SELECT run_uuid FROM runs WHERE {chosen})"
+            for kind in ("params", "tags"):
+                for run_id, key, text in db.execute(
+                    f"SELECT run_uuid, key, value FROM {kind} WHERE {among}", values
+                ):
+                    table.add_value(kind, run_id, key, text)
+            for run_id, key, value, is_nan in db.execute(
+                f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", values
+            ):
+                table.add_value("metrics", run_id, key, math.nan if is_nan else _number(value))
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
+        only = "" if metrics is None else f" AND key IN ({_marks(metrics)})"
+        with self._open() as db:
+            for start in range(0, len(run_ids), RUNS_PER_QUERY):
+                block = run_ids[start : start + RUNS_PER_QUERY]
+                rows = db.execute(
+                    "SELECT run_uuid, key, step, value, timestamp, is_nan FROM metrics"
+                    f" WHERE run_uuid IN ({_marks(block)}){only}",
+                    [*block, *(metrics or ())],
+                )
+                yield [
+                    (run_id, key, step, math.nan if is_nan else _number(value), timestamp)
+                    for run_id, key, step, value, timestamp, is_nan in rows
+                ]
+
+    def artifact_uri(self, run_id: str) -> str | None:
+        with self._open() as db:
+            row = db.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()
+        return row[0] if row else None
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with closing(connect(self._path, self._mode)) as db:
+                yield db
+        except sqlite3.Error as error:
+            raise InputError(f"cannot read an MLflow store from {self._path}: {error}") from error
+
+
+class _Api:
+    """Any other store, read through MLflow's client."""
+
+    def __init__(self, uri: str) -> None:
+        self.uri = uri
+        require_answer(uri)
+        self._client: MlflowClient = client(uri)
+
+    def experiments(self) -> dict[str, str]:
+        with store_errors(self.uri):
+            return {
+                item.experiment_id: item.name
+                for item in _pages(self._client.search_experiments, max_results=1000)
+            }
+
+    def fill(self, table: _Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
+        if not experiments:
+            return
+        with store_errors(self.uri):
+            for run in _pages(
+                self._client.search_runs,
+                experiment_ids=list(experiments),
+                filter_string=_filter(tags),
+                max_results=1000,
+            ):
+                info, data = run.info, run.data
+                if any(data.tags.get(key) != value for key, value in tags.items()):
+                    continue
+                table.add_run(
+                    info.run_id,
+                    info.run_name or data.tags.get("mlflow.runName"),
+                    info.experiment_id,
+                    experiments[info.experiment_id],
+                    info.status,
+                    info.start_time,
+                    info.end_time or None,
+                    info.artifact_uri,
+                )
+                for kind, cells in (("params", data.params), ("tags", data.tags)):
+                    for key, text in cells.items():
+                        table.add_value(kind, info.run_id, key, text)
+                for key, value in data.metrics.items():
+                    table.add_value("metrics", info.run_id, key, _number(value))
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
+        with store_errors(self.uri), ThreadPoolExecutor(8) as pool:
+            for start in range(0, len(run_ids), RUNS_PER_QUERY):
+                block = run_ids[start : start + RUNS_PER_QUERY]
+                yield [
+                    row
+                    for rows in pool.map(lambda run_id: self._history(run_id, metrics), block)
+                    for row in rows
+                ]
+
+    def _history(self, run_id: str, metrics: Sequence[str] | None) -> list[_HistoryRow]:
+        run = _existing(self._client, run_id)
+        if run is None:
+            return []
+        names = [name for name in run.data.metrics if metrics is None or name in metrics]
+        return [
+            (run_id, name, point.step, _number(point.value), point.timestamp)
+            for name in names
+            for point in self._client.get_metric_history(run_id, name)
+        ]
+
+    def artifact_uri(self, run_id: str) -> str | None:
+        with store_errors(self.uri):
+            run = _existing(self._client, run_id)
+        return run.info.artifact_uri if run else None
+
+
+def _number(value: float) -> float:
+    return math.copysign(math.inf, value) if abs(value) >= INFINITY else value
+
+
+def _marks(values: Sequence[str]) -> str:
+    return ", ".join("?" * len(values))
+
+
+def _json_integers(ids: Iterable[str]) -> str:
+    return f"[{', '.join(str(int(key)) for key in ids)}]"
+
+
+def _pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
+    """Yield everything that a paged search of MLflow's client finds."""
+    token = None
+    while True:
+        page = search(**query, page_token=token)
+        yield from page
+        token = page.token
+        if not token:
+            return
+
+
+def _filter(tags: Mapping[str, str]) -> str:
+    """Return the tags in MLflow's filter language, without those that its quoting cannot express."""
+    return " AND ".join(
+        f"tags.`{key}` = '{value}'" for key, value in tags.items() if "`" not in key and "'" not in value
+    )
+
+
+def _existing(api: "MlflowClient", run_id: str) -> "Run | None":
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return api.get_run(run_id)
+    except MlflowException as error:
+        if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
+            return None
+        raise
+
+
+def _local_folder(location: str) -> Path | None:
+    """Return the folder that an artifact location on this machine names, None for any other location."""
+    parts = urllib.parse.urlsplit(location)
+    if parts.scheme == "file":
+        return Path(urllib.parse.unquote(parts.path))
+    return None if parts.scheme else Path(location)
+
+
+def _download(uri: str, run_id: str, path: str, folder: Path) -> Path | None:
+    api = client(uri)
+    parent = str(PurePosixPath(path).parent)
+    with store_errors(uri):
+        listed = api.list_artifacts(run_id, None if parent == "." else parent)
+        if path not in {item.path for item in listed}:
+            return None
+        target = folder / run_id
+        target.mkdir(exist_ok=True)
+        return Path(api.download_artifacts(run_id, path, str(target)))

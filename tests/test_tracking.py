@@ -1,0 +1,445 @@
+"""Runs written to real SQLite stores, and read back by SQL and by MLflow's API."""
+
+import math
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from ablations.errors import InputError
+from ablations.paths import MLRUNS, ROOT
+from ablations.tracking import Reader, Tracker, prepare, tracking_uri
+from ablations.tracking import reader as reading
+from ablations.tracking.store import client
+
+EXPERIMENT = "lenet5"
+
+
+def python(code: str, *arguments: str, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
+    return subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=cwd,
+        env=environment | {"PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def through_the_api(uri: str) -> Reader:
+    reader = Reader(uri)
+    reader._source = reading._Api(uri)
+    return reader
+
+
+@pytest.fixture(scope="module")
+def blank(tmp_path_factory) -> Path:
+    """A store that was made once and is copied for each test."""
+    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
+    prepare(f"sqlite:///{path}", EXPERIMENT)
+    return path
+
+
+@pytest.fixture
+def uri(blank, tmp_path) -> str:
+    path = tmp_path / "a store" / "mlflow.db"
+    path.parent.mkdir()
+    with closing(sqlite3.connect(blank)) as source, closing(sqlite3.connect(path)) as copy:
+        source.backup(copy)
+        artifacts = (path.parent / "artifacts").as_uri()
+        copy.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
+        copy.commit()
+    return f"sqlite:///{path}"
+
+
+def log_run(uri: str, name: str = "run", **tags: str) -> str:
+    tracker = Tracker.start(uri, EXPERIMENT, name, {"activation": "relu", "seed": 0}, tags)
+    tracker.log_metrics({"val/accuracy": 0.5}, 1)
+    tracker.finish()
+    return tracker.run_id
+
+
+@pytest.fixture
+def varied(uri) -> dict[str, str]:
+    """The ids of runs of every kind, by what they are."""
+    ids = {"plain": log_run(uri, "plain", sweep="s")}
+    odd = Tracker.start(
+        uri, EXPERIMENT, "odd", {"lr": 0.1, "note": 'it\'s "quoted" | α\n2'}, {"sweep": "o'h"}
+    )
+    for step, value in enumerate([1.5, math.inf, -math.inf, math.nan], start=1):
+        odd.log_metrics({"train/loss": value, f"only {step}": value}, step)
+    odd.finish()
+    ids["odd"] = odd.run_id
+    failed = Tracker.start(uri, EXPERIMENT, "failed", {}, {"sweep": "s"})
+    failed.log_metrics({"train/loss": 3.0}, 1)
+    failed.fail("diverged", "the loss\nwas nan " + "x" * 1000)
+    ids["failed"] = failed.run_id
+    ids["running"] = Tracker.start(uri, EXPERIMENT, "running", {}, {}).run_id
+    api = client(uri)
+    foreign = api.create_run(api.create_experiment("foreign"))  # no params, an invented name
+    api.log_metric(foreign.info.run_id, "val_acc", 0.25)
+    api.log_metric(foreign.info.run_id, "val_acc", 0.75, step=0)
+    ids["foreign"] = foreign.info.run_id
+    ids["deleted"] = log_run(uri, "deleted", sweep="s")
+    api.delete_run(ids["deleted"])
+    gone = api.create_experiment("gone")
+    ids["in a deleted experiment"] = api.create_run(gone).info.run_id
+    api.delete_experiment(gone)
+    return ids
+
+
+# Where the store is.
+
+
+def test_the_configured_store_comes_first(monkeypatch, tmp_path):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    assert tracking_uri(None) == f"sqlite:///{MLRUNS}/mlflow.db"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
+    assert tracking_uri(None) == "http://server:5000"
+    monkeypatch.chdir(tmp_path)
+    assert tracking_uri("sqlite:///runs.db") == f"sqlite:///{tmp_path}/runs.db"
+
+
+def test_importing_the_package_does_not_import_mlflow():
+    done = python(
+        "import sys, ablations.tracking; print([m for m in ('mlflow', 'pandas') if m in sys.modules])"
+    )
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_fresh_store_from_another_folder(tmp_path):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    uri = f"sqlite:///{tmp_path}/new/folder/mlflow.db"
+    code = (
+        "import sys; from ablations.tracking import *\n"
+        "for name in 'ab':\n"
+        "    tracker = Tracker.start(sys.argv[1], name, 'run', {'a': 1}, {'sweep': 's'})\n"
+        "    tracker.log_text('hello', 'note.txt'); tracker.finish()\n"
+        "reader = Reader(sys.argv[1]); runs = reader.runs(); print(len(runs))\n"
+        "print(reader.artifact(runs.run_id[0], 'note.txt').read_text())\n"
+    )
+    done = python(code, uri, cwd=elsewhere)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2\nhello\n", "")
+    assert list(elsewhere.iterdir()) == []
+    with closing(sqlite3.connect(tmp_path / "new/folder/mlflow.db")) as db:
+        assert db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        locations = {
+            row[0] for row in db.execute("SELECT artifact_location FROM experiments WHERE name != 'Default'")
+        }
+        default = db.execute("SELECT artifact_location FROM experiments WHERE name = 'Default'").fetchone()[0]
+    assert locations == {(tmp_path / "new/folder/artifacts").as_uri()}
+    assert default.startswith(locations.pop())  # and not below whatever the working directory was
+
+
+def test_four_processes_make_one_store_at_once(tmp_path):
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    code = (
+        "import sys; from ablations.tracking import *\n"
+        "for number in range(3):\n"
+        "    tracker = Tracker.start(sys.argv[1], 'x', f'{sys.argv[2]}-{number}', {'n': number}, {})\n"
+        "    for step in range(1, 6):\n"
+        "        tracker.log_metrics({'m': step}, step); tracker.flush()\n"
+        "    tracker.finish()\n"
+    )
+    with ThreadPoolExecutor(4) as pool:
+        done = list(pool.map(lambda who: python(code, uri, str(who)), range(4)))
+    assert [(process.returncode, process.stderr) for process in done] == [(0, "")] * 4
+    runs = Reader(uri).runs("x")
+    assert sorted(runs.run_name) == sorted(f"{who}-{number}" for who in range(4) for number in range(3))
+    assert set(runs.status) == {"FINISHED"}
+    assert len(Reader(uri).histories(list(runs.run_id))) == 4 * 3 * 5
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        f"mlflow.db{end}" for end in ("", ".lock", "-wal", "-shm")
+    }
+
+
+def test_a_creator_that_was_killed_leaves_nothing_in_the_way(tmp_path):
+    (tmp_path / "mlflow.db.lock").touch()
+    (tmp_path / "mlflow.db-wal").write_bytes(b"of a database that was deleted" * 10)
+    (tmp_path / "mlflow.db").touch()
+    unfinished = tmp_path / ".creating-x"
+    unfinished.mkdir()
+    (unfinished / "mlflow.db").write_bytes(b"half")
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    assert log_run(uri) == Reader(uri).runs().run_id[0]
+
+
+def test_prepare_is_quick_where_all_is_there(uri):
+    start = time.perf_counter()
+    assert prepare(uri, EXPERIMENT) == "1"
+    assert time.perf_counter() - start < 0.5
+    assert prepare(uri, "another") == "2"
+
+
+# What cannot be used.
+
+
+@pytest.mark.parametrize("case", ["below a file", "a folder", "no database", "another program's"])
+def test_a_store_that_cannot_be_written_is_one_line(tmp_path, case):
+    path = tmp_path / "mlflow.db"
+    match case:
+        case "below a file":
+            (tmp_path / "file").touch()
+            path = tmp_path / "file" / "mlflow.db"
+        case "a folder":
+            path.mkdir()
+        case "no database":
+            path.write_text("not a database at all, whatever its name says\n" * 50)
+        case "another program's":
+            with closing(sqlite3.connect(path)) as db:
+                db.execute("CREATE TABLE bookmarks (url TEXT)")
+    before = path.read_bytes() if path.is_file() else None
+    with pytest.raises(InputError) as caught:
+        prepare(f"sqlite:///{path}", EXPERIMENT)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert before is None or path.read_bytes() == before
+
+
+def test_a_locked_store_is_one_line(uri, monkeypatch):
+    monkeypatch.setattr("ablations.tracking.store.LOCK_SECONDS", 0.1)
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(InputError, match="locked"):
+            prepare(uri, EXPERIMENT)
+
+
+def test_a_deleted_experiment_is_named(uri):
+    client(uri).delete_experiment(prepare(uri, "old"))
+    with pytest.raises(InputError, match="was deleted"):
+        prepare(uri, "old")
+
+
+def test_a_server_that_does_not_answer_is_one_line():
+    start = time.perf_counter()
+    for use in (lambda: prepare("http://127.0.0.1:9", EXPERIMENT), lambda: Reader("http://127.0.0.1:9")):
+        with pytest.raises(InputError, match="no MLflow server answers") as caught:
+            use()
+        assert "\n" not in str(caught.value)
+    assert time.perf_counter() - start < 5
+
+
+def test_a_store_that_is_not_there_yet(tmp_path):
+    with pytest.raises(InputError, match="no MLflow store"):
+        Reader(f"sqlite:///{tmp_path}/mlflow.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "uri", ["file://{}/mlruns", "{}/mlruns", "sqlite://", "sqlite:///:memory:", "ftp://a/b"]
+)
+def test_a_store_of_another_kind_is_refused_in_one_line(tmp_path, monkeypatch, uri):
+    monkeypatch.chdir(tmp_path)
+    for use in (lambda store: prepare(store, EXPERIMENT), Reader):
+        with pytest.raises(InputError) as caught:
+            use(tracking_uri(uri.format(tmp_path)))
+        assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+# What is written is read back, equal by SQL and by the API.
+
+
+def test_both_backends_give_the_same_tables(uri, varied):
+    sql, api = Reader(uri), through_the_api(uri)
+    assert sql.experiments() == api.experiments() == ["Default", "foreign", EXPERIMENT]
+    for query in ({}, {"experiment": EXPERIMENT}, {"tags": {"sweep": "s"}}, {"tags": {"sweep": "o'h"}}):
+        pd.testing.assert_frame_equal(sql.runs(**query), api.runs(**query))
+    ids = [*varied.values(), "0" * 32]
+    for metrics in (None, ["train/loss"], [], ["unknown"]):
+        pd.testing.assert_frame_equal(sql.histories(ids, metrics), api.histories(ids, metrics))
+
+
+def test_runs_as_they_were_logged(uri, varied):
+    runs = Reader(uri).runs().set_index("run_name")
+    assert list(runs.run_id) == [varied[name] for name in ("plain", "odd", "failed", "running", "foreign")]
+    assert list(runs.status) == ["FINISHED", "FINISHED", "FAILED", "RUNNING", "RUNNING"]
+    assert runs.loc["plain", "params.activation"] == "relu"
+    assert runs.loc["plain", "params.seed"] == "0"
+    assert pd.isna(runs.loc["odd", "params.activation"])
+    assert runs.loc["odd", "params.note"] == 'it\'s "quoted" | α\n2'
+    assert math.isnan(runs.loc["odd", "metrics.train/loss"])  # the last value
+    assert runs.loc["odd", "metrics.only 2"] == math.inf
+    assert runs.loc["odd", "metrics.only 3"] == -math.inf
+    assert runs.loc["failed", "tags.failure"] == "diverged"
+    reason = runs.loc["failed", "tags.failure_reason"]
+    assert reason.startswith("the loss was nan xxx")
+    assert len(reason) == 500
+    assert 0 <= runs.loc["plain", "seconds"] < 10
+    assert pd.isna(runs.loc["running", "seconds"])
+    assert str(runs.start_time.dt.tz) == "UTC"
+    assert abs(pd.Timestamp.now("UTC") - runs.loc["plain", "start_time"]) < pd.Timedelta(minutes=1)
+
+
+def test_histories_as_they_were_logged(uri, varied):
+    history = Reader(uri).histories([varied["odd"], varied["plain"]], ["train/loss", "val/accuracy"])
+    odd = history[history.run_id == varied["odd"]]
+    assert list(odd.step) == [1, 2, 3, 4]
+    assert list(odd.value[:3]) == [1.5, math.inf, -math.inf]
+    assert math.isnan(odd.value.iloc[3])
+    plain = history[history.run_id == varied["plain"]]
+    assert plain[["metric", "step", "value"]].values.tolist() == [["val/accuracy", 1, 0.5]]
+
+
+def test_nothing_found_is_an_empty_table_with_its_columns(uri):
+    for reader in (Reader(uri), through_the_api(uri)):
+        assert tuple(reader.runs().columns) == reading.RUN_COLUMNS
+        assert tuple(reader.runs(tags={"sweep": "none"}).columns) == reading.RUN_COLUMNS
+        assert tuple(reader.histories([]).columns) == reading.HISTORY_COLUMNS
+
+
+def test_an_unknown_experiment_is_answered_with_those_that_exist(uri):
+    with pytest.raises(InputError, match=r"no experiment 'other'.* Default, lenet5"):
+        Reader(uri).runs("other")
+
+
+def test_more_params_than_fit_into_one_batch(uri):
+    params = {f"key.{number}": number for number in range(150)}
+    long = {"a": "x" * 7000 + "a", "b": "x" * 7000 + "b"}
+    tracker = Tracker.start(uri, EXPERIMENT, "many", params | long, {"long": "t" * 9000})
+    tracker.log_metrics({f"m{number}": number for number in range(2500)}, 1)
+    tracker.finish()
+    run = Reader(uri).runs().iloc[0]
+    assert all(run[f"params.{key}"] == str(value) for key, value in params.items())
+    assert len(run["params.a"]) == 6000
+    assert run["params.a"] != run["params.b"]
+    assert "… sha256:" in run["params.a"]
+    assert len(run["tags.long"]) == 8000
+    assert all(run[f"metrics.m{number}"] == number for number in range(2500))
+
+
+def test_flush_waits_where_told_to(uri):
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    steps = lambda: list(Reader(uri).histories([tracker.run_id]).step)  # noqa: E731
+    for step in (1, 2):
+        tracker.log_metrics({"m": 0.0}, step)
+        tracker.flush(every=60)
+        assert steps() == [1]
+    tracker.flush()
+    assert steps() == [1, 2]
+
+
+def test_what_mlflow_refuses_is_one_line(uri):
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    tracker.log_metrics({"error (%)": 1.0}, 1)
+    with pytest.raises(InputError, match="error") as caught:
+        tracker.flush()
+    assert "\n" not in str(caught.value)
+    tracker.fail("error", str(caught.value))
+    with pytest.raises(InputError):
+        Tracker.start(uri, EXPERIMENT, "bad param", {"a@b": 1}, {})
+    assert list(Reader(uri).runs().status) == ["FAILED", "FAILED"]  # neither is left RUNNING
+
+
+def test_artifacts_and_the_data_set(uri, tmp_path):
+    folder = tmp_path / "files"
+    (folder / "deep").mkdir(parents=True)
+    (folder / "a.txt").write_text("a")
+    (folder / "deep" / "b.bin").write_bytes(bytes(range(256)))
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    tracker.log_files(folder)
+    tracker.log_text("grüße", "notes/hello.txt")
+    tracker.log_dataset("digits", "f" * 64, "train", source="scikit-learn", profile={"images": 1437})
+    tracker.log_dataset("digits", "e" * 64, "test")
+    tracker.finish()
+    for reader in (Reader(uri), through_the_api(uri)):
+        assert reader.artifact(tracker.run_id, "a.txt").read_text() == "a"
+        assert reader.artifact(tracker.run_id, "deep/b.bin").read_bytes() == bytes(range(256))
+        assert reader.artifact(tracker.run_id, "notes/hello.txt").read_text() == "grüße"
+        for missing in ("none.txt", "../../../mlflow.db", "/etc/passwd"):
+            assert reader.artifact(tracker.run_id, missing) is None
+        assert reader.artifact("0" * 32, "a.txt") is None
+    inputs = client(uri).get_run(tracker.run_id).inputs.dataset_inputs
+    assert {(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in inputs} == {
+        ("digits", "f" * 36, "train"),
+        ("digits", "e" * 36, "test"),
+    }
+
+
+def test_ten_thousand_runs_are_read_in_seconds(uri):
+    """Filled by SQL, for the time's sake: 10,000 runs × 5 epochs × 2 metrics."""
+    path = uri.removeprefix("sqlite:///")
+    ids = [f"{number:032x}" for number in range(10_000)]
+    with closing(sqlite3.connect(path)) as db:
+        db.executemany(
+            "INSERT INTO runs (run_uuid, name, status, start_time, end_time, lifecycle_stage, artifact_uri,"
+            " experiment_id) VALUES (?, 'r', 'FINISHED', ?, ?, 'active', '', 1)",
+            [(key, number, number + 1500) for number, key in enumerate(ids)],
+        )
+        db.executemany("INSERT INTO params VALUES ('seed', '1', ?)", [(key,) for key in ids])
+        points = [(m, 0.5, s, key, s) for key in ids for m in ("a", "b") for s in range(5)]
+        db.executemany(
+            "INSERT INTO metrics (key, value, timestamp, run_uuid, step, is_nan) VALUES (?, ?, ?, ?, ?, 0)",
+            points,
+        )
+        db.executemany(
+            "INSERT INTO latest_metrics (key, value, timestamp, step, is_nan, run_uuid)"
+            " VALUES ('a', 0.5, 4, 4, 0, ?)",
+            [(key,) for key in ids],
+        )
+        db.commit()
+    start = time.perf_counter()
+    runs = Reader(uri).runs()
+    history = Reader(uri).histories(list(runs.run_id))
+    assert time.perf_counter() - start < 20
+    assert list(runs.run_id) == ids
+    assert len(history) == 100_000
+    assert runs.seconds.eq(1.5).all()
+
+
+def test_a_server_with_artifacts_of_its_own(tmp_path):
+    """The real thing, over HTTP: the same tables as from the database below it, and artifacts downloaded."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    database, address = f"sqlite:///{tmp_path}/mlflow.db", f"http://127.0.0.1:{port}"
+    prepare(database, "unused")
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
+    command += ["--artifacts-destination", str(tmp_path / "served"), "--port", str(port)]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(
+        command,
+        cwd=tmp_path,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        for _ in range(300):
+            with suppress(InputError):
+                prepare(address, EXPERIMENT)
+                break
+            time.sleep(0.1)
+        run_id = log_run(address, "over http", sweep="it's")
+        code = (
+            "import sys; from ablations.tracking import *\n"
+            "tracker = Tracker.start(sys.argv[1], sys.argv[2], 'second', {}, {})\n"
+            "tracker.log_metrics({'m': float('inf'), 'n': float('nan')}, 1)\n"
+            "tracker.log_text('hello', 'deep/note.txt'); tracker.finish()\n"
+            "reader = Reader(sys.argv[1])\n"
+            "print(reader.artifact(tracker.run_id, 'deep/note.txt').read_text())\n"
+            "print(reader.artifact(tracker.run_id, 'none.txt'))\n"
+        )
+        done = python(code, address, EXPERIMENT)
+        assert (done.stdout, done.stderr) == ("hello\nNone\n", "")
+        served, below = Reader(address), Reader(database)
+        runs = served.runs(EXPERIMENT)
+        assert list(runs.run_name) == ["over http", "second"]
+        pd.testing.assert_frame_equal(runs, below.runs(EXPERIMENT))
+        assert list(served.runs(tags={"sweep": "it's"}).run_id) == [run_id]
+        pd.testing.assert_frame_equal(served.histories(runs.run_id), below.histories(runs.run_id))
+        assert below.artifact(runs.run_id[1], "deep/note.txt") is None  # only the server knows where it is
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
