@@ -1,0 +1,45 @@
+"""What a run was made with: code, machine, versions."""
+
+import platform
+import subprocess
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from ablations.paths import ROOT
+
+
+@cache
+def provenance() -> dict[str, str]:
+    """Tags that say what this process runs: `code`, `machine`, `versions`."""
+    packages = ("numpy", "scipy", "scikit-learn", "hydra-core", "mlflow")
+    return {
+        "code": _commit(),
+        "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
+        "versions": ", ".join(
+            [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
+        ),
+    }
+
+
+def _commit() -> str:
+    """The git commit, with `-dirty` where tracked files differ from it; `unknown` outside a checkout."""
+    try:
+        commit = _git("rev-parse", "--short=12", "HEAD")
+        changed = _git("status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return "unknown"
+    return f"{commit}-dirty" if changed else commit
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(ROOT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or "unknown processor"

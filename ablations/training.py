@@ -1,0 +1,198 @@
+"""The training loop: batches in, one frozen record per epoch out. It knows neither configuration nor tracker."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from ablations.datasets import Normalization
+from ablations.errors import InputError, PlainError
+from ablations.nn.network import Network
+from ablations.optimizers import Optimizer
+
+EVALUATION_BATCH = 128  # large enough for full speed, small enough for the caches
+
+
+@dataclass(frozen=True)
+class Images:
+    """Labelled images: `pixels` uint8 (N, 28, 28), `labels` (N,)."""
+
+    pixels: np.ndarray
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to train.
+
+    `clip_norm` is the largest Euclidean norm of a gradient, a longer one is scaled down to it; with
+    `replacement` each epoch draws as many images as there are, with replacement; `eval_limit` is how many
+    validation images are looked at, at most. None: no limit.
+
+    Raises InputError for values that make no sense.
+    """
+
+    epochs: int
+    batch_size: int
+    clip_norm: float | None
+    replacement: bool
+    eval_limit: int | None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size", "eval_limit"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"trainer.{name}: must be at least 1, got {value}")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise InputError(f"trainer.clip_norm: must be positive or null, got {self.clip_norm}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One update: its number from 1 on, and mean loss, accuracy and largest absolute gradient of its batch."""
+
+    number: int
+    loss: float
+    accuracy: float
+    grad_max_abs: float
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One pass over the training images. Losses are means, accuracies fractions, times seconds.
+
+    Training loss and accuracy are running means over the pass, each batch measured before its update.
+    Validation is None where there are no validation images.
+    """
+
+    number: int
+    train_loss: float
+    train_accuracy: float
+    grad_max_abs: float
+    val_loss: float | None
+    val_accuracy: float | None
+    seconds: float
+    images_per_s: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Mean loss and accuracy on some images, with the prediction and its confidence for each of them."""
+
+    loss: float
+    accuracy: float
+    predictions: np.ndarray
+    confidences: np.ndarray
+
+
+class DivergedError(PlainError, ArithmeticError):
+    """The loss or a gradient is no longer finite."""
+
+
+class Feeder:
+    """Turns images, kept as bytes, into network input: gathered, normalised, centred, batch last."""
+
+    def __init__(self, pixels: np.ndarray, normalization: Normalization, network: Network) -> None:
+        self.pixels, self.normalization = pixels, normalization
+        self.shape, self.dtype = network.in_shape, network.values.dtype
+        self._buffers: dict[int, np.ndarray] = {}
+
+    def __call__(self, indices: np.ndarray | slice) -> np.ndarray:
+        """The images at `indices` as (1, 32, 32, n), valid until the next call for as many."""
+        batch = self.pixels[indices]
+        n = len(batch)
+        if n not in self._buffers:
+            self._buffers[n] = np.full((*self.shape, n), self.normalization.background, self.dtype)
+        self.normalization.fill(batch, self._buffers[n])
+        return self._buffers[n]
+
+
+def train(
+    network: Network,
+    optimizer: Optimizer,
+    normalization: Normalization,
+    training: Images,
+    validation: Images | None,
+    rng: np.random.Generator,
+    options: Options,
+    watch: Callable[[Step], None] = lambda step: None,
+) -> Iterator[Epoch]:
+    """Train `network` in place and yield one `Epoch` after each pass.
+
+    `rng` draws the order of the images, or the images themselves. `watch` is called after each step.
+
+    Raises InputError for a batch larger than the training set, and DivergedError at the first loss or gradient
+    that is not finite, before it reaches the weights.
+    """
+    if options.batch_size > len(training):
+        raise InputError(
+            f"trainer.batch_size: there are only {len(training)} training images, got {options.batch_size}"
+        )
+    feed = Feeder(training.pixels, normalization, network)
+    if validation is not None and options.eval_limit is not None:
+        first = slice(options.eval_limit)
+        validation = Images(validation.pixels[first], validation.labels[first])
+    optimizer.start(network.values)
+    size, step = len(training), 0
+    for epoch in range(1, options.epochs + 1):
+        started = time.perf_counter()
+        optimizer.begin_epoch(epoch)
+        order = rng.integers(size, size=size) if options.replacement else rng.permutation(size)
+        total_loss, correct, largest = 0.0, 0, 0.0
+        for start in range(0, size, options.batch_size):
+            batch = order[start : start + options.batch_size]
+            labels = training.labels[batch]
+            outputs = network.forward(feed(batch))
+            losses, doutputs = network.loss(outputs, labels)
+            hits = np.count_nonzero(network.loss.answers(outputs) == labels)
+            network.backward(doutputs)
+            grads, step = network.grads, step + 1
+            loss, grad_max = float(np.add.reduce(losses)), float(max(grads.max(), -grads.min()))
+            if not np.isfinite(loss):
+                raise DivergedError(f"diverged: the loss is not finite at step {step} (epoch {epoch})")
+            if not np.isfinite(grad_max):
+                raise DivergedError(f"diverged: a gradient is not finite at step {step} (epoch {epoch})")
+            if options.clip_norm is not None:
+                norm = float(np.linalg.norm(grads))
+                if norm > options.clip_norm:
+                    grads *= options.clip_norm / norm
+            optimizer.step(network.values, grads)
+            total_loss, correct, largest = total_loss + loss, correct + hits, max(largest, grad_max)
+            watch(Step(step, loss / len(batch), hits / len(batch), grad_max))
+        seconds = time.perf_counter() - started
+        scored = None if validation is None else evaluate(network, normalization, validation)
+        yield Epoch(
+            number=epoch,
+            train_loss=total_loss / size,
+            train_accuracy=correct / size,
+            grad_max_abs=largest,
+            val_loss=scored and scored.loss,
+            val_accuracy=scored and scored.accuracy,
+            seconds=seconds,
+            images_per_s=size / seconds,
+        )
+
+
+def evaluate(network: Network, normalization: Normalization, images: Images) -> Evaluation:
+    """Loss, accuracy, predictions and confidences of `network` on `images`."""
+    feed = Feeder(images.pixels, normalization, network)
+    total_loss = 0.0
+    predictions = np.empty(len(images), np.uint8)
+    confidences = np.empty(len(images), np.float32)
+    for start in range(0, len(images), EVALUATION_BATCH):
+        part = slice(start, start + EVALUATION_BATCH)
+        outputs = network.forward(feed(part))
+        losses, _ = network.loss(outputs, images.labels[part])
+        total_loss += float(np.add.reduce(losses))
+        predictions[part] = network.loss.answers(outputs)
+        confidences[part] = network.loss.probabilities(outputs).max(axis=0)
+    return Evaluation(
+        loss=total_loss / len(images),
+        accuracy=float(np.mean(predictions == images.labels)),
+        predictions=predictions,
+        confidences=confidences,
+    )

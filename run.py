@@ -1,0 +1,22 @@
+"""Train LeNet-5 under chosen design choices and track the run; with -m a whole sweep, and its report.
+
+python run.py -m activation=relu,tanh pool=max,avg
+"""
+
+import hydra
+from omegaconf import DictConfig
+
+from ablations.errors import one_line_errors
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="config")
+def main(config: DictConfig) -> None:
+    """Hand the composed configuration on."""
+    from ablations.experiment import run
+
+    run(config)
+
+
+if __name__ == "__main__":
+    with one_line_errors():
+        main()

@@ -1,0 +1,299 @@
+"""The command line as a user types it, in a copy of the project so that its own store and reports stay as they are."""
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from ablations.paths import ROOT
+from ablations.tracking import Reader
+
+CARD = ["activation=relu,tanh", "pool=max,avg"]
+ARTIFACTS = {
+    "config.yaml",
+    "model.npz",
+    "predictions.npz",
+    "classification_report.txt",
+    "learning_curves.png",
+    "confusion_matrix.png",
+}
+QUICK = "trainer.epochs=2"
+
+
+class Project:
+    """A copy of the project, and commands run in it from a working directory that is elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.elsewhere = folder / "project", folder / "elsewhere"
+        self.elsewhere.mkdir()
+        for name in ("conf", "ablations"):
+            shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "run.py", self.root)
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        unset = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"}
+        environment = {key: value for key, value in os.environ.items() if key not in unset}
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.elsewhere,
+            env=environment | {"PYTHONPATH": str(self.root)},
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
+        return self.python(str(self.root / "run.py"), *overrides)
+
+    @property
+    def reader(self) -> Reader:
+        return Reader(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}")
+
+    def runs(self, sweep: str) -> pd.DataFrame:
+        return self.reader.runs(tags={"sweep": sweep})
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    return Project(tmp_path_factory.mktemp("cli"))
+
+
+@pytest.fixture(scope="module")
+def card(project):
+    """The card's command, as it stands in README."""
+    done = project.run("-m", *CARD)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_card_tracks_four_finished_runs(project, card):
+    runs = project.runs("activation-pool")
+    assert list(runs["status"]) == ["FINISHED"] * 4
+    assert set(zip(runs["params.activation"], runs["params.pool"], strict=True)) == {
+        ("relu", "max"),
+        ("relu", "avg"),
+        ("tanh", "max"),
+        ("tanh", "avg"),
+    }
+    assert set(runs["run_name"]) == {
+        f"activation={a} pool={p} seed=0" for a in ("relu", "tanh") for p in ("max", "avg")
+    }
+    assert (runs["params.trainer.epochs"] == "20").all()
+    assert (runs["params.optimizer.lr"] == "0.001").all()
+    assert runs["tags.stream"].nunique() == 1
+    assert runs["tags.config_hash"].nunique() == 4
+    assert (runs["metrics.test/accuracy"] > 0.94).all()
+    np.testing.assert_allclose(
+        runs["metrics.test/error_pct"], 100 * (1 - runs["metrics.test/accuracy"]), atol=1e-9
+    )
+
+
+def test_card_logs_every_metric_for_every_epoch(project, card):
+    histories = project.reader.histories(list(project.runs("activation-pool")["run_id"]))
+    by_metric = histories.groupby("metric")["step"]
+    per_epoch = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}
+    per_epoch |= {"time/epoch_s", "time/images_per_s"}
+    assert per_epoch | {"test/loss", "test/accuracy", "test/error_pct"} == set(by_metric.groups)
+    for metric in per_epoch:
+        assert sorted(by_metric.get_group(metric)) == sorted([*range(1, 21)] * 4)
+
+
+def test_card_keeps_artifacts_that_agree_with_the_metrics(project, card):
+    for run in project.runs("activation-pool").itertuples():
+        folder = project.reader.artifact(run.run_id, "model.npz").parent
+        assert {path.name for path in folder.iterdir()} == ARTIFACTS
+        with np.load(folder / "predictions.npz", allow_pickle=False) as saved:
+            accuracy = np.mean(saved["labels"] == saved["predictions"])
+            assert saved["confidences"].shape == saved["labels"].shape == (360,)
+        logged = project.reader.runs().set_index("run_id").loc[run.run_id]
+        assert accuracy == logged["metrics.test/accuracy"]
+        with np.load(folder / "model.npz", allow_pickle=False) as saved:
+            assert sum(array.size for array in saved.values()) == 61_706
+        assert f"{accuracy:.4f}" in (folder / "classification_report.txt").read_text()
+
+
+def test_card_writes_a_report_and_ends_with_where_to_look(project, card):
+    report = project.root / "reports" / "activation-pool"
+    text = (report / "README.md").read_text()
+    for image in re.findall(r"\]\((figures/.+?)\)", text):
+        assert (report / image).stat().st_size > 1000
+    table = pd.read_csv(report / "runs.csv")
+    assert {"run_id", "run_name", "status", "activation", "pool", "seed", "seconds"} <= set(table)
+    assert {"test_error_pct", "val_accuracy", "train_loss"} <= set(table)
+    assert list(table["status"]) == ["FINISHED"] * 4
+
+    *_, where, look = card.stdout.rstrip().splitlines()
+    assert where == f"report: {report / 'README.md'}"
+    assert look == "look at the runs: python -m ablations.ui activation-pool"
+    for run in project.runs("activation-pool").itertuples():
+        assert run.run_id in text
+    assert "python run.py -m activation=relu,tanh pool=max,avg" in text
+
+
+def test_nothing_is_left_in_the_working_directory(project, card):
+    assert list(project.elsewhere.iterdir()) == []
+    assert {path.name for path in project.root.iterdir()} == {
+        "conf",
+        "ablations",
+        "run.py",
+        "mlruns",
+        "reports",
+    }
+
+
+def test_report_again_is_the_same_to_the_byte(project, card):
+    report = project.root / "reports" / "activation-pool"
+    before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    again = project.python("-m", "ablations.report", "activation-pool")
+    assert again.returncode == 0, again.stderr
+    assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == before
+
+
+def test_same_numbers_to_the_last_bit_under_any_launcher(project):
+    basic = project.run("-m", "c3=full,sparse", QUICK, "name=basic")
+    joblib = project.run("-m", "c3=full,sparse", QUICK, "name=parallel", "hydra/launcher=joblib")
+    assert (basic.returncode, joblib.returncode) == (0, 0), basic.stderr + joblib.stderr
+    digests = [
+        {
+            hashlib.sha256(project.reader.artifact(run_id, "model.npz").read_bytes()).hexdigest()
+            for run_id in project.runs(sweep)["run_id"]
+        }
+        for sweep in ("basic", "parallel")
+    ]
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 2
+
+
+def test_a_failed_run_is_reported_and_the_others_go_on(project):
+    done = project.run("-m", "optimizer.lr=0.001,1e30,-1", QUICK)
+    assert done.returncode == 1
+    runs = project.runs("optimizer.lr").set_index("params.optimizer.lr")
+    assert dict(runs["status"]) == {"0.001": "FINISHED", "1e+30": "FAILED", "-1": "FAILED"}
+    assert runs.loc["1e+30", "tags.failure"] == "diverged"
+    assert "not finite at step 2" in runs.loc["1e+30", "tags.failure_reason"]
+    assert runs.loc["-1", "tags.failure"] == "error"
+    assert "must be a positive number" in runs.loc["-1", "tags.failure_reason"]
+    text = (project.root / "reports" / "optimizer.lr" / "README.md").read_text()
+    assert "diverged" in text
+    assert "optimizer.lr=-1 seed=0" in text
+
+
+def test_a_single_run_with_everything_else(project):
+    """float64, no validation, steps logged, clipping, replacement, a rate for each epoch."""
+    done = project.run(
+        "dataset.val_fraction=0",
+        "trainer.dtype=float64",
+        "trainer.clip_norm=1",
+        "trainer.replacement=true",
+        "tracking.every_steps=10",
+        "optimizer=momentum",
+        "optimizer.lr=[0.02,0.01]",
+        "normalization=standard",
+        "init=xavier",
+        "head=mse",
+        "tracking.experiment=single",
+        QUICK,
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = project.reader.runs("single").to_dict("records")
+    assert run["params.dataset.train_images"] == "1437"
+    assert run["params.dataset.val_images"] == "0"
+    histories = project.reader.histories([run["run_id"]])
+    assert not histories["metric"].str.startswith("val/").any()
+    steps = histories[histories["metric"] == "step/loss"]["step"]
+    assert list(steps) == [10, 20, 30, 40, 50, 60, 70, 80, 90]  # 45 steps of 32 images in each epoch
+    with np.load(project.reader.artifact(run["run_id"], "model.npz")) as model:
+        assert model["C1.weight"].dtype == np.float64
+    assert f"{run['metrics.test/accuracy']:.2%}" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("c3=dense", "c3=dense: there is no such choice; accepted: full, sparse"),
+        ("trainer.epoch=3", "trainer.epoch: there is no such key"),
+        (
+            "optimizer.lr=-0.1",
+            "optimizer.lr: must be a positive number, or a list of them by epoch; got -0.1",
+        ),
+        ("trainer.epochs=0", "trainer.epochs: must be at least 1, got 0"),
+        ("trainer.epochs=many", "trainer.epochs: must be a whole number, got 'many'"),
+        ("trainer.batch_size=2000", "trainer.batch_size: there are only 1149 training images, got 2000"),
+        ("trainer.dtype=float16", "trainer.dtype: must be float32 or float64, got float16"),
+        ("seed=-1", "seed: must be at least 0, got -1"),
+        ("dataset.val_fraction=1.5", "dataset.val_fraction"),
+        ("tracking.uri=sqlite:////dev/null/store.db", "cannot write to the MLflow store"),
+    ],
+)
+def test_bad_input_gets_one_line(project, override, said):
+    done = project.run(override)
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+
+
+def test_a_missing_data_file_is_named(project):
+    done = project.run("dataset=mnist", f"dataset.root={project.elsewhere}")
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert str(project.elsewhere / "train-images-idx3-ubyte") in done.stderr
+
+
+def test_a_sweep_over_an_unknown_choice_starts_nothing(project):
+    done = project.run("-m", "pool=max,median", "name=never")
+    assert done.returncode != 0
+    assert done.stderr == "error: pool=median: there is no such choice; accepted: avg, max\n"
+    assert project.runs("never").empty
+
+
+def test_help_lists_choices_keys_and_examples(project):
+    done = project.run("--help")
+    assert done.returncode == 0
+    assert "activation: relu, scaled_tanh, sigmoid, tanh" in done.stdout
+    assert "batch_size: 32" in done.stdout
+    assert done.stdout.count("python run.py ") >= 3
+
+
+def test_tab_completion_knows_the_choices(project):
+    environment = os.environ | {"COMP_LINE": "python run.py activation=", "COMP_POINT": "25"}
+    done = subprocess.run(
+        [sys.executable, str(project.root / "run.py"), "-sc", "query=bash"],
+        env=environment | {"PYTHONPATH": str(project.root)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert set(done.stdout.split()) == {f"activation={a}" for a in ("relu", "scaled_tanh", "sigmoid", "tanh")}
+
+
+def test_unknown_report_names_those_that_exist(project, card):
+    done = project.python("-m", "ablations.report", "nonsense")
+    assert done.returncode != 0
+    assert done.stderr.count("\n") == 1
+    assert "activation-pool" in done.stderr
+
+
+def test_mnist_reaches_the_textbook_figure(project, mnist_root):
+    """Adam 1e-3, batch 64, three epochs: 98.12 % is published for PyTorch."""
+    done = project.run(
+        "dataset=mnist",
+        f"dataset.root={mnist_root}",
+        "trainer.epochs=3",
+        "optimizer=adam",
+        "optimizer.lr=0.001",
+        "trainer.batch_size=64",
+        "tracking.experiment=mnist",
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = project.reader.runs("mnist").to_dict("records")
+    assert run["metrics.test/accuracy"] >= 0.981
+    with np.load(project.reader.artifact(run["run_id"], "predictions.npz")) as saved:
+        assert list(saved["labels"][:5]) == list(saved["predictions"][:5]) == [7, 2, 1, 0, 4]
