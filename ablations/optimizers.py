@@ -7,6 +7,7 @@ holds for all later ones.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -85,7 +86,7 @@ class AdaGrad(Optimizer):
 
     def __init__(self, lr: float | Sequence[float], eps: float) -> None:
         super().__init__(lr)
-        self.eps = eps
+        self.eps = _eps(eps)
 
     def _update(
         self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, squares: np.ndarray
@@ -101,7 +102,7 @@ class RMSProp(Optimizer):
 
     def __init__(self, lr: float | Sequence[float], decay: float, eps: float) -> None:
         super().__init__(lr)
-        self.decay, self.eps = _fraction("decay", decay), eps
+        self.decay, self.eps = _fraction("decay", decay), _eps(eps)
 
     def _update(
         self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, squares: np.ndarray
@@ -120,7 +121,8 @@ class Adam(Optimizer):
 
     def __init__(self, lr: float | Sequence[float], beta1: float, beta2: float, eps: float) -> None:
         super().__init__(lr)
-        self.beta1, self.beta2, self.eps = _fraction("beta1", beta1), _fraction("beta2", beta2), eps
+        self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
+        self.eps = _eps(eps)
 
     def _update(
         self,
@@ -155,6 +157,13 @@ def _is_list(value: object) -> bool:
 
 
 def _fraction(name: str, value: float) -> float:
-    if not 0 <= value < 1:
+    if not isinstance(value, Real) or not 0 <= value < 1:
         raise InputError(f"optimizer.{name}: must be at least 0 and below 1, got {value}")
+    return value
+
+
+def _eps(value: float) -> float:
+    """0 would make parameters without a gradient, as under blank pixels, 0 / 0."""
+    if not isinstance(value, Real) or not 0 < value < np.inf:
+        raise InputError(f"optimizer.eps: must be positive, got {value}")
     return value

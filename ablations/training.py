@@ -148,7 +148,7 @@ def train(
             labels = training.labels[batch]
             outputs = network.forward(feed(batch))
             losses, doutputs = network.loss(outputs, labels)
-            hits = np.count_nonzero(network.loss.answers(outputs) == labels)
+            hits = int(np.count_nonzero(network.loss.answers(outputs) == labels))
             network.backward(doutputs)
             grads, step = network.grads, step + 1
             loss, grad_max = float(np.add.reduce(losses)), float(max(grads.max(), -grads.min()))
@@ -157,7 +157,7 @@ def train(
             if not np.isfinite(grad_max):
                 raise DivergedError(f"diverged: a gradient is not finite at step {step} (epoch {epoch})")
             if options.clip_norm is not None:
-                norm = float(np.linalg.norm(grads))
+                norm = float(np.linalg.norm(grads.astype(np.float64)))  # squares of float32 overflow
                 if norm > options.clip_norm:
                     grads *= options.clip_norm / norm
             optimizer.step(network.values, grads)
@@ -178,7 +178,10 @@ def train(
 
 
 def evaluate(network: Network, normalization: Normalization, images: Images) -> Evaluation:
-    """Loss, accuracy, predictions and confidences of `network` on `images`."""
+    """Loss, accuracy, predictions and confidences of `network` on `images`.
+
+    Raises DivergedError for a loss that is not finite, as the last step of a training may leave it.
+    """
     feed = Feeder(images.pixels, normalization, network)
     total_loss = 0.0
     predictions = np.empty(len(images), np.uint8)
@@ -190,6 +193,8 @@ def evaluate(network: Network, normalization: Normalization, images: Images) -> 
         total_loss += float(np.add.reduce(losses))
         predictions[part] = network.loss.answers(outputs)
         confidences[part] = network.loss.probabilities(outputs).max(axis=0)
+    if not np.isfinite(total_loss):
+        raise DivergedError("diverged: the loss is not finite after training")
     return Evaluation(
         loss=total_loss / len(images),
         accuracy=float(np.mean(predictions == images.labels)),

@@ -27,12 +27,8 @@ from omegaconf import OmegaConf
 from ablations import datasets
 from ablations.datasets import IDX_PARTS, Dataset, IdxFiles, Normalization, Source, split
 from ablations.errors import InputError
-from ablations.paths import CONF, ROOT
+from ablations.paths import CONF
 
-MNIST_ROOT = Path(os.environ.get("ABLATIONS_MNIST", ROOT.parent / "shared/data/mnist"))
-needs_mnist = pytest.mark.skipif(
-    not MNIST_ROOT.is_dir(), reason=f"no MNIST in {MNIST_ROOT}; set ABLATIONS_MNIST to its folder"
-)
 MNIST_TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]
 
@@ -99,9 +95,8 @@ def test_enlarging_is_bilinear_interpolation():
 # MNIST
 
 
-@needs_mnist
-def test_mnist_in_numbers():
-    mnist = configured("dataset", "mnist", root=str(MNIST_ROOT)).load()
+def test_mnist_in_numbers(mnist_root):
+    mnist = configured("dataset", "mnist", root=str(mnist_root)).load()
     assert mnist.train_images.shape == (60000, 28, 28)
     assert mnist.test_images.shape == (10000, 28, 28)
     assert np.bincount(mnist.train_labels).tolist() == MNIST_TRAIN_COUNTS
@@ -109,15 +104,14 @@ def test_mnist_in_numbers():
     assert mnist.test_labels[:5].tolist() == [7, 2, 1, 0, 4]
     whole = hashlib.sha256()
     for part in IDX_PARTS:
-        whole.update(gzip.decompress((MNIST_ROOT / f"{part}.gz").read_bytes()))
+        whole.update(gzip.decompress((mnist_root / f"{part}.gz").read_bytes()))
     assert mnist.sha256 == whole.hexdigest()
     assert datasets.pixel_statistics(mnist.train_images) == pytest.approx((0.1307, 0.3081), abs=5e-5)
 
 
-@needs_mnist
-def test_one_changed_pixel_of_mnist_is_refused(tmp_path):
+def test_one_changed_pixel_of_mnist_is_refused(tmp_path, mnist_root):
     for part in IDX_PARTS:
-        content = bytearray(gzip.decompress((MNIST_ROOT / f"{part}.gz").read_bytes()))
+        content = bytearray(gzip.decompress((mnist_root / f"{part}.gz").read_bytes()))
         if part.startswith("t10k-images"):
             content[5000] ^= 1
         (tmp_path / part).write_bytes(content)

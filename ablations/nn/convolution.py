@@ -75,10 +75,10 @@ class Convolution(Layer):
     def _kernels(self, in_maps: int) -> tuple[np.ndarray, np.ndarray]:
         """Output map and input map of each kernel."""
         table = [range(in_maps)] * self.maps if self.connections is None else self.connections
-        if len(table) != self.maps or any(not 0 <= c < in_maps for row in table for c in row):
+        if not _is_table(table, self.maps, in_maps):
             raise InputError(
-                f"convolution: the connection table needs {self.maps} rows of input maps 0 to {in_maps - 1}, "
-                f"got {[list(row) for row in table]}"
+                f"convolution: the connection table needs {self.maps} rows of different input maps 0 to "
+                f"{in_maps - 1}, at least one in each; got {table}"
             )
         pairs = np.array([(m, c) for m, row in enumerate(table) for c in row])
         return pairs[:, 0], pairs[:, 1]
@@ -143,6 +143,18 @@ class Convolution(Layer):
             connections=(weights + self.maps) * positions,
             macs=weights * positions,
         )
+
+
+def _is_table(table: object, maps: int, in_maps: int) -> bool:
+    """Whether `table` has `maps` rows, each of one or more of the maps 0 … in_maps − 1, none of them twice."""
+
+    def is_row(row: object) -> bool:
+        return (
+            isinstance(row, Sequence) and len(row) > 0 and len(set(row)) == len(row) and set(row) <= accepted
+        )
+
+    accepted = set(range(in_maps))
+    return isinstance(table, Sequence) and len(table) == maps and all(map(is_row, table))
 
 
 def _windows(x: np.ndarray, window: int) -> np.ndarray:

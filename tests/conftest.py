@@ -1,0 +1,102 @@
+"""Shared fixtures.
+
+A test that takes an argument named as a group of components (`activation`, `pool`, …) runs once for each choice
+found in that group's folder of conf/: a new YAML is tested without being registered anywhere. A test that gives
+choices of its own by `parametrize` keeps to them.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from threadpoolctl import threadpool_limits
+
+from ablations.experiment import build_network
+from ablations.nn.network import Network
+from ablations.paths import CONF, ROOT
+from ablations.streams import Streams
+
+COMPONENTS = ("activation", "pool", "c3", "head", "init", "optimizer")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    own = {str(marker.args[0]) for marker in metafunc.definition.iter_markers("parametrize")}
+    for group in COMPONENTS:
+        if group in metafunc.fixturenames and not any(group in names for names in own):
+            metafunc.parametrize(group, sorted(path.stem for path in (CONF / group).glob("*.yaml")))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """As in a run: one BLAS thread."""
+    with threadpool_limits(limits=1):
+        yield
+
+
+@pytest.fixture(scope="session")
+def compose() -> Callable[..., DictConfig]:
+    """compose("pool=avg", …): the configuration of run.py with these overrides."""
+
+    @cache
+    def compose(*overrides: str) -> DictConfig:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra.compose("config", overrides=list(overrides))
+
+    return compose
+
+
+@pytest.fixture(scope="session")
+def build(compose: Callable[..., DictConfig]) -> Callable[..., Network]:
+    """build("pool=avg", …, seed=0): the network of run.py with these overrides, in float64 unless told."""
+
+    def build(*overrides: str, seed: int = 0) -> Network:
+        return build_network(compose("trainer.dtype=float64", *overrides), Streams(seed))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def expected() -> Callable[..., object]:
+    """expected(table, group, choice, how): the table's row of hand-computed numbers, or what to add to it."""
+
+    def expected(table: Mapping[str, object], group: str, choice: str, how: str) -> object:
+        if choice not in table:
+            pytest.fail(
+                f"conf/{group}/{choice}.yaml has no row of expected numbers: add {how}", pytrace=False
+            )
+        return table[choice]
+
+    return expected
+
+
+@pytest.fixture(scope="session")
+def numerical_gradient() -> Callable[..., object]:
+    """numerical_gradient(f, x): df/dx by central differences, one element of x at a time, in place."""
+
+    def numerical_gradient(f: Callable[[], float], x: np.ndarray, h: float = 1e-6) -> np.ndarray:
+        gradient = np.empty_like(x)
+        for at in np.ndindex(x.shape):
+            kept = x[at]
+            x[at] = kept + h
+            above = f()
+            x[at] = kept - h
+            below = f()
+            x[at] = kept
+            gradient[at] = (above - below) / (2 * h)
+        return gradient
+
+    return numerical_gradient
+
+
+@pytest.fixture(scope="session")
+def mnist_root() -> Path:
+    """The folder of MNIST's four files; skips where it is absent."""
+    folder = Path(os.environ.get("ABLATIONS_MNIST", ROOT.parent / "shared/data/mnist"))
+    if not folder.is_dir():
+        pytest.skip(f"no MNIST in {folder}; set ABLATIONS_MNIST to its folder")
+    return folder

@@ -1,0 +1,175 @@
+"""Imports point one way (the design's architecture): each line below is one rule.
+
+conf/ → experiment → network → training → tracking → (the store) → statistics → plots → report → reports/
+"""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+import pytest
+
+from ablations.paths import ROOT
+
+PACKAGE = ROOT / "ablations"
+
+# Whom a module may import of this package; a name stands for a folder, too. Every module must be listed.
+MAY_IMPORT = {
+    "errors": set(),
+    "paths": set(),
+    "streams": set(),
+    "datasets": {"errors"},
+    "nn": {"errors", "nn"},
+    "optimizers": {"errors"},
+    "training": {"datasets", "errors", "nn", "optimizers"},
+    "progress": {"training"},
+    "provenance": {"paths"},
+    "tracking": {"errors", "paths", "tracking"},
+    "statistics": set(),
+    "plots": {"statistics"},
+    "report": {"errors", "paths", "plots", "statistics", "tracking"},
+    "ui": {"errors", "paths", "tracking"},
+    "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
+    "describe": {"errors", "experiment", "nn", "paths", "streams"},
+    "experiment": {  # the only assembler; draws a run's own figures
+        "datasets",
+        "errors",
+        "nn",
+        "optimizers",
+        "plots",
+        "progress",
+        "provenance",
+        "streams",
+        "tracking",
+        "training",
+    },
+}
+
+# Who may import a third-party package at run time.
+ONLY_IN = {
+    "mlflow": {"tracking"},
+    "seaborn": {"plots"},
+    "matplotlib": {"plots"},
+    "hydra": {"experiment", "sweep", "describe"},
+    "omegaconf": {"experiment", "sweep"},
+    "torch": set(),
+    "jax": set(),
+    "numba": set(),
+}
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+MODULES = {name_of(path): ast.parse(path.read_text("utf-8")) for path in sorted(PACKAGE.rglob("*.py"))}
+
+
+def part_of(module: str) -> str:
+    """ablations.nn.dense → nn."""
+    return module.split(".")[1] if "." in module else ""
+
+
+def statements(node: ast.AST, typing_too: bool) -> Iterator[ast.AST]:
+    """Every node, inside functions too; those for type checkers alone where asked for."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING") and not typing_too:
+            continue
+        yield child
+        yield from statements(child, typing_too)
+
+
+def imports(module: str, typing_too: bool = True) -> set[str]:
+    """Full names of the modules that a module imports, at its top or later."""
+    found = set()
+    for node in statements(MODULES[module], typing_too):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{module}: imports are absolute"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else node.module)
+    return found
+
+
+@pytest.mark.parametrize("module", MODULES.keys() - {"ablations"})
+def test_imports_point_one_way(module):
+    part = part_of(module)
+    assert part in MAY_IMPORT, f"{module}: say in MAY_IMPORT what it may import"
+    own = {part_of(name) for name in imports(module) if name.split(".")[0] == "ablations"}
+    assert own <= MAY_IMPORT[part], f"{module} imports {own - MAY_IMPORT[part]}"
+
+
+def test_every_rule_is_about_a_module_that_exists():
+    assert set(MAY_IMPORT) <= {part_of(module) for module in MODULES}
+
+
+def test_nothing_imports_in_circles():
+    graph = {m: {name for name in imports(m) if name in MODULES and name != m} for m in MODULES}
+    tuple(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_third_party_packages_stay_where_they_belong(module):
+    for name in imports(module, typing_too=False):
+        package = name.split(".")[0]
+        assert part_of(module) in ONLY_IN.get(package, {part_of(module)}), f"{module} imports {name}"
+
+
+def test_the_halves_meet_in_the_store_alone():
+    """What trains and what compares import nothing of each other, not even by a detour through other modules."""
+    training = {"datasets", "experiment", "nn", "optimizers", "streams", "training"}
+
+    def reached(module: str, seen: set[str]) -> set[str]:
+        for name in imports(module) & MODULES.keys() - seen:
+            seen.add(name)
+            reached(name, seen)
+        return seen
+
+    for module in MODULES:
+        if part_of(module) in ("statistics", "plots", "report", "ui", "tracking"):
+            assert not {part_of(name) for name in reached(module, set())} & training, module
+        if part_of(module) in training - {"experiment"}:
+            assert not {part_of(name) for name in reached(module, set())} & {
+                "statistics",
+                "plots",
+                "report",
+                "tracking",
+            }, module
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_the_global_random_generator_is_never_used(module):
+    allowed = {"Generator", "SeedSequence", "default_rng"}
+    for node in ast.walk(MODULES[module]):
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) in ("np.random", "numpy.random"):
+            assert node.attr in allowed, f"{module}:{node.lineno}: np.random.{node.attr}"
+    assert "random" not in imports(module)
+
+
+def test_run_py_only_hands_on():
+    tree = ast.parse((ROOT / "run.py").read_text("utf-8"))
+    names = {
+        alias.name if isinstance(node, ast.Import) else node.module
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    assert names == {"hydra", "omegaconf", "ablations.errors", "ablations.experiment"}
+
+
+@pytest.mark.parametrize(
+    "module", ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui"]
+)
+def test_heavy_imports_wait_until_they_are_needed(module):
+    """`--help` and tab completion answer at once."""
+    heavy = "mlflow", "seaborn", "matplotlib", "pandas", "scipy.stats", "sklearn", "sqlalchemy", "torch"
+    code = f"import sys, {module}; print(*[name for name in {heavy} if name in sys.modules])"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []

@@ -1,0 +1,647 @@
+"""Every layer, loss and initializer by itself: one contract for all, and numbers computed by hand for each."""
+
+import inspect
+from collections.abc import Iterator, Mapping
+
+import hydra
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from scipy.special import ndtr
+
+from ablations.errors import InputError
+from ablations.nn.activations import Activate, Activation
+from ablations.nn.convolution import Convolution
+from ablations.nn.dense import Dense
+from ablations.nn.heads import Loss, SoftmaxCrossEntropy, SquaredError
+from ablations.nn.initializers import He, Initializer, LeCun, Xavier
+from ablations.nn.layer import Layer
+from ablations.nn.network import Network
+from ablations.nn.pooling import AveragePooling, MaxPooling
+from ablations.paths import CONF
+
+# Rows of expected numbers: one for each YAML.
+
+ACTIVATIONS = {  # (a, f(a), f'(a))
+    "relu": [(-3.0, 0.0, 0.0), (-1e-9, 0.0, 0.0), (0.0, 0.0, 0.0), (1e-9, 1e-9, 1.0), (2.5, 2.5, 1.0)],
+    "sigmoid": [
+        (0.0, 0.5, 0.25),
+        (1.0, 0.7310585786300049, 0.19661193324148185),
+        (-2.0, 0.11920292202211755, 0.10499358540350652),
+        (np.log(3), 0.75, 0.1875),  # 1 / (1 + 1/3)
+        (-800.0, 0.0, 0.0),
+        (800.0, 1.0, 0.0),
+    ],
+    "tanh": [
+        (0.0, 0.0, 1.0),
+        (1.0, 0.7615941559557649, 0.41997434161402614),
+        (-0.5, -0.46211715726000973, 0.7864477329659275),
+        (np.log(2), 0.6, 0.64),  # (4 − 1) / (4 + 1)
+        (400.0, 1.0, 0.0),
+    ],
+    "scaled_tanh": [
+        (0.0, 0.0, 1.1439333333333333),  # 1.7159 · 2/3
+        (1.0, 0.9999972559224790, 0.7554124359024465),  # "f(±1) = ±1"
+        (-1.0, -0.9999972559224790, 0.7554124359024465),
+        (1.5 * np.log(2), 1.02954, 0.7321173333333333),  # 1.7159 · 0.6 and 1.1439… · 0.64
+        (400.0, 1.7159, 0.0),
+    ],
+}
+
+POOLS = {  # (the window's four values, its output, the gradient of each value for an output's gradient of 8)
+    "avg": [
+        ((1, 2, 3, 6), 3, (2, 2, 2, 2)),
+        ((-1, -1, -1, -1), -1, (2, 2, 2, 2)),
+        ((0, 0, 0, 2), 0.5, (2,) * 4),
+    ],
+    "max": [
+        ((4, 1, 2, 3), 4, (8, 0, 0, 0)),
+        ((1, 4, 2, 3), 4, (0, 8, 0, 0)),
+        ((1, 2, 4, 3), 4, (0, 0, 8, 0)),
+        ((1, 2, 3, 4), 4, (0, 0, 0, 8)),
+        ((-4, -2, -3, -4), -2, (0, 8, 0, 0)),
+        ((5, 5, 5, 5), 5, (8, 0, 0, 0)),  # ties: the first maximum alone
+        ((0, 0, 0, 0), 0, (8, 0, 0, 0)),
+        ((1, 5, 5, 5), 5, (0, 8, 0, 0)),
+        ((5, 1, 1, 5), 5, (8, 0, 0, 0)),
+        ((1, 5, 2, 5), 5, (0, 8, 0, 0)),
+        ((1, 2, 5, 5), 5, (0, 0, 8, 0)),
+        ((0.0, -0.0, -1, -1), 0, (8, 0, 0, 0)),
+        ((-0.0, 0.0, -1, -1), 0, (8, 0, 0, 0)),
+    ],
+}
+
+SPARSE_C3 = "012 123 234 345 450 501 0123 1234 2345 3450 4501 5012 0134 1245 0235 012345"
+
+C3 = {  # the S2 maps that each of C3's maps reads; parameters; connections in the paper's count
+    "full": (["012345"] * 16, 2416, 241_600),
+    "sparse": (SPARSE_C3.split(), 1516, 151_600),  # the table of LeCun et al. 1998
+}
+
+E = np.e
+HEADS = {  # (outputs, label, loss, dE/dy, probabilities), for the first three of ten outputs and the other seven
+    "softmax": [
+        ((0, 0, 0, 0), 1, np.log(10), (0.1, -0.9, 0.1, 0.1), (0.1, 0.1, 0.1, 0.1)),
+        (  # e^y = 1, 2, 3, 0
+            (0, np.log(2), np.log(3), -1000),
+            1,
+            np.log(3),
+            (1 / 6, 1 / 3 - 1, 1 / 2, 0),
+            (1 / 6, 1 / 3, 1 / 2, 0),
+        ),
+        ((1000, 0, 0, 0), 0, 0, (0, 0, 0, 0), (1, 0, 0, 0)),
+        ((1000, 0, 0, 0), 2, 1000, (1, 0, -1, 0), (1, 0, 0, 0)),
+        (
+            (-1e4, -1e4 - 1, -2e4, -2e4),
+            0,
+            np.log(1 + 1 / E),
+            (-1 / (E + 1), 1 / (E + 1), 0, 0),
+            (E / (E + 1), 1 / (E + 1), 0, 0),
+        ),
+    ],
+    "mse": [
+        ((0, 0, 0, 0), 1, 0.5, (0, -1, 0, 0), (0.1, 0.1, 0.1, 0.1)),
+        ((0, 1, 0, 0), 1, 0, (0, 0, 0, 0), (1e-6, 1, 1e-6, 1e-6)),  # next to nothing for what is not positive
+        ((3, -2, 1, 0), 0, 4.5, (2, -2, 1, 0), (0.75, 2.5e-7, 0.25, 2.5e-7)),
+        ((1e3, 0, 0, 1), 2, 500_004, (1e3, 0, -1, 1), (1e3 / 1007, 1e-6 / 1007, 1e-6 / 1007, 1 / 1007)),
+    ],
+}
+
+INITS = {  # (uniform draw, fan-in, fan-out, weight, bias)
+    "lecun": [
+        (0.0, 25, 100, -0.096, -0.096),
+        (0.5, 25, 100, 0.0, 0.0),
+        (0.75, 150, 1, 0.008, 0.008),
+        (1.0, 4, 7, 0.6, 0.6),
+    ],
+    "xavier": [
+        (0.0, 25, 29, -1 / 3, 0.0),
+        (0.5, 25, 29, 0.0, 0.0),
+        (0.75, 100, 50, 0.1, 0.0),
+        (1.0, 84, 12, 0.25, 0.0),
+    ],
+    "he": [
+        (0.5, 25, 100, 0.0, 0.0),
+        (0.975, 50, 1, 0.2 * 1.959963984540054, 0.0),
+        (0.025, 50, 999, -0.2 * 1.959963984540054, 0.0),
+        (0.8413447460685429, 8, 7, 0.5, 0.0),  # one standard deviation
+    ],
+}
+
+
+# Helpers
+
+
+def configured(group: str, choice: str) -> object:
+    return hydra.utils.instantiate(OmegaConf.load(CONF / group / f"{choice}.yaml"))
+
+
+def prepared(layer: Layer, in_shape: tuple[int, ...], n: int, init: Initializer | None = None) -> Layer:
+    """The layer, ready for batches of n, in float64; LeCun's initial biases are not zero."""
+    layer.build(in_shape, init or LeCun(), np.random.default_rng(1))
+    values, grads = np.zeros((2, layer.size))
+    layer.bind(values, grads)
+    layer.resize(n)
+    return layer
+
+
+def phases_of(maps: np.ndarray) -> np.ndarray:
+    """(maps, y, x, n) as (4, maps, y/2, x/2, n)."""
+    return np.stack([maps[:, row::2, column::2] for row in (0, 1) for column in (0, 1)])
+
+
+def drawn(*shape: int, seed: int = 2) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+@pytest.fixture(scope="session")
+def c3_layer(compose):
+    """c3_layer("sparse"): the layer C3 of the configuration."""
+    return lambda choice: hydra.utils.instantiate(compose(f"c3={choice}").network.layers.C3)
+
+
+@pytest.fixture(params=[1, 3, 4], ids="n={}".format)
+def n(request):
+    return request.param
+
+
+# The contract
+
+
+def targets(node: object, path: str = "") -> Iterator[tuple[str, Mapping]]:
+    """Every part of a configuration that names a class."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield path, node
+        for key, value in node.items():
+            yield from targets(value, f"{path}.{key}")
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted(
+        path
+        for group in ("activation", "head", "init", "network", "optimizer", "pool")
+        for path in (CONF / group).glob("*.yaml")
+    ),
+    ids=lambda path: f"{path.parent.name}={path.stem}",
+)
+def test_yaml_gives_exactly_the_arguments_of_its_class(path):
+    parts = list(targets(OmegaConf.to_container(OmegaConf.load(path))))
+    assert parts, f"{path.name} names no class"
+    for where, part in parts:
+        parameters = inspect.signature(hydra.utils.get_class(part["_target_"])).parameters
+        assert set(part) - {"_target_"} == set(parameters), f"{path.name}{where}"
+        defaults = [p.name for p in parameters.values() if p.default is not inspect.Parameter.empty]
+        assert not defaults, f"defaults belong into the YAML alone: {defaults}"
+
+
+def test_c3_yaml_gives_arguments_of_the_convolution(c3):
+    assert set(OmegaConf.load(CONF / "c3" / f"{c3}.yaml")) <= set(inspect.signature(Convolution).parameters)
+
+
+@pytest.mark.parametrize(
+    ("part", "family"),
+    [
+        ("activation", Activation),
+        ("init", Initializer),
+        ("network.layers.S2", Layer),
+        ("network.layers.C3", Convolution),
+        ("head.output", Layer),
+        ("head.loss", Loss),
+    ],
+)
+def test_parts_are_of_their_family(part, family, compose):
+    assert isinstance(hydra.utils.instantiate(OmegaConf.select(compose(), part)), family)
+
+
+def check_contract(
+    layer: Layer, in_shape: tuple[int, ...], out_shape: tuple[int, ...], n: int, gradient
+) -> None:
+    """Shapes, every gradient against central differences, buffers, and changes of the batch size."""
+    assert layer.build(in_shape, LeCun(), np.random.default_rng(1)) == out_shape
+    prepared(layer, in_shape, n)
+    x, weights = drawn(*in_shape, n), drawn(*out_shape, n, seed=3)
+
+    y = layer.forward(x)
+    assert y.shape == (*out_shape, n)
+    assert y.dtype == np.float64
+    layer.grads[...] = np.nan  # gradients are written, not added
+    dx = layer.backward(weights.copy())
+    assert dx.shape == x.shape
+    first = y.copy(), dx.copy(), layer.grads.copy()
+
+    def energy() -> float:
+        return float((layer.forward(x) * weights).sum())
+
+    np.testing.assert_allclose(first[1], gradient(energy, x), rtol=1e-6, atol=1e-7)
+    np.testing.assert_allclose(first[2], gradient(energy, layer.values), rtol=1e-6, atol=1e-7)
+
+    for size in (n, n + 1, n):  # the parameters' gradients of another batch are overwritten, not kept
+        layer.resize(size)
+        other = drawn(*in_shape, size, seed=4) if size != n else x
+        again = layer.forward(other)
+        dagain = layer.backward(drawn(*out_shape, size, seed=5) if size != n else weights.copy())
+        if size == n:
+            assert np.shares_memory(again, y), "the output's buffer was not used again"
+            assert np.shares_memory(dagain, dx) or layer.forward(x) is again
+            for before, after in zip(first, (again, dagain, layer.grads), strict=True):
+                np.testing.assert_array_equal(before, after)
+        else:
+            assert not np.shares_memory(again, y)
+
+    layer.grads[...] = np.nan
+    layer.forward(x)
+    layer.backward_parameters(weights.copy())
+    np.testing.assert_array_equal(layer.grads, first[2])
+    assert sum(p.value.size for p in layer.parameters.values()) == layer.size == layer.values.size
+    for parameter in layer.parameters.values():
+        assert np.shares_memory(parameter.value, layer.values)
+        assert np.shares_memory(parameter.grad, layer.grads)
+
+
+def test_activation_keeps_the_contract(activation, n, numerical_gradient):
+    layer = Activate(configured("activation", activation))
+    check_contract(layer, (2, 3, 4), (2, 3, 4), n, numerical_gradient)
+    check_contract(Activate(configured("activation", activation)), (5,), (5,), n, numerical_gradient)
+
+
+def test_pool_keeps_the_contract(pool, n, numerical_gradient):
+    check_contract(configured("pool", pool), (4, 3, 2, 5), (3, 2, 5), n, numerical_gradient)
+
+
+def test_c3_keeps_the_contract(c3, n, c3_layer, numerical_gradient):
+    check_contract(c3_layer(c3), (6, 6, 8), (4, 16, 1, 2), n, numerical_gradient)
+
+
+def test_output_keeps_the_contract(head, n, numerical_gradient):
+    check_contract(configured("head", head).output, (7,), (10,), n, numerical_gradient)
+
+
+@pytest.mark.parametrize(
+    ("maps", "kernel", "connections", "in_shape", "out_shape"),
+    [
+        (2, 1, None, (3, 4, 6), (4, 2, 2, 3)),
+        (3, 3, None, (2, 8, 4), (4, 3, 3, 1)),
+        (2, 5, None, (1, 10, 6), (4, 2, 3, 1)),
+        (3, 3, [[1], [0, 1], [1, 0]], (2, 4, 6), (4, 3, 1, 2)),
+    ],
+)
+def test_convolution_keeps_the_contract(
+    maps, kernel, connections, in_shape, out_shape, n, numerical_gradient
+):
+    check_contract(Convolution(maps, kernel, connections), in_shape, out_shape, n, numerical_gradient)
+
+
+def test_dense_keeps_the_contract(n, numerical_gradient):
+    check_contract(Dense(5), (2, 3, 2), (5,), n, numerical_gradient)
+
+
+def test_loss_gradient_is_that_of_the_mean_loss(head, n, numerical_gradient):
+    loss = configured("head", head).loss
+    outputs, labels = drawn(10, n), np.arange(n, dtype=np.uint8) * 3 % 10
+    losses, gradient = loss(outputs, labels)
+    assert losses.shape == (n,)
+    assert gradient.shape == outputs.shape
+    numerical = numerical_gradient(lambda: float(loss(outputs, labels)[0].mean()), outputs)
+    np.testing.assert_allclose(gradient, numerical, rtol=1e-6, atol=1e-8)
+
+
+def test_probabilities_add_up_to_one_and_agree_with_the_answer(head):
+    loss = configured("head", head).loss
+    outputs = 3 * drawn(10, 50)
+    outputs[:, 0] = -np.arange(10) - 1.0  # nothing positive
+    probabilities, answers = loss.probabilities(outputs), loss.answers(outputs)
+    assert probabilities.shape == (10, 50)
+    assert (probabilities >= 0).all()
+    np.testing.assert_allclose(probabilities.sum(axis=0), 1, rtol=1e-12)
+    np.testing.assert_array_equal(probabilities.argmax(axis=0), answers)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_precision_is_that_of_the_parameters(activation, pool, c3, dtype, c3_layer):
+    convolution, pooling = c3_layer(c3), configured("pool", pool)
+    squashing, dense = Activate(configured("activation", activation)), Dense(4)
+    shape = (6, 6, 6)
+    for layer in (convolution, pooling, squashing, dense):
+        shape = layer.build(shape, LeCun(), np.random.default_rng(1))
+        layer.bind(*np.zeros((2, layer.size), dtype))
+        layer.resize(2)
+    x = drawn(6, 6, 6, 2).astype(dtype)
+    for layer in (convolution, pooling, squashing, dense):
+        x = layer.forward(x)
+        assert x.dtype == dtype
+    for loss in (SoftmaxCrossEntropy(), SquaredError()):
+        losses, gradient = loss(x, np.array([1, 3]))
+        assert losses.dtype == gradient.dtype == loss.probabilities(x).dtype == dtype
+    for layer in (dense, squashing, pooling, convolution):
+        gradient = layer.backward(gradient)
+        assert gradient.dtype == dtype
+
+
+# Numbers by hand
+
+
+def test_activation_in_numbers(activation, expected):
+    rows = expected(
+        ACTIVATIONS, "activation", activation, "(a, f(a), f'(a)) to ACTIVATIONS in test_layers.py"
+    )
+    a, y, slope = (np.array(column, float) for column in zip(*rows, strict=True))
+    layer = prepared(Activate(configured("activation", activation)), (len(a),), 1)
+    np.testing.assert_allclose(layer.forward(a[:, None])[:, 0], y, rtol=1e-9, atol=1e-15)
+    np.testing.assert_allclose(
+        layer.backward(np.full((len(a), 1), 3.0))[:, 0], 3 * slope, rtol=1e-9, atol=1e-14
+    )
+
+
+def test_activation_is_monotone_and_never_gives_nan_or_infinity(activation):
+    a = np.linspace(-1e4, 1e4, 20_001)[:, None]
+    layer = prepared(Activate(configured("activation", activation)), (len(a),), 1)
+    y = layer.forward(a).copy()
+    assert np.isfinite(y).all()
+    assert (np.diff(y[:, 0]) >= 0).all()
+    assert np.isfinite(layer.backward(np.ones_like(a))).all()
+
+
+def test_pool_in_numbers(pool, expected):
+    rows = expected(POOLS, "pool", pool, "(window, output, gradients) to POOLS in test_layers.py")
+    windows, outputs, gradients = (np.array(column, float) for column in zip(*rows, strict=True))
+    layer = prepared(configured("pool", pool), (4, 1, 1, len(rows)), 1)
+    y = layer.forward(windows.T.reshape(4, 1, 1, -1, 1).copy())
+    np.testing.assert_array_equal(y.ravel(), outputs)
+    dx = layer.backward(np.full(y.shape, 8.0))
+    np.testing.assert_array_equal(dx.reshape(4, -1).T, gradients)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_max_pooling_hands_on_the_gradient_exactly(dtype):
+    layer = MaxPooling()
+    layer.build((4, 3, 5, 5), LeCun(), np.random.default_rng(0))
+    layer.bind(*np.zeros((2, 0), dtype))
+    layer.resize(7)
+    x = np.random.default_rng(0).integers(0, 3, (4, 3, 5, 5, 7)).astype(dtype)  # ties of all kinds
+    dy = drawn(3, 5, 5, 7).astype(dtype)
+    y = layer.forward(x)
+    dx = layer.backward(dy.copy())
+    first = x.argmax(axis=0)
+    np.testing.assert_array_equal(y, x.max(axis=0))
+    np.testing.assert_array_equal(dx, np.where(np.arange(4)[:, None, None, None, None] == first, dy, 0))
+
+
+def test_c3_in_numbers(c3, expected, c3_layer):
+    table, parameters, connections = expected(
+        C3, "c3", c3, "(maps read by each map, parameters, connections) to C3 in test_layers.py"
+    )
+    layer = prepared(c3_layer(c3), (6, 14, 14), 1)
+    assert layer.size == parameters
+    assert layer.summary().connections == connections
+    assert layer.summary().macs == connections - 16 * 100
+    assert layer.summary().shape == (16, 10, 10)
+
+    # Kernels of ones, and 10^c in map c: the digits of an output, 25 each, say which maps it reads.
+    layer.parameters["weight"].value[...] = 1
+    layer.parameters["bias"].value[...] = 0
+    x = np.broadcast_to(10.0 ** np.arange(0, 18, 3)[:, None, None, None], (6, 14, 14, 1))
+    y = layer.forward(x)
+    reads = [sum(25 * 10.0 ** (3 * int(c)) for c in row) for row in table]
+    np.testing.assert_array_equal(y, np.broadcast_to(np.reshape(reads, (1, 16, 1, 1, 1)), y.shape))
+
+
+def test_convolution_by_hand():
+    """A 6×6 image of 0 … 35 under a 5×5 kernel with three weights: nothing symmetric, nothing flipped."""
+    layer = prepared(Convolution(1, 5, None), (1, 6, 6), 1)
+    weight, bias = layer.parameters["weight"], layer.parameters["bias"]
+    weight.value[...] = 0
+    weight.value[0, 0, 0], weight.value[0, 2, 3], weight.value[0, 4, 4] = 1, 100, 10
+    bias.value[...] = 0.5
+    x = np.arange(36.0).reshape(1, 6, 6, 1)
+
+    y = layer.forward(x)
+    # y[0, 0] = 1·x[0, 0] + 100·x[2, 3] + 10·x[4, 4] + 0.5 = 0 + 1500 + 280 + 0.5; a step right adds 111, down 666.
+    assert y.ravel().tolist() == [1780.5, 1891.5, 2446.5, 2557.5]
+
+    dx = layer.backward(np.array([1.0, 2.0, 3.0, 4.0]).reshape(4, 1, 1, 1, 1))
+    assert bias.grad.tolist() == [10]
+    # dW[i, j] = 1·x[i, j] + 2·x[i, j+1] + 3·x[i+1, j] + 4·x[i+1, j+1] = 10·x[i, j] + 2 + 18 + 28
+    by_hand = 10 * x[0, :5, :5, 0] + 48
+    np.testing.assert_array_equal(weight.grad[0], by_hand)
+    by_hand = np.zeros((6, 6))
+    by_hand[0:2, 0:2] += [[1, 2], [3, 4]]
+    by_hand[2:4, 3:5] += [[100, 200], [300, 400]]
+    by_hand[4:6, 4:6] += [[10, 20], [30, 40]]
+    np.testing.assert_array_equal(dx[0, :, :, 0], by_hand)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+@pytest.mark.parametrize("connections", [None, [[2], [0, 1], [1, 2, 0]]])
+def test_convolution_is_the_textbook_sum(connections, n):
+    layer = prepared(Convolution(3, 3, connections), (3, 8, 6), n)
+    x, weight, bias = drawn(3, 8, 6, n), layer.parameters["weight"].value, layer.parameters["bias"].value
+    y = np.zeros((3, 6, 4, n))
+    kernel = 0
+    for m, reads in enumerate(connections or [range(3)] * 3):
+        for c in reads:
+            for row, column in np.ndindex(3, 3):
+                y[m] += (
+                    weight.reshape(-1, 3, 3)[kernel, row, column] * x[c, row : row + 6, column : column + 4]
+                )
+            kernel += 1
+        y[m] += bias[m]
+    np.testing.assert_allclose(layer.forward(x), phases_of(y), rtol=1e-12, atol=1e-13)
+
+
+def test_convolution_reads_whichever_input_it_is_given():
+    """Views of the last input are kept between calls: they must not outlive it."""
+    layer, inputs = prepared(Convolution(2, 3, None), (1, 4, 4), 2), drawn(5, 1, 4, 4, 2)
+    fresh = [prepared(Convolution(2, 3, None), (1, 4, 4), 2).forward(x).copy() for x in inputs]
+    for at in (0, 1, 0, 2, 3, 4, 4, 0):
+        np.testing.assert_array_equal(layer.forward(inputs[at]), fresh[at])
+    reused = inputs[0]
+    layer.forward(reused)
+    reused[...] = inputs[1]
+    np.testing.assert_array_equal(layer.forward(reused), fresh[1])
+
+
+def test_dense_by_hand():
+    layer = prepared(Dense(2), (3,), 2)
+    weight, bias = layer.parameters["weight"], layer.parameters["bias"]
+    weight.value[...] = [[1, 2, 3], [4, 5, 6]]
+    bias.value[...] = [[0.5], [-0.5]]
+    y = layer.forward(np.array([[1.0, 0.0], [0.0, 1.0], [2.0, 0.0]]))
+    assert y.tolist() == [[7.5, 2.5], [15.5, 4.5]]
+    dx = layer.backward(np.array([[1.0, 10.0], [0.0, 2.0]]))
+    assert weight.grad.tolist() == [[1, 10, 2], [0, 2, 0]]
+    assert bias.grad.tolist() == [[11], [2]]
+    assert dx.tolist() == [[1, 18], [2, 30], [3, 42]]
+
+
+def test_head_in_numbers(head, expected):
+    rows = expected(
+        HEADS, "head", head, "(outputs, label, loss, gradient, probabilities) to HEADS in test_layers.py"
+    )
+    loss = configured("head", head).loss
+    outputs, labels, losses, gradients, probabilities = zip(*rows, strict=True)
+
+    def ten(columns: tuple) -> np.ndarray:
+        return np.array([[*first, *[last] * 7] for *first, last in columns], float).T
+
+    found, gradient = loss(ten(outputs), np.array(labels, np.uint8))
+    np.testing.assert_allclose(found, losses, rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(gradient * len(rows), ten(gradients), rtol=1e-12, atol=1e-15)
+    np.testing.assert_allclose(loss.probabilities(ten(outputs)), ten(probabilities), rtol=1e-5, atol=1e-300)
+
+
+def test_init_in_numbers(init, expected):
+    rows = expected(INITS, "init", init, "(draw, fan-in, fan-out, weight, bias) to INITS in test_layers.py")
+    uniform, fan_in, fan_out, weights, biases = (np.array(column) for column in zip(*rows, strict=True))
+    scheme = configured("init", init)
+    np.testing.assert_allclose(scheme.weights(uniform, fan_in, fan_out), weights, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(scheme.biases(uniform, fan_in), biases, rtol=1e-9, atol=1e-12)
+
+
+def test_initial_weights_of_a_whole_layer():
+    def weights(init: Initializer) -> np.ndarray:
+        return prepared(Dense(300), (400,), 1, init).parameters["weight"].value
+
+    lecun, xavier, he = weights(LeCun()), weights(Xavier()), weights(He())
+    assert 0.999 * 2.4 / 400 < np.abs(lecun).max() <= 2.4 / 400
+    assert lecun.var() == pytest.approx((2.4 / 400) ** 2 / 3, rel=0.02)
+    assert 0.999 * np.sqrt(6 / 700) < np.abs(xavier).max() <= np.sqrt(6 / 700)
+    assert xavier.var() == pytest.approx(2 / 700, rel=0.02)
+    assert he.var() == pytest.approx(2 / 400, rel=0.02)
+    assert (he**4).mean() == pytest.approx(3 * (2 / 400) ** 2, rel=0.05)  # normal
+    for drawn_weights in (lecun, xavier, he):
+        assert abs(drawn_weights.mean()) < 4 * drawn_weights.std() / np.sqrt(drawn_weights.size)
+
+
+def test_every_scheme_maps_the_same_draws(init):
+    def ranks(scheme: Initializer) -> np.ndarray:
+        return prepared(Dense(30), (40,), 1, scheme).parameters["weight"].value.ravel().argsort()
+
+    np.testing.assert_array_equal(ranks(configured("init", init)), ranks(LeCun()))
+
+
+def test_draws_can_be_read_back_from_each_scheme():
+    def weights(scheme: Initializer) -> np.ndarray:
+        return prepared(Convolution(4, 3, None), (5, 6, 6), 1, scheme).parameters["weight"].value
+
+    fan_in, fan_out = 5 * 9, 4 * 9
+    draws = (weights(LeCun()) * fan_in / 2.4 + 1) / 2
+    np.testing.assert_allclose(
+        (weights(Xavier()) / np.sqrt(6 / (fan_in + fan_out)) + 1) / 2, draws, rtol=1e-9
+    )
+    np.testing.assert_allclose(ndtr(weights(He()) / np.sqrt(2 / fan_in)), draws, rtol=1e-9)
+
+
+class Draws(Initializer):
+    """The draws themselves."""
+
+    def weights(self, uniform, fan_in, fan_out):
+        return uniform
+
+    def biases(self, uniform, fan_in):
+        return uniform
+
+
+class Fans(Initializer):
+    """fan-in + fan-out / 1000, and the fan-in for biases."""
+
+    def weights(self, uniform, fan_in, fan_out):
+        return np.broadcast_to(fan_in + fan_out / 1000, uniform.shape)
+
+    def biases(self, uniform, fan_in):
+        return np.broadcast_to(fan_in, uniform.shape)
+
+
+def test_sparse_kernels_start_as_the_full_ones(c3_layer):
+    table = C3["sparse"][0]
+    full, sparse = (prepared(c3_layer(choice), (6, 14, 14), 1, Draws()) for choice in ("full", "sparse"))
+    kernels = full.parameters["weight"].value.reshape(16, 6, 5, 5)
+    kept = [kernels[m, int(c)] for m, row in enumerate(table) for c in row]
+    np.testing.assert_array_equal(sparse.parameters["weight"].value, kept)
+    np.testing.assert_array_equal(sparse.parameters["bias"].value, full.parameters["bias"].value)
+
+
+def test_fans_count_what_a_weight_is_connected_to(c3_layer):
+    dense = prepared(Dense(84), (120,), 1, Fans())
+    assert (dense.parameters["weight"].value == 120.084).all()
+    assert (dense.parameters["bias"].value == 120).all()
+
+    full = prepared(c3_layer("full"), (6, 14, 14), 1, Fans())
+    assert (full.parameters["weight"].value == 150.4).all()  # 6 maps in, 16 out, 25 weights each
+    assert (full.parameters["bias"].value == 150).all()
+
+    table = C3["sparse"][0]
+    sparse = prepared(c3_layer("sparse"), (6, 14, 14), 1, Fans())
+    read_by = {c: sum(c in row for row in table) for c in "012345"}
+    assert list(read_by.values()) == [10] * 6
+    by_hand = [25 * len(row) + 25 * read_by[c] / 1000 for row in table for c in row]
+    np.testing.assert_allclose(sparse.parameters["weight"].value[:, 0, 0], by_hand)
+    np.testing.assert_allclose(sparse.parameters["bias"].value, [25 * len(row) for row in table])
+
+
+# What cannot be read
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["network.layers.C1.kernel=4"], r"^C1: .*4×4 kernel on 32×32"),
+        (["network.layers.C1.kernel=33"], r"^C1: .*33×33 kernel on 32×32"),
+        (["network.layers.C1.kernel=7"], r"^C3: .*5×5 kernel on 13×13"),
+        (["network.layers.C3.kernel=15"], r"^C3: .*15×15 kernel on 14×14"),
+        (["c3.connections=[[0]]"], r"^C3: .*16 rows of different input maps 0 to 5, .*got \[\[0\]\]"),
+        (
+            ["c3=full", f"c3.connections={[[6]] * 16}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+        (
+            ["c3=full", f"c3.connections={[[-1]] * 16}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+        (
+            ["c3=full", f"c3.connections={[[0, 0]] * 16}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+        (
+            ["c3=full", f"c3.connections={[[0]] * 15 + [[]]}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+        (
+            ["c3=full", f"c3.connections={[[]] * 16}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+        (
+            ["c3=full", f"c3.connections={[[0.5]] * 16}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+        (["c3=full", "c3.connections=3"], r"^C3: .*input maps 0 to 5, at least one"),
+        (
+            ["c3=full", f"c3.connections={[1] * 16}".replace(" ", "")],
+            r"^C3: .*input maps 0 to 5, at least one",
+        ),
+    ],
+)
+def test_a_layer_that_cannot_read_its_input_is_named(build, overrides, message):
+    with pytest.raises(InputError, match=message) as error:
+        build(*overrides)
+    assert "\n" not in str(error.value)
+
+
+def test_averaging_does_not_commute_with_activations_and_max_does():
+    assert MaxPooling.commutes_with_monotone
+    assert not AveragePooling.commutes_with_monotone
+    kinds = {}
+    for pool in (MaxPooling, AveragePooling):
+        layers = {"C": Convolution(1, 3, None), "S": pool(), "F": Dense(2), "output": Dense(2)}
+        network = Network(layers, configured("activation", "tanh"), SquaredError())
+        kinds[pool] = [type(layer).__name__ for layer in network.sequence]
+    assert kinds[MaxPooling] == ["Convolution", "MaxPooling", "Activate", "Dense", "Activate", "Dense"]
+    assert kinds[AveragePooling] == [
+        "Convolution",
+        "Activate",
+        "AveragePooling",
+        "Dense",
+        "Activate",
+        "Dense",
+    ]
