@@ -11,7 +11,7 @@ from ablations.errors import InputError, PlainError
 from ablations.nn.network import Network
 from ablations.optimizers import Optimizer
 
-EVALUATION_BATCH = 128  # large enough for full speed, small enough for the caches
+IMAGES_AT_ONCE = 32  # large enough for full speed, small enough for the processor's caches
 
 
 @dataclass(frozen=True)
@@ -145,13 +145,9 @@ def train(
         total_loss, correct, largest = 0.0, 0, 0.0
         for start in range(0, size, options.batch_size):
             batch = order[start : start + options.batch_size]
-            labels = training.labels[batch]
-            outputs = network.forward(feed(batch))
-            losses, doutputs = network.loss(outputs, labels)
-            hits = int(np.count_nonzero(network.loss.answers(outputs) == labels))
-            network.backward(doutputs)
+            loss, hits = gradient(network, feed, batch, training.labels[batch])
             grads, step = network.grads, step + 1
-            loss, grad_max = float(np.add.reduce(losses)), float(max(grads.max(), -grads.min()))
+            grad_max = float(max(grads.max(), -grads.min()))
             if not np.isfinite(loss):
                 raise DivergedError(f"diverged: the loss is not finite at step {step} (epoch {epoch})")
             if not np.isfinite(grad_max):
@@ -177,6 +173,32 @@ def train(
         )
 
 
+def gradient(
+    network: Network, feed: Callable[[np.ndarray], np.ndarray], batch: np.ndarray, labels: np.ndarray
+) -> tuple[float, int]:
+    """Write the gradient of a batch's mean loss into `network.grads`; return its summed loss and its right answers.
+
+    `feed` gives the images at some of the indices in `batch`. A large batch goes through the layers a part at a
+    time, because their buffers then stay in the processor's caches; the gradients of the parts add up.
+    """
+    n, parts = len(batch), -(-len(batch) // IMAGES_AT_ONCE)
+    loss, hits, total = 0.0, 0, None
+    for i in range(parts):
+        part = slice(n * i // parts, n * (i + 1) // parts)
+        outputs = network.forward(feed(batch[part]))
+        losses, doutputs = network.loss(outputs, labels[part])
+        loss += float(np.add.reduce(losses))
+        hits += int(np.count_nonzero(network.loss.answers(outputs) == labels[part]))
+        if parts > 1:
+            doutputs *= losses.size / n  # from the mean over the part to that over the batch
+        network.backward(doutputs)
+        if parts > 1:
+            total = network.grads.copy() if total is None else np.add(total, network.grads, out=total)
+    if total is not None:
+        network.grads[...] = total
+    return loss, hits
+
+
 def evaluate(network: Network, normalization: Normalization, images: Images) -> Evaluation:
     """Loss, accuracy, predictions and confidences of `network` on `images`.
 
@@ -186,8 +208,8 @@ def evaluate(network: Network, normalization: Normalization, images: Images) -> 
     total_loss = 0.0
     predictions = np.empty(len(images), np.uint8)
     confidences = np.empty(len(images), np.float32)
-    for start in range(0, len(images), EVALUATION_BATCH):
-        part = slice(start, start + EVALUATION_BATCH)
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        part = slice(start, start + IMAGES_AT_ONCE)
         outputs = network.forward(feed(part))
         losses, _ = network.loss(outputs, images.labels[part])
         total_loss += float(np.add.reduce(losses))

@@ -398,12 +398,12 @@ def test_c3_in_numbers(c3, expected, c3_layer):
     assert layer.summary().macs == connections - 16 * 100
     assert layer.summary().shape == (16, 10, 10)
 
-    # Kernels of ones, and 10^c in map c: the digits of an output, 25 each, say which maps it reads.
+    # Kernels of ones, and 100^c in map c: each pair of digits of an output, 25 or 00, says whether it reads a map.
     layer.parameters["weight"].value[...] = 1
     layer.parameters["bias"].value[...] = 0
-    x = np.broadcast_to(10.0 ** np.arange(0, 18, 3)[:, None, None, None], (6, 14, 14, 1))
+    x = np.broadcast_to(100.0 ** np.arange(6)[:, None, None, None], (6, 14, 14, 1))
     y = layer.forward(x)
-    reads = [sum(25 * 10.0 ** (3 * int(c)) for c in row) for row in table]
+    reads = [sum(25 * 100.0 ** int(c) for c in row) for row in table]
     np.testing.assert_array_equal(y, np.broadcast_to(np.reshape(reads, (1, 16, 1, 1, 1)), y.shape))
 
 

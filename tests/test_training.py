@@ -12,7 +12,7 @@ from ablations.errors import InputError, PlainError
 from ablations.nn.heads import SoftmaxCrossEntropy
 from ablations.optimizers import SGD, Optimizer
 from ablations.streams import Streams
-from ablations.training import DivergedError, Epoch, Images, Options, Step, evaluate, train
+from ablations.training import DivergedError, Epoch, Feeder, Images, Options, Step, evaluate, gradient, train
 
 PLAIN = Options(epochs=2, batch_size=16, clip_norm=None, replacement=False, eval_limit=None)
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)  # 1998's, so that a forgotten border would show
@@ -213,7 +213,24 @@ def test_replacement_draws_as_many_images_as_there_are(build, small, recorder):
 
 def test_whole_set_as_one_batch(build, small, recorder):
     trained(build(), small, replace(PLAIN, batch_size=40, epochs=1), Spy(), by=recorder)
-    assert [sorted(batch) for batch in recorder.batches] == [list(range(40))]
+    assert sorted(chain(*recorder.batches)) == list(range(40))
+
+
+@pytest.mark.parametrize("size", [1, 31, 32, 33, 64, 100])
+def test_the_parts_of_a_large_batch_add_up_to_its_gradient(size, build, digits):
+    network = build("trainer.dtype=float64")
+    feed = Feeder(digits.pixels, UNIT, network)
+    batch = np.random.default_rng(size).permutation(len(digits))[:size]
+    labels = digits.labels[batch]
+    outputs = network.forward(feed(batch)).copy()
+    losses, doutputs = network.loss(outputs, labels)
+    network.backward(doutputs)
+    whole = network.grads.copy()
+    network.grads[...] = np.nan
+    loss, hits = gradient(network, feed, batch, labels)
+    np.testing.assert_allclose(network.grads, whole, rtol=1e-10, atol=1e-15)
+    assert loss == pytest.approx(losses.sum(), rel=1e-12)
+    assert hits == np.count_nonzero(outputs.argmax(axis=0) == labels)
 
 
 def test_clipping_scales_a_long_gradient_down(build, small):

@@ -40,7 +40,7 @@ class Dense(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         weight, bias = self.parameters["weight"], self.parameters["bias"]
-        np.matmul(dy, self.x.T, out=weight.grad)
+        np.dot(dy, self.x.T, out=weight.grad)  # matmul leaves BLAS for the outer product of one image
         np.add.reduce(dy, axis=1, keepdims=True, out=bias.grad)
         np.matmul(weight.value.T, dy, out=self.buffers.dx_columns)
         return self.buffers.dx
