@@ -19,6 +19,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.datasets import Dataset, Normalization, split
+from ablations.distortions import PlanarDistortion
 from ablations.errors import InputError, foreseen, one_line
 from ablations.nn.network import Network
 from ablations.optimizers import Optimizer
@@ -43,6 +44,7 @@ class Parts:
     training: Images
     validation: Images | None
     normalization: Normalization
+    distort: PlanarDistortion | None
     network: Network
     optimizer: Optimizer
     streams: Streams
@@ -85,6 +87,7 @@ def assemble(config: DictConfig) -> Parts:
         training=training,
         validation=validation,
         normalization=instantiate(config.normalization).fit(training.pixels),
+        distort=instantiate(config.distortion) or None,
         network=network,
         optimizer=optimizer,
         streams=streams,
@@ -231,8 +234,9 @@ def _epochs(config: DictConfig, parts: Parts, tracker: Tracker, name: str) -> It
             parts.normalization,
             parts.training,
             parts.validation,
-            parts.streams.generator("order"),
+            parts.streams,
             options,
+            parts.distort,
             watch,
         )
 
@@ -247,6 +251,7 @@ def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
     }
     if epoch.val_loss is not None:
         metrics |= {"val/loss": epoch.val_loss, "val/accuracy": epoch.val_accuracy}
+    metrics |= {f"optimizer/{name}": value for name, value in epoch.optimizer.items()}
     return metrics
 
 

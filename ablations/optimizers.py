@@ -1,4 +1,4 @@
-"""Update rules, from plain gradient descent to Adam.
+"""Update rules, from plain gradient descent to stochastic diagonal Levenberg-Marquardt.
 
 Each works in place on the network's flat parameter vector θ with the gradient g, and keeps its state in
 vectors of the same size. The learning rate is a number, or a list with one rate for each epoch, whose last
@@ -37,6 +37,20 @@ class Optimizer(ABC):
     def begin_epoch(self, epoch: int) -> None:
         """Set the rate of `epoch`, counted from 1."""
         self.lr = self.rates[min(epoch, len(self.rates)) - 1]
+
+    def curvature_samples(self, epoch: int, seen: int, batch_size: int) -> int:
+        """From how many training images to estimate the curvature before the next step, 0 for not at all.
+
+        `seen` images of this epoch, counted from 1, have been trained on.
+        """
+        return 0
+
+    def set_curvature(self, curvatures: np.ndarray) -> None:
+        """Take an estimate that `curvature_samples` asked for: the mean over these images, of each parameter."""
+
+    def metrics(self) -> dict[str, float]:
+        """What is worth logging of the rule's state after an epoch, by name."""
+        return {}
 
     def step(self, values: np.ndarray, grads: np.ndarray) -> None:
         """Move `values` by one step, in place, for the gradient `grads`."""
@@ -139,6 +153,66 @@ class Adam(Optimizer):
         _divide_by_root(
             values, mean, squares, self.lr * root / (1 - self.beta1**self.steps), self.eps * root, scratch
         )
+
+
+class SDLM(Optimizer):
+    """Stochastic diagonal Levenberg-Marquardt: θ_k ← θ_k − lr / (μ + h_kk) · g_k, a rate for each parameter.
+
+    h_kk is the diagonal of the Gauss-Newton approximation of the Hessian, from a second back-propagation
+    (`Network.curvature`), as a mean over `samples` training images, estimated anew before each pass (LeCun et
+    al. 1998, appendix C, eqs. 21 to 28).
+
+    While the first pass lasts it is also estimated every `refresh_every` images (None: never) from
+    `refresh_samples` of them. The paper does not say so. But its initial weights are so small that h starts near
+    0 and every rate near lr / μ, which is too large once the units have grown.
+    """
+
+    def __init__(
+        self,
+        lr: float | Sequence[float],
+        mu: float,
+        samples: int,
+        refresh_every: int | None,
+        refresh_samples: int,
+    ) -> None:
+        super().__init__(lr)
+        if not isinstance(mu, Real) or not 0 < mu < np.inf:
+            raise InputError(f"optimizer.mu: must be positive, got {mu}")
+        for name, value in {"samples": samples, "refresh_samples": refresh_samples}.items():
+            if not isinstance(value, int) or value < 1:
+                raise InputError(f"optimizer.{name}: must be a whole number from 1 on, got {value}")
+        if refresh_every is not None and (not isinstance(refresh_every, int) or refresh_every < 1):
+            raise InputError(
+                f"optimizer.refresh_every: must be a whole number from 1 on or null, got {refresh_every}"
+            )
+        self.mu, self.samples = float(mu), samples
+        self.refresh_every, self.refresh_samples = refresh_every, refresh_samples
+
+    state_names = ("damped_curvature",)
+
+    def start(self, values: np.ndarray) -> None:
+        super().start(values)
+        self.set_curvature(np.zeros_like(values))
+
+    def curvature_samples(self, epoch: int, seen: int, batch_size: int) -> int:
+        if seen == 0:
+            return self.samples
+        if epoch == 1 and self.refresh_every is not None and seen % self.refresh_every < batch_size:
+            return self.refresh_samples
+        return 0
+
+    def set_curvature(self, curvatures: np.ndarray) -> None:
+        np.add(curvatures, self.mu, out=self.state["damped_curvature"])
+
+    def metrics(self) -> dict[str, float]:
+        """The smallest, the median and the largest rate."""
+        rates = self.lr / self.state["damped_curvature"]
+        return {"rate_min": rates.min(), "rate_median": np.median(rates), "rate_max": rates.max()}
+
+    def _update(self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, damped: np.ndarray) -> None:
+        np.divide(grads, damped, out=scratch)
+        scratch *= self.lr
+        values -= scratch
 
 
 def _divide_by_root(

@@ -1,7 +1,7 @@
 """The training loop: batches in, one frozen record per epoch out. It knows neither configuration nor tracker."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ from ablations.datasets import Normalization
 from ablations.errors import InputError, PlainError
 from ablations.nn.network import Network
 from ablations.optimizers import Optimizer
+from ablations.streams import Streams
 
 IMAGES_AT_ONCE = 32  # large enough for full speed, small enough for the processor's caches
 
@@ -66,7 +67,7 @@ class Epoch:
     """One pass over the training images. Losses are means, accuracies fractions, times seconds.
 
     Training loss and accuracy are running means over the pass, each batch measured before its update.
-    Validation is None where there are no validation images.
+    Validation is None where there are no validation images. `optimizer` holds what the optimizer tells of itself.
     """
 
     number: int
@@ -75,6 +76,7 @@ class Epoch:
     grad_max_abs: float
     val_loss: float | None
     val_accuracy: float | None
+    optimizer: Mapping[str, float]
     seconds: float
     images_per_s: float
 
@@ -117,13 +119,15 @@ def train(
     normalization: Normalization,
     training: Images,
     validation: Images | None,
-    rng: np.random.Generator,
+    streams: Streams,
     options: Options,
+    distort: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     watch: Callable[[Step], None] = lambda step: None,
 ) -> Iterator[Epoch]:
     """Train `network` in place and yield one `Epoch` after each pass.
 
-    `rng` draws the order of the images, or the images themselves. `watch` is called after each step.
+    `streams` draw the order of the images, or the images themselves. `distort` gives each epoch its own version of
+    the training images. `watch` is called after each step.
 
     Raises InputError for a batch larger than the training set, and DivergedError at the first loss or gradient
     that is not finite, before it reaches the weights.
@@ -133,6 +137,8 @@ def train(
             f"trainer.batch_size: there are only {len(training)} training images, got {options.batch_size}"
         )
     feed = Feeder(training.pixels, normalization, network)
+    order_rng, curvature_rng = streams.generator("order"), streams.generator("curvature")
+    distortion_rng = streams.generator("distortion")
     if validation is not None and options.eval_limit is not None:
         first = slice(options.eval_limit)
         validation = Images(validation.pixels[first], validation.labels[first])
@@ -141,9 +147,14 @@ def train(
     for epoch in range(1, options.epochs + 1):
         started = time.perf_counter()
         optimizer.begin_epoch(epoch)
-        order = rng.integers(size, size=size) if options.replacement else rng.permutation(size)
+        if distort is not None:
+            feed.pixels = distort(training.pixels, distortion_rng)
+        order = order_rng.integers(size, size=size) if options.replacement else order_rng.permutation(size)
         total_loss, correct, largest = 0.0, 0, 0.0
         for start in range(0, size, options.batch_size):
+            if samples := optimizer.curvature_samples(epoch, start, options.batch_size):
+                chosen = curvature_rng.choice(size, min(samples, size), replace=False)
+                optimizer.set_curvature(curvature(network, feed, chosen))
             batch = order[start : start + options.batch_size]
             loss, hits = gradient(network, feed, batch, training.labels[batch])
             grads, step = network.grads, step + 1
@@ -168,6 +179,7 @@ def train(
             grad_max_abs=largest,
             val_loss=scored and scored.loss,
             val_accuracy=scored and scored.accuracy,
+            optimizer=optimizer.metrics(),
             seconds=seconds,
             images_per_s=size / seconds,
         )
@@ -197,6 +209,16 @@ def gradient(
     if total is not None:
         network.grads[...] = total
     return loss, hits
+
+
+def curvature(network: Network, feed: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
+    """The mean over the images at `indices` of the curvature of each parameter (`Network.curvature`)."""
+    total = np.zeros_like(network.curvatures)
+    for start in range(0, len(indices), IMAGES_AT_ONCE):
+        network.curvature(feed(indices[start : start + IMAGES_AT_ONCE]))
+        total += network.curvatures
+    total /= len(indices)
+    return total
 
 
 def evaluate(network: Network, normalization: Normalization, images: Images) -> Evaluation:

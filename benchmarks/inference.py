@@ -104,7 +104,7 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, object]]:
     some = Images(dataset.train_images[:10_000], dataset.train_labels[:10_000])
     options = Options(epochs=1, batch_size=32, clip_norm=None, replacement=False, eval_limit=None)
     optimizer = instantiate(config.optimizer)
-    list(train(network, optimizer, normalization, some, None, np.random.default_rng(0), options))
+    list(train(network, optimizer, normalization, some, None, Streams(0), options))
 
     import rival_torch
 

@@ -410,8 +410,7 @@ def around(step: Step, config: DictConfig, batch: int, repeats: int) -> float:
     step.optimizer.rates = [STANDING_STILL]
 
     def loop() -> None:
-        rng = np.random.default_rng(0)
-        list(train(step.network, step.optimizer, normalization, images, None, rng, options))
+        list(train(step.network, step.optimizer, normalization, images, None, Streams(0), options))
 
     def bare() -> None:
         for _ in range(size // batch):

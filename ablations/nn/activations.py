@@ -105,5 +105,10 @@ class Activate(Layer):
         dy *= b.slope
         return dy
 
+    def curvature(self, h: np.ndarray) -> np.ndarray:
+        self.activation.derivative(self.buffers.y, out=self.buffers.slope)
+        h *= self.buffers.slope**2
+        return h
+
     def summary(self) -> Summary:
         return Summary(type(self.activation).__name__, self.shape, connections=0, macs=0)

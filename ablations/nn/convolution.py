@@ -96,8 +96,8 @@ class Convolution(Layer):
         pairs = np.array([(m, c) for m, row in enumerate(table) for c in row])
         return pairs[:, 0], pairs[:, 1]
 
-    def bind(self, values: np.ndarray, grads: np.ndarray) -> None:
-        super().bind(values, grads)
+    def bind(self, values: np.ndarray, grads: np.ndarray, curvatures: np.ndarray) -> None:
+        super().bind(values, grads, curvatures)
         self._padded = np.zeros(self.size + 1, self.dtype)  # the parameters, and the 0 of "no weight"
         self._matrix = np.empty(self._parameter_at.shape, self.dtype)
         self._matrix_grad = np.empty((2, self._one + 1, 2 * self.maps), self.dtype)
@@ -136,6 +136,27 @@ class Convolution(Layer):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         self.backward_parameters(dy)
+        return self._to_input(dy, self._matrix)
+
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        self._to_parameters(dy, self.buffers.column_blocks, self.grads)
+
+    def curvature(self, h: np.ndarray) -> np.ndarray:
+        self._to_parameters(h, self.buffers.column_blocks**2, self.curvatures)
+        return self._to_input(h, self._matrix**2)
+
+    def _to_parameters(self, dy: np.ndarray, column_blocks: np.ndarray, out: np.ndarray) -> None:
+        """Multiply `dy` by the columns and fold the four copies of each parameter into `out`."""
+        b = self.buffers
+        dy_blocks = _in_blocks(dy.reshape(4 * self.maps, -1), b.blocks).transpose(0, 2, 1)
+        for i, (phases, half) in enumerate(zip(self._phases(), self._halves, strict=True)):
+            np.matmul(column_blocks[:, half], dy_blocks[:, :, phases], out=b.dmatrix[:, i])
+        np.add.reduce(b.dmatrix, axis=0, out=self._matrix_grad)
+        np.take(self._matrix_grad, self._positions, out=self._folded, mode="clip")
+        np.add.reduce(self._folded, axis=0, out=out)
+
+    def _to_input(self, dy: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+        """Multiply `dy` by the transposed `matrix` and add up the overlapping windows."""
         b, edge, (upper, lower) = self.buffers, self._edge, self._phases()
         dy_blocks = _in_blocks(dy.reshape(4 * self.maps, -1), b.blocks)
         for phases, part in (
@@ -143,19 +164,10 @@ class Convolution(Layer):
             (slice(None), slice(edge, -edge)),
             (lower, slice(-edge, None)),
         ):
-            np.matmul(self._matrix[phases, part].T, dy_blocks[:, phases], out=b.dcolumn_blocks[:, part])
+            np.matmul(matrix[phases, part].T, dy_blocks[:, phases], out=b.dcolumn_blocks[:, part])
         np.take(b.dcolumns, self._read_by, axis=0, out=b.dreads, mode="clip")
         np.add.reduce(b.dreads, axis=0, out=b.dx.reshape(b.dreads.shape[1:]))
         return b.dx
-
-    def backward_parameters(self, dy: np.ndarray) -> None:
-        b = self.buffers
-        dy_blocks = _in_blocks(dy.reshape(4 * self.maps, -1), b.blocks).transpose(0, 2, 1)
-        for i, (phases, half) in enumerate(zip(self._phases(), self._halves, strict=True)):
-            np.matmul(b.column_blocks[:, half], dy_blocks[:, :, phases], out=b.dmatrix[:, i])
-        np.add.reduce(b.dmatrix, axis=0, out=self._matrix_grad)
-        np.take(self._matrix_grad, self._positions, out=self._folded, mode="clip")
-        np.add.reduce(self._folded, axis=0, out=self.grads)
 
     def _phases(self) -> tuple[slice, slice]:
         """The rows of the phase matrix that belong to the upper and to the lower two phases."""

@@ -45,6 +45,13 @@ class Dense(Layer):
         np.matmul(weight.value.T, dy, out=self.buffers.dx_columns)
         return self.buffers.dx
 
+    def curvature(self, h: np.ndarray) -> np.ndarray:
+        weight, bias = self.parameters["weight"], self.parameters["bias"]
+        np.dot(h, (self.x**2).T, out=weight.curvature)
+        np.add.reduce(h, axis=1, keepdims=True, out=bias.curvature)
+        np.matmul((weight.value**2).T, h, out=self.buffers.dx_columns)
+        return self.buffers.dx
+
     def summary(self) -> Summary:
         connections, macs = self.units * (self.inputs + 1), self.units * self.inputs
         return Summary("fully connected", (self.units,), connections, macs)

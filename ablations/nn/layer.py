@@ -21,13 +21,14 @@ Shape = tuple[int, ...]
 
 @dataclass
 class Parameter:
-    """A trainable array and the gradient of the loss with respect to it, of the same shape."""
+    """A trainable array, with the gradient of the loss and the curvature with respect to it, of the same shape."""
 
     value: np.ndarray
     grad: np.ndarray = field(init=False)
+    curvature: np.ndarray = field(init=False)
 
     def __post_init__(self) -> None:
-        self.grad = np.zeros_like(self.value)
+        self.grad, self.curvature = np.zeros_like(self.value), np.zeros_like(self.value)
 
 
 @dataclass(frozen=True)
@@ -54,7 +55,7 @@ class Layer(ABC):
 
     def __init__(self) -> None:
         self.parameters: dict[str, Parameter] = {}
-        self.values = self.grads = np.empty(0)
+        self.values = self.grads = self.curvatures = np.empty(0)
         self.dtype: np.dtype = np.dtype(np.float32)
         self._buffers_of: dict[int, SimpleNamespace] = {}
 
@@ -80,6 +81,15 @@ class Layer(ABC):
         Parameter gradients are written (not added) on the way.
         """
 
+    @abstractmethod
+    def curvature(self, h: np.ndarray) -> np.ndarray:
+        """The same for second derivatives: ∂²E/∂x² from `h` = ∂²E/∂y², on the diagonal, by the squared Jacobian.
+
+        `h` may be overwritten. Curvatures of parameters are written on the way, summed over the batch and over
+        all connections that share the parameter. It drops what is not on the diagonal and the second derivatives
+        of the layer itself: the Gauss-Newton approximation of LeCun et al. 1998, appendix C.
+        """
+
     def backward_parameters(self, dy: np.ndarray) -> None:
         """`backward` of the first layer, which has no use for the gradient with respect to its input."""
         self.backward(dy)
@@ -88,17 +98,18 @@ class Layer(ABC):
     def summary(self) -> Summary:
         """Kind, output shape, connections and multiply-accumulates; known after `build`."""
 
-    def bind(self, values: np.ndarray, grads: np.ndarray) -> None:
-        """Move the parameters into `values` and their gradients into `grads`, this layer's stretch of the
-        network's flat vectors."""
+    def bind(self, values: np.ndarray, grads: np.ndarray, curvatures: np.ndarray) -> None:
+        """Move the parameters, their gradients and their curvatures into these vectors, this layer's stretches of
+        the network's flat ones."""
         start = 0
         for parameter in self.parameters.values():
             stop, shape = start + parameter.value.size, parameter.value.shape
             values[start:stop] = parameter.value.ravel()
             parameter.value = values[start:stop].reshape(shape)
             parameter.grad = grads[start:stop].reshape(shape)
+            parameter.curvature = curvatures[start:stop].reshape(shape)
             start = stop
-        self.values, self.grads, self.dtype = values, grads, values.dtype
+        self.values, self.grads, self.curvatures, self.dtype = values, grads, curvatures, values.dtype
         self._buffers_of.clear()
 
     def resize(self, n: int) -> None:

@@ -15,8 +15,8 @@ from ablations.nn.pooling import Pooling
 class Network:
     """A feed-forward network: `layers` by the paper's names, an activation after each but the last, and a loss.
 
-    All parameters live in one flat vector, `values`, and their gradients in another, `grads`; the layers hold
-    views. An optimizer step is then a handful of vector operations.
+    All parameters live in one flat vector, `values`, their gradients and curvatures in two others, `grads` and
+    `curvatures`; the layers hold views. An optimizer step is then a handful of vector operations.
     """
 
     def __init__(self, layers: Mapping[str, Layer], activation: Activation, loss: Loss) -> None:
@@ -48,11 +48,11 @@ class Network:
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
         size = sum(layer.size for layer in self.sequence)
-        self.values, self.grads = np.zeros((2, size), dtype)
+        self.values, self.grads, self.curvatures = np.zeros((3, size), dtype)
         start = 0
         for layer in self.sequence:
             stop = start + layer.size
-            layer.bind(self.values[start:stop], self.grads[start:stop])
+            layer.bind(self.values[start:stop], self.grads[start:stop], self.curvatures[start:stop])
             start = stop
         self._n = 0
         return self
@@ -82,6 +82,16 @@ class Network:
         for layer in reversed(rest):
             gradient = layer.backward(gradient)
         first.backward_parameters(gradient)
+
+    def curvature(self, x: np.ndarray) -> None:
+        """Write into `curvatures` the diagonal of the Gauss-Newton approximation of the Hessian, summed over images.
+
+        Images are (maps, y, x, n); the loss is that of each image, not their mean.
+        """
+        h = self.loss.curvature(self.forward(x))
+        for layer in reversed(self.sequence):
+            h = layer.curvature(h)
+        self._forward_done = False
 
     def state(self) -> dict[str, np.ndarray]:
         """A copy of every parameter by name, `C1.weight`, …"""
@@ -114,12 +124,11 @@ def _with_activations(layers: list[Layer], activation: Activation) -> Iterator[L
     values left to apply it to. Around averaging the textbook's order stays: first activate, then pool.
     """
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
+        yield layer
         if isinstance(layer, Pooling):
-            yield layer
-            if layer.commutes_with_monotone:
-                yield Activate(activation)
+            activated = layer.has_weights or layer.commutes_with_monotone
         else:
-            yield layer
             pooled_first = isinstance(following, Pooling) and following.commutes_with_monotone
-            if following is not None and not pooled_first:
-                yield Activate(activation)
+            activated = following is not None and not pooled_first
+        if activated:
+            yield Activate(activation)
