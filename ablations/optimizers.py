@@ -47,6 +47,7 @@ class Optimizer(ABC):
 
     def set_curvature(self, curvatures: np.ndarray) -> None:
         """Take an estimate that `curvature_samples` asked for: the mean over these images, of each parameter."""
+        raise NotImplementedError(f"{type(self).__name__} asks for no curvature")
 
     def metrics(self) -> dict[str, float]:
         """What is worth logging of the rule's state after an epoch, by name."""
