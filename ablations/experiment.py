@@ -32,7 +32,7 @@ from ablations.training import DivergedError, Epoch, Evaluation, Images, Options
 
 INPUT_SHAPE = (1, 32, 32)
 
-NOT_DETERMINING = ("name", "sweep", "tracking", "dataset.root", "dataset.mirrors")
+NOT_DETERMINING = ("name", "sweep", "study", "tracking", "dataset.root", "dataset.mirrors")
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
 
 
@@ -166,6 +166,8 @@ def _start(config: DictConfig, parts: Parts | None) -> tuple[str, Tracker, str]:
             "factors": ",".join(config.sweep.factors),
             "command": config.sweep.command,
         }
+    if study := HydraConfig.get().runtime.choices.get("study"):
+        tags["study"] = study
     if parts is not None:
         tags |= {"data_sha256": parts.dataset.sha256, "stream": parts.stream}
         params |= {
@@ -202,6 +204,8 @@ def _tracked(config: DictConfig, parts: Parts, tracker: Tracker, name: str) -> E
                 "test/loss": test.loss,
                 "test/accuracy": test.accuracy,
                 "test/error_pct": 100 * (1 - test.accuracy),
+                "test/confidence": float(test.confidences.mean()),
+                **{f"test/{name}": value for name, value in test.further.items()},
             },
             step=len(history),
         )
@@ -320,11 +324,13 @@ def _params(config: DictConfig) -> dict[str, object]:
     """The choice of each config group under its name, and every other value under its dotted key."""
     choices = HydraConfig.get().runtime.choices
     params = {
-        group: choice for group, choice in choices.items() if choice is not None and "hydra/" not in group
+        group: choice
+        for group, choice in choices.items()
+        if choice is not None and "hydra/" not in group and group != "study"
     }
     for key, value in _flatten(OmegaConf.to_container(config, resolve=True)):
         leaf = key.rpartition(".")[2]
-        if leaf != "_target_" and key.partition(".")[0] not in ("sweep", "tracking", "name"):
+        if leaf != "_target_" and key.partition(".")[0] not in ("sweep", "study", "tracking", "name"):
             params[key] = value
     return params
 

@@ -1,6 +1,7 @@
 """The training loop: batches in, one frozen record per epoch out. It knows neither configuration nor tracker."""
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -83,10 +84,12 @@ class Epoch:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Mean loss and accuracy on some images, with the prediction and its confidence for each of them."""
+    """Mean loss, accuracy and the head's further metrics on some images, with the prediction and its confidence for
+    each of them."""
 
     loss: float
     accuracy: float
+    further: Mapping[str, float]
     predictions: np.ndarray
     confidences: np.ndarray
 
@@ -227,7 +230,7 @@ def evaluate(network: Network, normalization: Normalization, images: Images) -> 
     Raises DivergedError for a loss that is not finite, as the last step of a training may leave it.
     """
     feed = Feeder(images.pixels, normalization, network)
-    total_loss = 0.0
+    total_loss, further = 0.0, Counter()
     predictions = np.empty(len(images), np.uint8)
     confidences = np.empty(len(images), np.float32)
     for start in range(0, len(images), IMAGES_AT_ONCE):
@@ -235,6 +238,8 @@ def evaluate(network: Network, normalization: Normalization, images: Images) -> 
         outputs = network.forward(feed(part))
         losses, _ = network.loss(outputs, images.labels[part])
         total_loss += float(np.add.reduce(losses))
+        for name, values in network.loss.further_metrics(outputs, images.labels[part]).items():
+            further[name] += float(np.add.reduce(values))
         predictions[part] = network.loss.answers(outputs)
         confidences[part] = network.loss.probabilities(outputs).max(axis=0)
     if not np.isfinite(total_loss):
@@ -242,6 +247,7 @@ def evaluate(network: Network, normalization: Normalization, images: Images) -> 
     return Evaluation(
         loss=total_loss / len(images),
         accuracy=float(np.mean(predictions == images.labels)),
+        further={name: total / len(images) for name, total in further.items()},
         predictions=predictions,
         confidences=confidences,
     )
