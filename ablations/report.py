@@ -16,8 +16,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations import markdown as md
 from ablations import paths
 from ablations.errors import InputError, one_line_errors
+from ablations.reproductions import published
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,7 +45,6 @@ MEASURES = {
     "seconds/epoch": "s/epoch",
     "parameters": "parameters",
 }
-NO_SPREAD = "–"
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ def _sweep(reader: "Reader", name: str | None) -> tuple[str, "pd.DataFrame"]:
         found = "runs, but no sweep," if len(runs) else "no runs"
         raise InputError(f"the store has {found} yet: try `python run.py -m activation=relu,tanh`")
     if name is not None:
-        existing = ", ".join(_plain(each) for each in sorted(set(sweeps)))
+        existing = ", ".join(md.plain(each) for each in sorted(set(sweeps)))
         raise InputError(f"no sweep is named {name!r}; there are: {existing}")
     newest = runs.loc[sweeps.index].sort_values(["start_time", "run_id"]).iloc[-1]["tags.sweep"]
     return newest, runs[column(runs, "tags.sweep") == newest]
@@ -156,10 +157,10 @@ def _drawings(
         return
     done = runs[runs["finished"]]
     labels = [_values(row, factors) or "all runs" for row in table.to_dict("records")]
-    title = ", ".join(map(_plain, factors))
+    title = ", ".join(map(md.plain, factors))
     several = len(table) > 1
     without = int((table["n"] == 0).sum())
-    note = f" {_many(without, 'variant')} without a finished run cannot be shown." if without else ""
+    note = f" {md.many(without, 'variant')} without a finished run cannot be shown." if without else ""
 
     heading = "Test error by variant" if several else "Test error by run"
     shown = (
@@ -220,21 +221,21 @@ def _grid(table: "pd.DataFrame", factors: Sequence[str]) -> _Drawing:
 
     levels = max(table[f"params.{key}"].nunique() for key in factors[:2])
     if levels > GRID_LEVELS:
-        which = " × ".join(_markdown(key) for key in factors[:2])
+        which = " × ".join(md.escaped(key) for key in factors[:2])
         return _Drawing(
             "error_grid", f"Mean test error over {which}", f"Not drawn: {levels} levels in one factor."
         )
     grids = statistics.grids(table, factors)
     faceted = "" not in grids
     drawn = factors[: 3 if faceted else 2]
-    heading = f"Mean test error over {' × '.join(_markdown(key) for key in drawn)}"
+    heading = f"Mean test error over {' × '.join(md.escaped(key) for key in drawn)}"
     caption = (
         "Each cell is a mean over seeds, in percent. Where the step from row to row is the same in every "
     )
     caption += "column, the two choices act independently of each other. Grey: no finished run."
     if len(drawn) < len(factors):
-        caption += f" Averaged over {', '.join(_markdown(key) for key in factors[len(drawn) :])}."
-    rows, columns, *facet = (_plain(key) for key in drawn)
+        caption += f" Averaged over {', '.join(md.escaped(key) for key in factors[len(drawn) :])}."
+    rows, columns, *facet = (md.plain(key) for key in drawn)
     figure = plots.error_grids(grids, rows, columns, *facet)
     return _Drawing("error_grid", heading, caption, figure)
 
@@ -248,7 +249,7 @@ def _confusion(reader: "Reader", best: "pd.Series", how: str) -> _Drawing:
     from ablations import plots
 
     heading = "Confusion matrix of the best run"
-    who = f"{_markdown(best['run_name'])}, chosen by {how}"
+    who = f"{md.escaped(best['run_name'])}, chosen by {how}"
     path = reader.artifact(best["run_id"], "predictions.npz")
     if path is None:
         return _Drawing("confusion_matrix", heading, f"The run ({who}) has no `predictions.npz`.")
@@ -280,21 +281,23 @@ def _readme(
 ) -> Iterator[str]:
     """The report's paragraphs."""
     factors = comparison.factors
-    yield f"# {_markdown(name)}"
+    yield f"# {md.escaped(name)}"
     yield _answer(table, factors)
     failed = runs[~runs["finished"]]
     if len(failed):
         lost = int((table["n"] < table["planned"]).sum())
         yield (
-            f"**{len(failed)} of {_many(len(runs), 'run')} gave no result**, in {_many(lost, 'variant')}; "
+            f"**{len(failed)} of {md.many(len(runs), 'run')} gave no result**, in {md.many(lost, 'variant')}; "
             "they are named under [Failed runs](#failed-runs). "
             "A mean over the seeds that survived can flatter a variant."
         )
 
+    yield from published(runs)
+
     yield "## Results"
-    yield _table(*_variant_rows(table, factors), numeric=len(MEASURES))
+    yield md.table(*_variant_rows(table, factors), numeric=len(MEASURES))
     legend = "Sorted by mean test error. ± is the standard deviation over seeds"
-    legend += f"; {NO_SPREAD} where one run leaves it unknown" if (table["n"] < 2).any() else ""
+    legend += f"; {md.NO_SPREAD} where one run leaves it unknown" if (table["n"] < 2).any() else ""
     yield f"{legend}. Best is the lowest error of one run. Seconds per epoch are means over epochs and runs."
 
     for drawing in drawings:
@@ -304,21 +307,21 @@ def _readme(
         yield drawing.caption
 
     yield "## What was run"
-    yield _table(("", ""), list(_facts(runs, factors)))
+    yield md.table(("", ""), list(_facts(runs, factors)))
     if comparison.left_out:
-        yield f"Left out: {_markdown('; '.join(comparison.left_out))}."
+        yield f"Left out: {md.escaped('; '.join(comparison.left_out))}."
 
     if len(failed):
         yield "## Failed runs"
-        rows = [(_plain(run["run_name"]), _seed(run), *_failure(run)) for run in failed.to_dict("records")]
-        yield _table(("run", "seed", "status", "reason"), rows)
+        rows = [(md.plain(run["run_name"]), _seed(run), *_failure(run)) for run in failed.to_dict("records")]
+        yield md.table(("run", "seed", "status", "reason"), rows)
 
     yield "## Runs"
     listed = [
-        (_plain(run["run_name"]), _seed(run), run["status"], _number(run["error"]), run["run_id"])
+        (md.plain(run["run_name"]), _seed(run), run["status"], md.number(run["error"]), run["run_id"])
         for run in runs.to_dict("records")
     ]
-    listing = _table(("run", "seed", "status", "test error (%)", "run id"), listed)
+    listing = md.table(("run", "seed", "status", "test error (%)", "run id"), listed)
     if len(listed) > FOLDED_FROM:
         listing = f"<details><summary>All {len(listed)} runs</summary>\n\n{listing}\n\n</details>"
     yield listing
@@ -342,13 +345,13 @@ def _answer(table: "pd.DataFrame", factors: Sequence[str]) -> str:
 
     if len(table) == 1:
         return f"One variant was run; its test error is {reached(best)}. There is nothing to compare it with."
-    sentences = [f"**{_markdown(_label(best, factors))}** has the lowest mean test error: {reached(best)}."]
+    sentences = [f"**{md.escaped(_label(best, factors))}** has the lowest mean test error: {reached(best)}."]
     if best["n"] < best["planned"]:
         sentences.append(f"Only {best['n']} of its {best['planned']} runs finished.")
     if len(done) > 1:
         gap = done[1]["error_mean"] - best["error_mean"]
         sentences.append(
-            f"Next is {_markdown(_label(done[1], factors))}, "
+            f"Next is {md.escaped(_label(done[1], factors))}, "
             f"{gap:.2f} percentage points behind: {reached(done[1])}."
         )
     else:
@@ -370,19 +373,19 @@ def _variant_rows(
 ) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Head and rows of the table per variant, for markdown and console alike."""
     head = (
-        *(_plain(key) for key in factors),
+        *(md.plain(key) for key in factors),
         *MEASURES,
     )
     digits = 3 if table["epoch_s"].min() < 1 else 2
     rows = [
         (
-            *(_plain(row[f"params.{key}"]) for key in factors),
+            *(md.plain(row[f"params.{key}"]) for key in factors),
             f"{row['n']}" if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}",
-            _mean(row["accuracy_mean"], row["accuracy_sd"]) if row["n"] else "failed",
-            _mean(row["error_mean"], row["error_sd"]) if row["n"] else "failed",
-            _number(row["error_best"]),
-            _number(row["epoch_s"], digits),
-            f"{row['parameters']:,.0f}" if row["parameters"] == row["parameters"] else NO_SPREAD,
+            md.mean_and_sd(row["accuracy_mean"], row["accuracy_sd"]) if row["n"] else "failed",
+            md.mean_and_sd(row["error_mean"], row["error_sd"]) if row["n"] else "failed",
+            md.number(row["error_best"]),
+            md.number(row["epoch_s"], digits),
+            f"{row['parameters']:,.0f}" if row["parameters"] == row["parameters"] else md.NO_SPREAD,
         )
         for row in table.to_dict("records")
     ]
@@ -395,16 +398,18 @@ def _facts(runs: "pd.DataFrame", factors: Sequence[str]) -> Iterator[tuple[str, 
 
     def said(name: str, limit: int = 12) -> str:
         found = sorted({str(value) for value in column(runs, name).dropna()} - {""}, key=natural)
-        return _plain(", ".join(found[:limit]) + (f", … ({len(found)} in all)" if len(found) > limit else ""))
+        return md.plain(
+            ", ".join(found[:limit]) + (f", … ({len(found)} in all)" if len(found) > limit else "")
+        )
 
     sizes = [(said(f"params.dataset.{part}_images"), part) for part in ("train", "val", "test")]
     names = {"train": "training", "val": "validation", "test": "test"}
-    images = ", ".join(f"{_grouped(size)} {names[part]}" for size, part in sizes if size)
+    images = ", ".join(f"{md.grouped(size)} {names[part]}" for size, part in sizes if size)
     yield "data set", said("params.dataset") + (f": {images} images" if images else "")
     if data := ", ".join(value[:12] for value in said("tags.data_sha256").split(", ")):
         yield "data sha256", data
     for key in factors:
-        yield f"varied: {_plain(key)}", said(f"params.{key}", 40)
+        yield f"varied: {md.plain(key)}", said(f"params.{key}", 40)
     fixed = [key for key in (*COMPONENTS[1:], "optimizer.lr", "trainer.batch_size") if key not in factors]
     held = [(key, said(f"params.{key}")) for key in fixed if column(runs, f"params.{key}").nunique() == 1]
     if held:
@@ -414,7 +419,10 @@ def _facts(runs: "pd.DataFrame", factors: Sequence[str]) -> Iterator[tuple[str, 
     yield "runs", f"{len(runs)}, of which {int(runs['finished'].sum())} finished"
     begun = runs.groupby(column(runs, "tags.sweep_id").fillna(""))
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
-    yield "wall time", f"{_duration(wall)}; training alone {_duration(runs['train_s'].sum())} over all runs"
+    yield (
+        "wall time",
+        f"{md.duration(wall)}; training alone {md.duration(runs['train_s'].sum())} over all runs",
+    )
     for label, tag in (("machine", "machine"), ("commit", "code"), ("versions", "versions")):
         if value := said(f"tags.{tag}"):
             yield label, value
@@ -427,14 +435,16 @@ def _again(name: str, runs: "pd.DataFrame") -> Iterator[str]:
     commands = column(runs.sort_values(["start_time", "run_id"]), "tags.command").dropna().unique()
     if len(commands):
         yield "The runs, with the commit, data and versions above:"
-        yield _code(*commands)
+        yield md.code(*commands)
     yield "This report from the tracked runs, and the runs themselves in the MLflow UI:"
-    yield _code(f"python -m ablations.report {_argument(name)}", f"python -m ablations.ui {_argument(name)}")
+    yield md.code(
+        f"python -m ablations.report {_argument(name)}", f"python -m ablations.ui {_argument(name)}"
+    )
 
 
 def _failure(run: dict) -> tuple[str, str]:
     """Status and reason of a run without a result."""
-    kind, reason = (_plain(run.get(f"tags.{tag}")) for tag in ("failure", "failure_reason"))
+    kind, reason = (md.plain(run.get(f"tags.{tag}")) for tag in ("failure", "failure_reason"))
     if run["status"] in ("RUNNING", "SCHEDULED") and not kind:
         return run["status"], "still running, or killed before it could say why"
     if run["status"] == "FINISHED" and not kind:
@@ -449,70 +459,19 @@ def _failure(run: dict) -> tuple[str, str]:
 def _values(row: dict, factors: Sequence[str], width: int = 32) -> str:
     """A variant's levels for a figure; each is cut to its share of the width."""
     share = max(width // max(len(factors), 1) - 2, 5)
-    return ", ".join(_cut(_plain(row[f"params.{key}"]), share) for key in factors)
+    return ", ".join(_cut(md.plain(row[f"params.{key}"]), share) for key in factors)
 
 
 def _label(row: dict, factors: Sequence[str]) -> str:
-    return " ".join(f"{key}={_plain(row[f'params.{key}'])}" for key in factors)
+    return " ".join(f"{key}={md.plain(row[f'params.{key}'])}" for key in factors)
 
 
 def _seed(run: dict) -> str:
-    return _plain(run.get("params.seed")) or NO_SPREAD
-
-
-def _number(value: float, digits: int = 2) -> str:
-    return f"{value:.{digits}f}" if value == value else NO_SPREAD
-
-
-def _mean(mean: float, sd: float) -> str:
-    return f"{_number(mean)} ± {sd:.2f}" if sd == sd else f"{_number(mean)} {NO_SPREAD}"
-
-
-def _many(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
-
-
-def _grouped(number: str) -> str:
-    return f"{int(number):,}" if number.isdecimal() else number
-
-
-def _duration(seconds: float) -> str:
-    """Seconds in words: `4.2 s`, `3 min 20 s`, `2 h 5 min`."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
-def _plain(text: object) -> str:
-    """Text from outside on one line, without control characters; '' for what is missing."""
-    if text is None or text != text:
-        return ""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-
-
-def _markdown(text: object) -> str:
-    """Text from outside, to be read as it is: no markup, no HTML, no cell borders."""
-    text = _plain(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
+    return md.plain(run.get("params.seed")) or md.NO_SPREAD
 
 
 def _argument(name: str) -> str:
-    return shlex.quote(_plain(name))
-
-
-def _code(*lines: str) -> str:
-    """A code block that its content cannot close."""
-    text = "\n".join(map(_plain, lines))
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    return f"{fence}sh\n{text}\n{fence}"
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], numeric: int = 0) -> str:
-    """A markdown table; the last `numeric` columns are aligned right."""
-    rule = ["---"] * (len(head) - numeric) + ["---:"] * numeric
-    lines = [[_markdown(cell) for cell in head], rule, *([_markdown(cell) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return shlex.quote(md.plain(name))
 
 
 def _summary(table: "pd.DataFrame", factors: Sequence[str]) -> str:
@@ -598,7 +557,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = compile_report(options.name, options.tracking_uri)
         print(report.summary)
         if report.failed:
-            print(f"\n{_many(report.failed, 'run')} without a result: the report names them.")
+            print(f"\n{md.many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
         print(f"runs:   python -m ablations.ui {_argument(report.name)}")
 

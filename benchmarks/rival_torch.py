@@ -20,7 +20,6 @@ POOLINGS: dict[str, Callable[[Tensor], Tensor]] = {
     "MaxPooling": lambda a: F.max_pool2d(a, 2),
     "AveragePooling": lambda a: F.avg_pool2d(a, 2),
 }
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"SoftmaxCrossEntropy": F.cross_entropy}
 
 
 class NoCounterpartError(Exception):
@@ -45,11 +44,21 @@ class LeNet5(nn.Module):
     def __init__(self, config: DictConfig, ours: Network) -> None:
         super().__init__()
         self.activation = counterpart(ACTIVATIONS, config.activation)
-        self.pool = counterpart(POOLINGS, config.pool)
-        self.loss = counterpart(LOSSES, config.head.loss)
         state = ours.state()
+        if config.pool["_target_"].endswith(".Subsampling"):
+            self.pools = nn.ModuleList(
+                Subsampling(state, name, config.pool.average, self.activation) for name in ("S2", "S4")
+            )
+        else:
+            self.pools = [counterpart(POOLINGS, config.pool)] * 2
+        self.distances = None
+        if config.head.output["_target_"].endswith(".RadialBasis"):
+            self.distances = RadialBasis(ours.layers["output"].codes, config.head.output.scale)
+            self.loss = MaximumAPosteriori(config.head.loss.j)
+        else:
+            self.loss = counterpart({"SoftmaxCrossEntropy": F.cross_entropy}, config.head.loss)
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for name in ("C1", "C3", "C5", "F6", "output"):
+        for name in ("C1", "C3", "C5", "F6", *(() if self.distances else ("output",))):
             weight, bias = state[f"{name}.weight"], state[f"{name}.bias"].ravel()
             if name == "C1":
                 weight = weight.reshape(len(bias), 1, *weight.shape[1:])
@@ -62,14 +71,54 @@ class LeNet5(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Outputs (n, 10) for images (n, 1, 32, 32)."""
-        c1, c3, c5, f6, output = self.weights
+        c1, c3, c5, f6, *output = self.weights
         if self.mask is not None:
             c3 = c3 * self.mask
-        x = self.pool(self.activation(F.conv2d(x, c1, self.biases[0])))
-        x = self.pool(self.activation(F.conv2d(x, c3, self.biases[1])))
+        x = self.pools[0](self.activation(F.conv2d(x, c1, self.biases[0])))
+        x = self.pools[1](self.activation(F.conv2d(x, c3, self.biases[1])))
         x = self.activation(F.linear(x.flatten(1), c5, self.biases[2]))
         x = self.activation(F.linear(x, f6, self.biases[3]))
-        return F.linear(x, output, self.biases[4])
+        return self.distances(x) if self.distances else F.linear(x, *output, self.biases[4])
+
+
+class Subsampling(nn.Module):
+    """A coefficient and a bias per map over the sum or average of four inputs, then squashed."""
+
+    def __init__(
+        self, state: dict[str, np.ndarray], name: str, average: bool, squash: Callable[[Tensor], Tensor]
+    ) -> None:
+        super().__init__()
+        self.times, self.squash = 1 if average else 4, squash
+        self.weight = nn.Parameter(torch.from_numpy(state[f"{name}.weight"].reshape(-1, 1, 1)))
+        self.bias = nn.Parameter(torch.from_numpy(state[f"{name}.bias"].reshape(-1, 1, 1)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.squash(self.weight * (self.times * F.avg_pool2d(x, 2)) + self.bias)
+
+
+class RadialBasis(nn.Module):
+    """Scaled squared distances to fixed codes."""
+
+    def __init__(self, codes: np.ndarray, scale: float) -> None:
+        super().__init__()
+        self.register_buffer("codes", torch.from_numpy(codes))
+        self.scale = scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale * (x[:, None] - self.codes).square().sum(2)
+
+
+class MaximumAPosteriori(nn.Module):
+    """Eq. 9 of the paper."""
+
+    def __init__(self, j: float) -> None:
+        super().__init__()
+        self.j = j
+
+    def forward(self, penalties: Tensor, labels: Tensor) -> Tensor:
+        rubbish = torch.full_like(penalties[:, :1], -self.j)
+        others = torch.logsumexp(torch.cat([-penalties, rubbish], dim=1), dim=1)
+        return (penalties.gather(1, labels[:, None])[:, 0] + others).mean()
 
 
 def unpacked(
