@@ -208,7 +208,8 @@ class SDLM(Optimizer):
     def metrics(self) -> dict[str, float]:
         """The smallest, the median and the largest rate."""
         rates = self.lr / self.state["damped_curvature"]
-        return {"rate_min": rates.min(), "rate_median": np.median(rates), "rate_max": rates.max()}
+        found = {"rate_min": rates.min(), "rate_median": np.median(rates), "rate_max": rates.max()}
+        return {name: float(rate) for name, rate in found.items()}
 
     def _update(self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, damped: np.ndarray) -> None:
         np.divide(grads, damped, out=scratch)

@@ -1,8 +1,8 @@
 """One training step (forward, loss, backward, update) of ours against PyTorch eager, and JAX jit where installed.
 
 Both sides train the same network from the same weights on the same batch, in float32 with the same number of
-threads, and their losses must agree (rtol 1e-4, atol 1e-6) before anything is timed. Samples of the two alternate within
-one process; a figure is the median of the repeats. The images are digits, already in the input buffer; their
+threads, and their losses must agree (rtol 1e-4, atol 1e-6) before anything is timed. Samples of the two alternate
+within one process; a figure is the median of the repeats. The images are digits, already in the input buffer; their
 labels are real; the learning rate is then made so small that the network stays where it is.
 
 Afterwards: the machine's rate of matrix products, how far a step is from what its arithmetic alone would take,

@@ -13,11 +13,11 @@ from ablations.errors import InputError
 from ablations.nn.activations import Activate, Activation
 from ablations.nn.convolution import Convolution
 from ablations.nn.dense import Dense
-from ablations.nn.heads import Loss, SoftmaxCrossEntropy, SquaredError
+from ablations.nn.heads import Loss, PenaltyLoss, RadialBasis, SoftmaxCrossEntropy, SquaredError
 from ablations.nn.initializers import He, Initializer, LeCun, Xavier
 from ablations.nn.layer import Layer
 from ablations.nn.network import Network
-from ablations.nn.pooling import AveragePooling, MaxPooling
+from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
 from ablations.paths import CONF
 
 # Rows of expected numbers: one for each YAML.
@@ -69,6 +69,11 @@ POOLS = {  # (the window's four values, its output, the gradient of each value f
         ((0.0, -0.0, -1, -1), 0, (8, 0, 0, 0)),
         ((-0.0, 0.0, -1, -1), 0, (8, 0, 0, 0)),
     ],
+    "subsample": [  # it starts as the average: coefficient 1, bias 0
+        ((1, 2, 3, 6), 3, (2, 2, 2, 2)),
+        ((-1, -1, -1, -1), -1, (2, 2, 2, 2)),
+        ((0, 0, 0, 2), 0.5, (2,) * 4),
+    ],
 }
 
 SPARSE_C3 = "012 123 234 345 450 501 0123 1234 2345 3450 4501 5012 0134 1245 0235 012345"
@@ -79,6 +84,8 @@ C3 = {  # the S2 maps that each of C3's maps reads; parameters; connections in t
 }
 
 E = np.e
+J = 20.0
+RUBBISH = np.exp(-J)
 HEADS = {  # (outputs, label, loss, dE/dy, probabilities), for the first three of ten outputs and the other seven
     "softmax": [
         ((0, 0, 0, 0), 1, np.log(10), (0.1, -0.9, 0.1, 0.1), (0.1, 0.1, 0.1, 0.1)),
@@ -104,6 +111,39 @@ HEADS = {  # (outputs, label, loss, dE/dy, probabilities), for the first three o
         ((0, 1, 0, 0), 1, 0, (0, 0, 0, 0), (1e-6, 1, 1e-6, 1e-6)),  # next to nothing for what is not positive
         ((3, -2, 1, 0), 0, 4.5, (2, -2, 1, 0), (0.75, 2.5e-7, 0.25, 2.5e-7)),
         ((1e3, 0, 0, 1), 2, 500_004, (1e3, 0, -1, 1), (1e3 / 1007, 1e-6 / 1007, 1e-6 / 1007, 1 / 1007)),
+    ],
+    "rbf": [  # eq. 9
+        (
+            (0, 0, 0, 0),
+            1,
+            np.log(10 + RUBBISH),
+            (-1 / (10 + RUBBISH), 1 - 1 / (10 + RUBBISH), -1 / (10 + RUBBISH), -1 / (10 + RUBBISH)),
+            (0.1, 0.1, 0.1, 0.1),
+        ),
+        (  # e^(−y) = 1, 1/2, 1/3, 0; their sum is 11/6
+            (0, np.log(2), np.log(3), 1000),
+            1,
+            np.log(2) + np.log(11 / 6 + RUBBISH),
+            (-1 / (11 / 6 + RUBBISH), 1 - 1 / (11 / 3 + 2 * RUBBISH), -1 / (11 / 2 + 3 * RUBBISH), 0),
+            (6 / 11, 3 / 11, 2 / 11, 0),
+        ),
+        ((J, 1e4, 1e4, 1e4), 0, np.log(2), (0.5, 0, 0, 0), (1, 0, 0, 0)),  # as good as rubbish
+        (
+            (0, 1e4, 1e4, 1e4),
+            0,
+            np.log(1 + RUBBISH),
+            (RUBBISH / (1 + RUBBISH), 0, 0, 0),
+            (1, 0, 0, 0),
+        ),
+        (
+            (0, 1e4, 1e4, 1e4),
+            2,
+            1e4 + np.log(1 + RUBBISH),
+            (-1 / (1 + RUBBISH), 0, 1, 0),
+            (1, 0, 0, 0),
+        ),
+        ((1e4, 1e4, 1e4, 1e4), 2, 1e4 - J, (0, 0, 1, 0), (0.1, 0.1, 0.1, 0.1)),
+        ((1e4, 1e4 + np.log(2), 1e5, 1e5), 0, 1e4 - J, (1, 0, 0, 0), (2 / 3, 1 / 3, 0, 0)),
     ],
 }
 
@@ -139,8 +179,7 @@ def configured(group: str, choice: str) -> object:
 def prepared(layer: Layer, in_shape: tuple[int, ...], n: int, init: Initializer | None = None) -> Layer:
     """The layer, ready for batches of n, in float64; LeCun's initial biases are not zero."""
     layer.build(in_shape, init or LeCun(), np.random.default_rng(1))
-    values, grads = np.zeros((2, layer.size))
-    layer.bind(values, grads)
+    layer.bind(*np.zeros((3, layer.size)))
     layer.resize(n)
     return layer
 
@@ -181,8 +220,9 @@ def targets(node: object, path: str = "") -> Iterator[tuple[str, Mapping]]:
     "path",
     sorted(
         path
-        for group in ("activation", "head", "init", "network", "optimizer", "pool")
+        for group in ("activation", "distortion", "head", "init", "network", "optimizer", "pool")
         for path in (CONF / group).glob("*.yaml")
+        if path.stem != "none"
     ),
     ids=lambda path: f"{path.parent.name}={path.stem}",
 )
@@ -258,6 +298,7 @@ def check_contract(
     for parameter in layer.parameters.values():
         assert np.shares_memory(parameter.value, layer.values)
         assert np.shares_memory(parameter.grad, layer.grads)
+        assert np.shares_memory(parameter.curvature, layer.curvatures)
 
 
 def test_activation_keeps_the_contract(activation, n, numerical_gradient):
@@ -275,7 +316,12 @@ def test_c3_keeps_the_contract(c3, n, c3_layer, numerical_gradient):
 
 
 def test_output_keeps_the_contract(head, n, numerical_gradient):
-    check_contract(configured("head", head).output, (7,), (10,), n, numerical_gradient)
+    check_contract(configured("head", head).output, (84,), (10,), n, numerical_gradient)
+
+
+@pytest.mark.parametrize("average", [True, False])
+def test_drawn_subsampling_keeps_the_contract(average, n, numerical_gradient):
+    check_contract(Subsampling(average, None, None), (4, 3, 2, 5), (3, 2, 5), n, numerical_gradient)
 
 
 @pytest.mark.parametrize(
@@ -325,18 +371,34 @@ def test_precision_is_that_of_the_parameters(activation, pool, c3, dtype, c3_lay
     shape = (6, 6, 6)
     for layer in (convolution, pooling, squashing, dense):
         shape = layer.build(shape, LeCun(), np.random.default_rng(1))
-        layer.bind(*np.zeros((2, layer.size), dtype))
+        layer.bind(*np.zeros((3, layer.size), dtype))
         layer.resize(2)
     x = drawn(6, 6, 6, 2).astype(dtype)
     for layer in (convolution, pooling, squashing, dense):
         x = layer.forward(x)
         assert x.dtype == dtype
-    for loss in (SoftmaxCrossEntropy(), SquaredError()):
+    for loss in (SoftmaxCrossEntropy(), PenaltyLoss(20.0), PenaltyLoss(None), SquaredError()):
         losses, gradient = loss(x, np.array([1, 3]))
-        assert losses.dtype == gradient.dtype == loss.probabilities(x).dtype == dtype
+        h = loss.curvature(x)
+        assert losses.dtype == gradient.dtype == h.dtype == loss.probabilities(x).dtype == dtype
     for layer in (dense, squashing, pooling, convolution):
         gradient = layer.backward(gradient)
         assert gradient.dtype == dtype
+    for layer in (dense, squashing, pooling, convolution):
+        h = layer.curvature(h)
+        assert h.dtype == dtype
+        assert (layer.curvatures >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_precision_of_the_output_is_that_of_the_parameters(head, dtype):
+    layer = configured("head", head).output
+    layer.build((84,), LeCun(), np.random.default_rng(1))
+    layer.bind(*np.zeros((3, layer.size), dtype))
+    layer.resize(2)
+    y = layer.forward(drawn(84, 2).astype(dtype))
+    assert y.dtype == layer.backward(y.copy()).dtype == layer.curvature(y.copy()).dtype == dtype
+    assert getattr(layer, "codes", y).dtype == dtype, "products of two precisions are slow"
 
 
 # Numbers by hand
@@ -377,7 +439,7 @@ def test_pool_in_numbers(pool, expected):
 def test_max_pooling_hands_on_the_gradient_exactly(dtype):
     layer = MaxPooling()
     layer.build((4, 3, 5, 5), LeCun(), np.random.default_rng(0))
-    layer.bind(*np.zeros((2, 0), dtype))
+    layer.bind(*np.zeros((3, 0), dtype))
     layer.resize(7)
     x = np.random.default_rng(0).integers(0, 3, (4, 3, 5, 5, 7)).astype(dtype)  # ties of all kinds
     dy = drawn(3, 5, 5, 7).astype(dtype)
@@ -386,6 +448,54 @@ def test_max_pooling_hands_on_the_gradient_exactly(dtype):
     first = x.argmax(axis=0)
     np.testing.assert_array_equal(y, x.max(axis=0))
     np.testing.assert_array_equal(dx, np.where(np.arange(4)[:, None, None, None, None] == first, dy, 0))
+
+
+@pytest.mark.parametrize(("average", "share"), [(True, 0.25), (False, 1)])
+def test_subsampling_by_hand(average, share):
+    """Two maps of one window each, two images."""
+    layer = prepared(Subsampling(average, 1.0, 0.0), (4, 2, 1, 1), 2)
+    weight, bias = layer.parameters["weight"], layer.parameters["bias"]
+    assert weight.value.ravel().tolist() == [1, 1]
+    assert bias.value.ravel().tolist() == [0, 0]
+    weight.value[...] = [[2], [-8]]
+    bias.value[...] = [[0.5], [1]]
+    # Map 0 holds 1, 2, 3, 6 in image 0 and 4, 4, 4, −4 in image 1; map 1 zeros, and 0, 0, 0, 4.
+    x = np.array([[[1, 4], [0, 0]], [[2, 4], [0, 0]], [[3, 4], [0, 0]], [[6, -4], [0, 4]]], float)
+    y = layer.forward(x.reshape(4, 2, 1, 1, 2))
+    sums = np.array([[12, 8], [0, 4]]) * share
+    assert y[:, 0, 0].tolist() == [
+        [2 * sums[0, 0] + 0.5, 2 * sums[0, 1] + 0.5],
+        [1, -8 * sums[1, 1] + 1],
+    ]
+
+    dx = layer.backward(np.array([[10.0, 1.0], [3.0, -2.0]]).reshape(2, 1, 1, 2))
+    assert weight.grad.ravel().tolist() == [(10 * 12 + 8) * share, -2 * 4 * share]
+    assert bias.grad.ravel().tolist() == [11, 1]
+    for phase in dx[:, :, 0, 0]:
+        assert phase.tolist() == [[20 * share, 2 * share], [-24 * share, 16 * share]]
+
+
+def test_subsampling_shares_its_weights_over_positions():
+    layer = prepared(Subsampling(False, 1.0, 0.0), (4, 1, 2, 3), 2)
+    x, dy = drawn(4, 1, 2, 3, 2), drawn(1, 2, 3, 2, seed=3)
+    layer.forward(x)
+    layer.backward(dy.copy())
+    weight = sum(dy[0, r, s, i] * x[:, 0, r, s, i].sum() for r, s, i in np.ndindex(2, 3, 2))
+    np.testing.assert_allclose(layer.parameters["weight"].grad, [[weight]], rtol=1e-12)
+    np.testing.assert_allclose(layer.parameters["bias"].grad, [[dy.sum()]], rtol=1e-12)
+
+
+def test_subsampling_starts_from_what_it_is_given_or_from_draws():
+    given = prepared(Subsampling(True, 0.25, -1.0), (4, 3, 1, 1), 1)
+    assert given.parameters["weight"].value.ravel().tolist() == [0.25] * 3
+    assert given.parameters["bias"].value.ravel().tolist() == [-1] * 3
+    fans = prepared(Subsampling(True, None, None), (4, 3, 1, 1), 1, Fans())
+    assert fans.parameters["weight"].value.ravel().tolist() == [4.001] * 3  # four inputs, one output
+    assert fans.parameters["bias"].value.ravel().tolist() == [4] * 3
+    drawn_weights = prepared(Subsampling(True, None, None), (4, 300, 1, 1), 1)
+    for parameter in drawn_weights.parameters.values():
+        assert 0.59 < np.abs(parameter.value).max() <= 0.6
+        assert len(np.unique(parameter.value)) == 300
 
 
 def test_c3_in_numbers(c3, expected, c3_layer):
@@ -475,6 +585,94 @@ def test_dense_by_hand():
     assert dx.tolist() == [[1, 18], [2, 30], [3, 42]]
 
 
+@pytest.fixture
+def stripes(tmp_path):
+    """A file of ten drawings, each row of # another: any two differ in 14 of their 84 pixels."""
+    path = tmp_path / "stripes.txt"
+    rows = [" ".join(("#" if row == digit else ".") * 7 for digit in range(10)) for row in range(12)]
+    path.write_text("\n".join(["0 1 2 3 4 5 6 7 8 9", *rows]) + "\n", encoding="utf-8")
+    return str(path)
+
+
+def stripe(digit: int) -> np.ndarray:
+    """The code of a digit in that file."""
+    code = -np.ones(84)
+    code[7 * digit : 7 * digit + 7] = 1
+    return code
+
+
+def test_radial_basis_by_hand(stripes):
+    layer = prepared(RadialBasis(stripes, 0.5), (84,), 4)
+    assert layer.size == 0
+    assert [len(vector) for vector in (layer.values, layer.grads, layer.curvatures)] == [0, 0, 0]
+    x = np.stack([np.zeros(84), stripe(3), 2 * stripe(9), stripe(0)], axis=1)
+    x[83, 3] += 0.25
+    y = layer.forward(x)
+    # Half of: 84 · 1²; 14 · 2², none to itself; 70 · 1² + 7 · 3² + 7 · 3², 84 · 1² to itself; 0.25² more.
+    assert y[:, 0].tolist() == [42] * 10
+    assert y[:, 1].tolist() == [28, 28, 28, 0, 28, 28, 28, 28, 28, 28]
+    assert y[:, 2].tolist() == [98] * 9 + [42]
+    assert y[:, 3].tolist() == [0.03125] + [28.03125] * 9
+
+    dy = np.zeros((10, 4))
+    dy[3, 0], dy[3, 1], dy[5, 1], dy[9, 2], dy[0, 3] = 1, 7, 2, -3, 1
+    dx = layer.backward(dy.copy())
+    assert dx[:, 0].tolist() == (-stripe(3)).tolist()  # 2 · 0.5 · (0 − w)
+    assert dx[:, 1].tolist() == (2 * (stripe(3) - stripe(5))).tolist()
+    assert dx[:, 2].tolist() == (-3 * stripe(9)).tolist()
+    assert dx[:, 3].tolist() == [0.0] * 83 + [0.25]
+
+
+def test_penalty_of_the_label_alone_is_the_maximum_likelihood_loss():
+    loss = PenaltyLoss(None)
+    outputs = np.array([[3.0, 1e4, 0.0], [2.5, 7.0, 1e4]])
+    losses, gradient = loss(outputs, np.array([1, 0, 0]))
+    assert losses.tolist() == [2.5, 1e4, 0]
+    assert (gradient * 3).tolist() == [[0, 1, 1], [1, 0, 0]]
+    assert loss.answers(outputs).tolist() == [1, 1, 0]
+    assert outputs.tolist() == [[3.0, 1e4, 0.0], [2.5, 7.0, 1e4]], "the outputs belong to the network"
+
+
+@pytest.mark.parametrize("j", [0.1, 1, 20.0, 80])
+def test_penalties_give_equation_9(j):
+    outputs, labels = np.abs(10 * drawn(10, 30)), np.arange(30) % 10
+    losses, _ = PenaltyLoss(j)(outputs, labels)
+    for y, label, loss in zip(outputs.T, labels, losses, strict=True):
+        assert loss == pytest.approx(y[label] + np.log(np.exp(-j) + sum(np.exp(-y))), rel=1e-12, abs=1e-14)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("j", [None, 1.0, 80.0, 1e6])
+def test_extreme_penalties_give_finite_losses(j, dtype):
+    loss = PenaltyLoss(j)
+    outputs = np.array([[0, 1e4, 0, 1e4, -1e-5], [0, 1e4, 1e4, 0, 1e4]], dtype)
+    for labels in ([0] * 5, [1] * 5):
+        losses, gradient = loss(outputs, np.array(labels))
+        assert np.isfinite(losses).all()
+        assert np.isfinite(gradient).all()
+        assert np.abs(gradient).max() <= 0.2  # of the mean over five
+    probabilities = loss.probabilities(outputs)
+    np.testing.assert_allclose(probabilities[0], [0.5, 0.5, 1, 0, 1])
+    assert loss.answers(outputs).tolist() == [0, 0, 0, 1, 0]
+
+
+def test_a_higher_rubbish_level_pushes_farther_penalties_up():
+    """dE/dy of a wrong class at penalty y is −1/(e^(y−j) + …): next to nothing far above j, and felt below it."""
+    outputs, labels = np.array([[50.0], [30.0]]), np.array([0])
+    _, low = PenaltyLoss(10.0)(outputs, labels)
+    _, high = PenaltyLoss(40.0)(outputs, labels)
+    np.testing.assert_allclose(low[1], -np.exp(-20), rtol=1e-6)
+    np.testing.assert_allclose(high[1], -1 / (1 + np.exp(-20) + np.exp(-10)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf"), "much"])
+def test_levels_and_scales_that_make_no_sense_are_refused(value):
+    with pytest.raises(InputError, match=rf"^head\.loss\.j: must be a positive number or null, got {value}$"):
+        PenaltyLoss(value)
+    with pytest.raises(InputError, match=rf"^head\.output\.scale: must be a positive number, got {value}$"):
+        RadialBasis("bitmaps_7x12.txt", value)
+
+
 def test_head_in_numbers(head, expected):
     rows = expected(
         HEADS, "head", head, "(outputs, label, loss, gradient, probabilities) to HEADS in test_layers.py"
@@ -489,6 +687,21 @@ def test_head_in_numbers(head, expected):
     np.testing.assert_allclose(found, losses, rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(gradient * len(rows), ten(gradients), rtol=1e-12, atol=1e-15)
     np.testing.assert_allclose(loss.probabilities(ten(outputs)), ten(probabilities), rtol=1e-5, atol=1e-300)
+
+
+def test_squared_error_at_its_targets_has_the_softmax_loss_and_confidence_of_the_riddle():
+    """Outputs 0 and 1 are perfect for squared error; taken for a softmax's they give 1.461 and 23.2 %."""
+    labels = np.array([3, 0])
+    perfect = np.eye(10)[labels].T
+    further = SquaredError().further_metrics(perfect, labels)
+    assert further.keys() == {"softmax_loss", "softmax_confidence"}
+    np.testing.assert_allclose(further["softmax_loss"], [-np.log(E / (E + 9))] * 2)
+    np.testing.assert_allclose(further["softmax_confidence"], [E / (E + 9)] * 2)
+    wrong = SquaredError().further_metrics(perfect, np.array([3, 1]))
+    np.testing.assert_allclose(wrong["softmax_loss"], [1.461, np.log(E + 9)], rtol=1e-3)
+    np.testing.assert_allclose(wrong["softmax_confidence"], 0.232, rtol=2e-3)
+    assert SoftmaxCrossEntropy().further_metrics(perfect, labels) == {}
+    assert PenaltyLoss(1.0).further_metrics(perfect, labels) == {}
 
 
 def test_init_in_numbers(init, expected):
@@ -617,6 +830,10 @@ def test_fans_count_what_a_weight_is_connected_to(c3_layer):
         ),
         (["c3=full", "c3.connections=3"], r"^C3: .*input maps 0 to 5, at least one"),
         (
+            ["head=rbf", "network.layers.F6.units=83"],
+            r"^output: radial basis functions: the codes need 84 inputs, got \(83,\)$",
+        ),
+        (
             ["c3=full", f"c3.connections={[1] * 16}".replace(" ", "")],
             r"^C3: .*input maps 0 to 5, at least one",
         ),
@@ -631,16 +848,26 @@ def test_a_layer_that_cannot_read_its_input_is_named(build, overrides, message):
 def test_averaging_does_not_commute_with_activations_and_max_does():
     assert MaxPooling.commutes_with_monotone
     assert not AveragePooling.commutes_with_monotone
+    assert not Subsampling.commutes_with_monotone
     kinds = {}
-    for pool in (MaxPooling, AveragePooling):
-        layers = {"C": Convolution(1, 3, None), "S": pool(), "F": Dense(2), "output": Dense(2)}
+    for pool in (MaxPooling(), AveragePooling(), Subsampling(True, 1.0, 0.0)):
+        layers = {"C": Convolution(1, 3, None), "S": pool, "F": Dense(2), "output": Dense(2)}
         network = Network(layers, configured("activation", "tanh"), SquaredError())
-        kinds[pool] = [type(layer).__name__ for layer in network.sequence]
+        kinds[type(pool)] = [type(layer).__name__ for layer in network.sequence]
     assert kinds[MaxPooling] == ["Convolution", "MaxPooling", "Activate", "Dense", "Activate", "Dense"]
     assert kinds[AveragePooling] == [
         "Convolution",
         "Activate",
         "AveragePooling",
+        "Dense",
+        "Activate",
+        "Dense",
+    ]
+    assert kinds[Subsampling] == [  # it has weights, so it is squashed as well
+        "Convolution",
+        "Activate",
+        "Subsampling",
+        "Activate",
         "Dense",
         "Activate",
         "Dense",

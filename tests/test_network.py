@@ -1,11 +1,15 @@
 """The whole network, in every combination of its choices, against the textbook written out below."""
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from ablations.errors import InputError
+from ablations.nn import heads
+from ablations.paths import CONF
 from ablations.streams import Streams
 
 # LeNet-5 as a textbook has it: batch first, one layer after another (convolve, activate, pool), one output
@@ -39,7 +43,27 @@ def average(window):
     return sum(window) / 4, np.full(window.shape, 0.25)
 
 
-POOLS = {"max": maximum, "avg": average}
+def fixed(reduce):
+    """A pooling without weights; nothing follows it."""
+    return lambda x, weight, bias, activation: subsample(x, reduce)
+
+
+def trainable(x, weight, bias, activation):
+    """The mean of four, times one weight of the map, plus one bias, squashed."""
+    f, slope = activation
+    mean, mean_back = subsample(x, average)
+    a = np.stack([weight[m] * mean[:, m] + bias[m] for m in range(len(weight))], axis=1)
+
+    def back(dy):
+        da = dy * slope(a)
+        dweight, dbias = np.einsum("nmrs,nmrs->m", da, mean), np.einsum("nmrs->m", da)
+        dx, _ = mean_back(np.einsum("nmrs,m->nmrs", da, weight.ravel()))
+        return dx, {"weight": dweight[:, None], "bias": dbias[:, None]}
+
+    return f(a), back
+
+
+POOLS = {"max": fixed(maximum), "avg": fixed(average), "subsample": trainable}
 
 
 def softmax(outputs, labels):
@@ -55,7 +79,46 @@ def mse(outputs, labels):
     return np.mean([row @ row / 2 for row in error]), error / len(labels)
 
 
-HEADS = {"softmax": softmax, "mse": mse}
+RBF = OmegaConf.load(CONF / "head" / "rbf.yaml")
+J, SCALE = RBF.loss.j, RBF.output.scale
+
+
+def penalties(outputs, labels):
+    """Mean loss and its gradient: eq. 9."""
+    total = [np.exp(-J) + np.exp(-row).sum() for row in outputs]
+    loss = np.mean([row[label] + np.log(s) for row, label, s in zip(outputs, labels, total, strict=True)])
+    gradient = [-np.exp(-row) / s for row, s in zip(outputs, total, strict=True)]
+    return loss, (gradient + np.eye(10)[labels]) / len(labels)
+
+
+def linear(x, weight, bias):
+    def back(dy):
+        return dy @ weight, {"weight": dy.T @ x, "bias": dy.sum(axis=0)[:, None]}
+
+    return x @ weight.T + bias.ravel(), back
+
+
+def distances(x, weight, bias):
+    """The scaled squared distances to the ten drawings, read as a person reads them."""
+    lines = (Path(heads.__file__).parent / "bitmaps_7x12.txt").read_text("utf-8").split("\n")
+    codes = []
+    for digit in range(10):
+        top, left = 1 + 14 * (digit // 5), 8 * (digit % 5)
+        drawing = "".join(line[left : left + 7] for line in lines[top : top + 12])
+        codes.append([{"#": 1, ".": -1}[pixel] for pixel in drawing])
+    y = np.array([[SCALE * sum((vector - code) ** 2) for code in codes] for vector in x])
+
+    def back(dy):
+        dx = [
+            sum(2 * SCALE * d * (vector - code) for d, code in zip(row, np.array(codes), strict=True))
+            for row, vector in zip(dy, x, strict=True)
+        ]
+        return np.array(dx), {}
+
+    return y, back
+
+
+HEADS = {"softmax": (linear, softmax), "mse": (linear, mse), "rbf": (distances, penalties)}
 
 
 def convolve(x, kernels, bias):
@@ -86,36 +149,43 @@ def subsample(x, reduce):
         for (r, s), share in shares.items():
             for (i, j), part in zip(np.ndindex(2, 2), share, strict=True):
                 dx[:, :, 2 * r + i, 2 * s + j] = part * dy[:, :, r, s]
-        return dx
+        return dx, {}
 
     return y, back
 
 
-def textbook(state, images, labels, activation, reduce, head, table):
+def textbook(state, images, labels, activation, pool, head, table):
     """Outputs (n, 10), mean loss, and the gradient by each parameter's name, for images (n, 1, 32, 32).
 
     `table` holds the input maps of each of C3's maps.
     """
-    f, slope = activation
+    (f, slope), (output, criterion) = activation, head
+
+    def weights(name):
+        return state.get(f"{name}.weight"), state.get(f"{name}.bias")
+
     reads, read = np.array([(m, c) for m, row in enumerate(table) for c in row]).T
     kernels = np.zeros((16, 6, 5, 5))
     kernels[reads, read] = state["C3.weight"]
 
     c1, c1_back = convolve(images, state["C1.weight"].reshape(6, 1, 5, 5), state["C1.bias"])
-    s2, s2_back = subsample(f(c1), reduce)
+    s2, s2_back = pool(f(c1), *weights("S2"), activation)
     c3, c3_back = convolve(s2, kernels, state["C3.bias"])
-    s4, s4_back = subsample(f(c3), reduce)
+    s4, s4_back = pool(f(c3), *weights("S4"), activation)
     flat = s4.reshape(len(images), 400)
     c5 = flat @ state["C5.weight"].T + state["C5.bias"].ravel()
     f6 = f(c5) @ state["F6.weight"].T + state["F6.bias"].ravel()
-    outputs = f(f6) @ state["output.weight"].T + state["output.bias"].ravel()
-    loss, doutputs = head(outputs, labels)
+    outputs, output_back = output(f(f6), *weights("output"))
+    loss, doutputs = criterion(outputs, labels)
 
-    df6 = slope(f6) * (doutputs @ state["output.weight"])
+    dx, by_output = output_back(doutputs)
+    df6 = slope(f6) * dx
     dc5 = slope(c5) * (df6 @ state["F6.weight"])
     ds4 = (dc5 @ state["C5.weight"]).reshape(s4.shape)
-    ds2, dkernels, dc3_bias = c3_back(slope(c3) * s4_back(ds4))
-    _, dc1_weight, dc1_bias = c1_back(slope(c1) * s2_back(ds2))
+    dc3, by_s4 = s4_back(ds4)
+    ds2, dkernels, dc3_bias = c3_back(slope(c3) * dc3)
+    dc1, by_s2 = s2_back(ds2)
+    _, dc1_weight, dc1_bias = c1_back(slope(c1) * dc1)
     gradients = {
         "C1.weight": dc1_weight[:, 0],
         "C1.bias": dc1_bias,
@@ -125,9 +195,9 @@ def textbook(state, images, labels, activation, reduce, head, table):
         "C5.bias": dc5.sum(axis=0)[:, None],
         "F6.weight": df6.T @ f(c5),
         "F6.bias": df6.sum(axis=0)[:, None],
-        "output.weight": doutputs.T @ f(f6),
-        "output.bias": doutputs.sum(axis=0)[:, None],
     }
+    for name, found in {"S2": by_s2, "S4": by_s4, "output": by_output}.items():
+        gradients |= {f"{name}.{key}": gradient for key, gradient in found.items()}
     return outputs, loss, gradients
 
 
@@ -223,8 +293,10 @@ def test_blank_images_are_the_textbooks(activation, pool, check_against_textbook
 def test_gradient_of_the_whole_network(activation, pool, c3, head, network_of, compose):
     """Central differences: two random directions and three single elements of every parameter.
 
-    The step is so small that no maximum and no ReLU changes sides on the way.
+    The step is so small that no maximum and no ReLU changes sides on the way; without these it can be longer,
+    which the small gradients at the bottom of many sigmoids need.
     """
+    h = 1e-8 if activation == "relu" or pool == "max" else 1e-7
     network, rng = network_of(activation, pool, c3, head), np.random.default_rng(3)
     images, labels = images_of(3)
     x = np.ascontiguousarray(images.transpose(1, 2, 3, 0))
@@ -235,12 +307,12 @@ def test_gradient_of_the_whole_network(activation, pool, c3, head, network_of, c
             kept, size = parameter.value.copy(), parameter.value.size
             single = np.eye(size)[rng.integers(size, size=3)] if size < 1e4 else np.zeros((0, size))
             for direction in [*rng.normal(size=(2, size)), *single]:
-                step, losses = 1e-8 * direction.reshape(kept.shape), []
+                step, losses = h * direction.reshape(kept.shape), []
                 for moved in (kept + step, kept - step):
                     parameter.value[...] = moved
                     losses.append(network.loss(network.forward(x), labels)[0].mean())
                 parameter.value[...] = kept
-                slope = (losses[0] - losses[1]) / 2e-8
+                slope = (losses[0] - losses[1]) / (2 * h)
                 gradient = gradients[f"{name}.{key}"].ravel()
                 scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
                 assert slope == pytest.approx(gradient @ direction, abs=1e-5 * scale + 1e-7), f"{name}.{key}"
@@ -285,6 +357,7 @@ def test_batches_of_any_size_give_the_same(activation, pool, c3, head, network_o
         ("sparse", [156, 0, 1516, 0, 48_120, 10_164, 850], 60_806),
     ],
 )
+@pytest.mark.parametrize("pool", ["avg", "max"])  # trainable subsampling: test_lenet5_1998.py
 def test_parameters_and_connections_are_the_papers(c3, by_layer, total, pool, build):
     network = build(f"c3={c3}", f"pool={pool}")
     layers = network.layers
@@ -335,16 +408,18 @@ def test_blank_images_count_once_in_the_bias_of_c1(build):
 # Parameters
 
 
-def test_flat_vectors_are_the_parameters(c3, build):
-    network = build(f"c3={c3}")
+def test_flat_vectors_are_the_parameters(c3, pool, head, build):
+    network = build(f"c3={c3}", f"pool={pool}", f"head={head}")
     network.values[...] = np.arange(network.values.size)
     network.grads[...] = -np.arange(network.values.size)
+    network.curvatures[...] = 2 * np.arange(network.values.size)
     start = 0
     for name, layer in network.layers.items():
         for key, parameter in layer.parameters.items():
             stop = start + parameter.value.size
             assert parameter.value.ravel().tolist() == list(range(start, stop)), f"{name}.{key}"
             np.testing.assert_array_equal(parameter.grad, -parameter.value)
+            np.testing.assert_array_equal(parameter.curvature, 2 * parameter.value)
             parameter.value[...] = -1
             assert (network.values[start:stop] == -1).all()
             start = stop
@@ -408,7 +483,7 @@ def test_one_seed_gives_one_start_whatever_the_variant(activation, pool, c3, hea
     default = build(seed=5).state()
     other = build(f"activation={activation}", f"pool={pool}", f"c3={c3}", f"head={head}", seed=5).state()
     same_shape = [name for name in default if other.get(name, np.empty(0)).shape == default[name].shape]
-    assert set(default) - set(same_shape) <= {"C3.weight"}
+    assert set(default) - set(same_shape) <= {"C3.weight"} | ({"output.weight", "output.bias"} - set(other))
     for name in same_shape:
         np.testing.assert_array_equal(other[name], default[name], name)
 

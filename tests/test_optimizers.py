@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.optimizers import SGD, Adam, Momentum
+from ablations.optimizers import SDLM, SGD, Adam, Momentum
 from ablations.paths import CONF
 
 # Two steps of rate 0.1 from (1, −2), the YAML's other values as they are: gradients (½, −1), then (1, 0).
@@ -24,6 +24,7 @@ STEPS = {
         (1 - 0.05 / (0.5 + 1e-8), -2 + 0.1 / (1 + 1e-8)),
         (0.9 - 0.09651820258217746, -1.9 + 0.06700582541365434),
     ],
+    "sdlm": [(-1.5, 3), (-6.5, 3)],  # before any curvature is known, a rate of 0.1 / 0.02
 }
 
 # Rates by epoch, of 3,000 steps each, for the parabola and for Rosenbrock's function.
@@ -33,6 +34,7 @@ RATES = {
     "adagrad": ([0.5], [0.5]),
     "rmsprop": ([0.01, 0.001, 0.0001], [0.01, 0.001, 0.0001]),
     "adam": ([0.02], [0.02]),
+    "sdlm": ([0.002], [0.00004]),  # over μ = 0.02: those of sgd
 }
 
 
@@ -186,3 +188,95 @@ def test_eps_that_would_divide_by_zero_is_refused(choice, eps):
         hydra.errors.InstantiationException, match=rf"optimizer\.eps: must be positive, got {eps}"
     ):
         configured(choice, eps=eps)
+
+
+# Stochastic diagonal Levenberg-Marquardt
+
+
+def sdlm(**overrides: object) -> SDLM:
+    return SDLM(
+        **{"lr": 0.1, "mu": 0.02, "samples": 500, "refresh_every": 500, "refresh_samples": 100, **overrides}
+    )
+
+
+def test_each_parameter_has_the_rate_of_its_curvature():
+    rule, values = sdlm(lr=[0.1, 0.05]), np.array([1.0, -2.0, 0.0])
+    rule.start(values)
+    rule.begin_epoch(1)
+    curvatures = np.array([0.08, 0.38, 0.0])
+    rule.set_curvature(curvatures)  # rates 1, ¼ and 5
+    assert rule.metrics() == pytest.approx({"rate_min": 0.25, "rate_median": 1.0, "rate_max": 5.0})
+    assert {type(rate) for rate in rule.metrics().values()} == {float}
+    curvatures[...] = 7  # it keeps a copy
+    rule.step(values, np.array([0.5, -1.0, 0.0]))
+    np.testing.assert_allclose(values, [0.5, -1.75, 0.0])
+    rule.begin_epoch(2)
+    rule.step(values, np.array([0.5, -1.0, 1.0]))
+    np.testing.assert_allclose(values, [0.25, -1.625, -2.5])
+    rule.set_curvature(np.array([0.0, 0.03, 0.98]))  # forgets the one before: rates 2.5, 1 and 0.05
+    rule.step(values, np.array([0.1, 0.2, 1.0]))
+    np.testing.assert_allclose(values, [0.0, -1.825, -2.55])
+    assert rule.metrics() == pytest.approx({"rate_min": 0.05, "rate_median": 1.0, "rate_max": 2.5})
+    rule.start(values)
+    assert rule.metrics() == pytest.approx({"rate_min": 2.5, "rate_median": 2.5, "rate_max": 2.5})
+
+
+def test_the_exact_curvature_makes_a_narrow_valley_round():
+    """½ (10⁴ x² + y² + 10⁻⁴ z²): one step of rate 1 ends at the minimum, up to μ."""
+    scales, values = np.array([1e4, 1.0, 1e-4]), np.array([1.0, -2.0, 3.0])
+    rule = sdlm(lr=1.0, mu=1e-9)
+    rule.start(values)
+    rule.begin_epoch(1)
+    rule.set_curvature(scales)
+    rule.step(values, scales * values)
+    np.testing.assert_allclose(values, 0, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "refreshed"),
+    [
+        (1, [500, 1000, 1500]),
+        (8, [504, 1000, 1504]),
+        (100, [500, 1000, 1500]),
+        (300, [600, 1200, 1500]),
+        (700, [700, 1400]),
+    ],
+)
+def test_curvature_is_asked_for_before_each_pass_and_along_the_first(batch_size, refreshed):
+    """In the first of them, before the first batch that begins after each 500th image."""
+    rule = sdlm()
+
+    def asked(epoch: int) -> dict[int, int]:
+        seen = {at: rule.curvature_samples(epoch, at, batch_size) for at in range(0, 1900, batch_size)}
+        return {at: samples for at, samples in seen.items() if samples}
+
+    assert asked(1) == {0: 500, **dict.fromkeys(refreshed, 100)}
+    assert asked(2) == asked(20) == {0: 500}
+    rule = sdlm(refresh_every=None, samples=7)
+    assert asked(1) == asked(2) == {0: 7}
+
+
+def test_the_other_rules_ask_for_no_curvature(optimizer):
+    if optimizer == "sdlm":
+        pytest.skip("it is the one that does")
+    rule = configured(optimizer)
+    assert {rule.curvature_samples(epoch, seen, 8) for epoch in (1, 2) for seen in range(2000)} == {0}
+    assert rule.metrics() == {}
+    with pytest.raises(NotImplementedError, match="asks for no curvature"):
+        rule.set_curvature(np.zeros(2))
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "accepted"),
+    [
+        ("mu", [0, -1, float("nan"), float("inf"), "much", None], "positive"),
+        ("samples", [0, -5, 2.5, "all", None], "a whole number from 1 on"),
+        ("refresh_samples", [0, -5, 2.5, "all", None], "a whole number from 1 on"),
+        ("refresh_every", [0, -5, 2.5, "often"], "a whole number from 1 on or null"),
+    ],
+)
+def test_values_that_make_no_sense_for_sdlm_are_refused(name, values, accepted):
+    for value in values:
+        message = rf"^optimizer\.{name}: must be {accepted}, got {re.escape(str(value))}$"
+        with pytest.raises(InputError, match=message):
+            sdlm(**{name: value})

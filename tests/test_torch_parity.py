@@ -5,6 +5,9 @@ from functools import cache
 import hydra
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+
+from ablations.paths import CONF
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional
@@ -16,17 +19,42 @@ ACTIVATIONS = {
     "tanh": torch.tanh,
     "scaled_tanh": lambda a: 1.7159 * torch.tanh(2 / 3 * a),
 }
-POOLS = {"max": F.max_pool2d, "avg": F.avg_pool2d}
-HEADS = {
-    "softmax": F.cross_entropy,
-    "mse": lambda y, labels: 0.5 * F.mse_loss(y, F.one_hot(labels, 10).to(y.dtype), reduction="sum") / len(y),
+
+
+def trainable(x, weight, bias, activation):
+    """The mean of four, times one weight per map, plus one bias, squashed."""
+    return activation(F.avg_pool2d(x, 2) * weight.unsqueeze(-1) + bias.unsqueeze(-1))
+
+
+POOLS = {  # of values, weight, bias and activation
+    "max": lambda x, *_: F.max_pool2d(x, 2),
+    "avg": lambda x, *_: F.avg_pool2d(x, 2),
+    "subsample": trainable,
 }
+
+
+def squared_error(outputs, labels):
+    return 0.5 * F.mse_loss(outputs, F.one_hot(labels, 10).to(outputs.dtype), reduction="sum") / len(labels)
+
+
+RBF = OmegaConf.load(CONF / "head" / "rbf.yaml")
+
+
+def equation_9(outputs, labels):
+    """Mean of y[label] + log(e^(−j) + Σ e^(−y))."""
+    rubbish = torch.full((len(labels), 1), RBF.loss.j, dtype=outputs.dtype)
+    total = torch.logsumexp(-torch.cat([outputs, rubbish], dim=1), dim=1)
+    return (outputs.gather(1, labels[:, None])[:, 0] + total).mean()
+
+
+HEADS = {"softmax": F.cross_entropy, "mse": squared_error, "rbf": equation_9}
 OPTIMIZERS = {  # those of PyTorch, with their names for the keys of our YAML
     "sgd": (torch.optim.SGD, {}),
     "momentum": (torch.optim.SGD, {"momentum": "momentum"}),
     "adagrad": (torch.optim.Adagrad, {"eps": "eps"}),
     "rmsprop": (torch.optim.RMSprop, {"decay": "alpha", "eps": "eps"}),
     "adam": (torch.optim.Adam, {"eps": "eps"}),
+    "sdlm": None,
 }
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
@@ -41,14 +69,21 @@ class Twin:
         }
         reads, read = np.array([(m, c) for m, row in enumerate(table) for c in row]).T
         self.place = torch.tensor(reads), torch.tensor(read)
+        self.codes = torch.tensor(getattr(network.layers["output"], "codes", ()))
 
     def outputs(self, images):
         p, f = self.parameters, self.activation
+
+        def pool(x, name):
+            return self.pool(x, p.get(f"{name}.weight"), p.get(f"{name}.bias"), f)
+
         kernels = torch.zeros(16, 6, 5, 5, dtype=images.dtype).index_put(self.place, p["C3.weight"])
-        x = self.pool(f(F.conv2d(images, p["C1.weight"].unsqueeze(1), p["C1.bias"])), 2)
-        x = self.pool(f(F.conv2d(x, kernels, p["C3.bias"])), 2).flatten(1)
+        x = pool(f(F.conv2d(images, p["C1.weight"].unsqueeze(1), p["C1.bias"])), "S2")
+        x = pool(f(F.conv2d(x, kernels, p["C3.bias"])), "S4").flatten(1)
         x = f(F.linear(x, p["C5.weight"], p["C5.bias"].flatten()))
         x = f(F.linear(x, p["F6.weight"], p["F6.bias"].flatten()))
+        if len(self.codes):
+            return RBF.output.scale * (x[:, None] - self.codes).square().sum(dim=2)
         return F.linear(x, p["output.weight"], p["output.bias"].flatten())
 
     def backward(self, images, labels):

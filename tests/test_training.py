@@ -1,16 +1,18 @@
 """The training loop, against the same training written out plainly; evaluation; random streams."""
 
 from dataclasses import FrozenInstanceError, replace
-from itertools import chain
+from itertools import chain, pairwise
 
 import hydra
 import numpy as np
 import pytest
 
+from ablations import training
 from ablations.datasets import Normalization
 from ablations.errors import InputError, PlainError
 from ablations.nn.heads import SoftmaxCrossEntropy
-from ablations.optimizers import SGD, Optimizer
+from ablations.nn.network import Network
+from ablations.optimizers import SDLM, SGD, Optimizer
 from ablations.streams import Streams
 from ablations.training import DivergedError, Epoch, Feeder, Images, Options, Step, evaluate, gradient, train
 
@@ -72,16 +74,27 @@ def order(seed: int = 0) -> np.random.Generator:
     return Streams(seed).generator("order")
 
 
-def trained(network, training, options=PLAIN, optimizer=None, validation=None, seed=0, watch=None, by=UNIT):
+def trained(
+    network,
+    images,
+    options=PLAIN,
+    optimizer=None,
+    validation=None,
+    seed=0,
+    watch=None,
+    by=UNIT,
+    distort=None,
+):
     records = train(
         network,
         optimizer or SGD(0.1),
         by,
-        training,
+        images,
         validation,
-        order(seed),
+        Streams(seed),
         options,
-        *([watch] if watch else []),
+        distort,
+        watch or (lambda step: None),
     )
     return list(records)
 
@@ -129,7 +142,8 @@ def test_records_are_those_of_a_training_written_out(head, build, small, digits)
             plain.values -= rate * plain.grads
         outputs = plain.forward(as_input(validation.pixels))
         assert isinstance(record, Epoch)
-        assert {type(value) for value in vars(record).values()} == {int, float}
+        assert record.optimizer == {}
+        assert {type(value) for name, value in vars(record).items() if name != "optimizer"} == {int, float}
         assert record.number == number
         assert len(losses) == 40
         assert record.train_loss == pytest.approx(np.mean(losses), rel=1e-9)
@@ -170,7 +184,7 @@ def test_records_are_frozen(build, small):
 def test_records_come_one_by_one(build, small):
     """The second epoch is trained when it is asked for, and not before."""
     network = build()
-    records = train(network, SGD(0.1), UNIT, small, None, order(), PLAIN)
+    records = train(network, SGD(0.1), UNIT, small, None, Streams(0), PLAIN)
     next(records)
     after_first = network.values.copy()
     np.testing.assert_array_equal(network.values, after_first)
@@ -290,16 +304,119 @@ def test_an_accuracy_of_zero_is_a_number(build, small):
 
 def test_learns_twenty_digits_by_heart(activation, pool, head, build, compose, digits):
     twenty = Images(digits.pixels[:20], digits.labels[:20])
-    network = build(
-        f"activation={activation}", f"pool={pool}", f"head={head}", "trainer.dtype=float32", "init=xavier"
-    )
+    choices = [f"activation={activation}", f"pool={pool}", f"head={head}", "init=xavier"]
+    choices += ["head.loss.j=20"] * (head == "rbf")  # the farther up the others are pushed, the quicker
+    network = build("trainer.dtype=float32", *choices)
     optimizer = hydra.utils.instantiate({**compose("optimizer=adam").optimizer, "lr": 0.003})
-    options = replace(PLAIN, epochs=1000, batch_size=20)
-    for record in train(network, optimizer, UNIT, twenty, None, order(), options):
+    options = replace(PLAIN, epochs=2000, batch_size=20)  # the longest is six sigmoids deep
+    for record in train(network, optimizer, UNIT, twenty, None, Streams(0), options):
         if record.train_accuracy == 1:
             break
     assert record.train_accuracy == 1, f"after {record.number} epochs: {record.train_accuracy:.0%}"
     assert np.unique(twenty.labels).size == 10
+
+
+# Curvature
+
+
+@pytest.fixture
+def estimates(monkeypatch):
+    """Each estimate of a curvature, and each batch, in order: ("curvature" or "batch", indices)."""
+    seen = []
+
+    def spy(kind, function):
+        def called(network, feed, indices, *rest):
+            seen.append((kind, indices.tolist()))
+            return function(network, feed, indices, *rest)
+
+        return called
+
+    monkeypatch.setattr(training, "curvature", spy("curvature", training.curvature))
+    monkeypatch.setattr(training, "gradient", spy("batch", training.gradient))
+    return seen
+
+
+SDLM_1998 = {"lr": [5e-4, 2e-4], "mu": 0.02, "samples": 500, "refresh_every": 500, "refresh_samples": 100}
+
+
+def when(seen):
+    """(batches before it, number of images) of each estimate."""
+    batches = 0
+    for kind, indices in seen:
+        if kind == "curvature":
+            assert len(set(indices)) == len(indices), "drawn without replacement"
+            yield batches, len(indices)
+        batches += kind == "batch"
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "refresh_every", "expected_at"),
+    [
+        (10, 500, [(0, 500), (50, 100), (100, 100), (120, 500), (240, 500)]),
+        (8, 500, [(0, 500), (63, 100), (125, 100), (150, 500), (300, 500)]),
+        (10, None, [(0, 500), (120, 500), (240, 500)]),
+    ],
+)
+def test_curvature_is_estimated_before_each_pass_and_along_the_first(
+    batch_size, refresh_every, expected_at, build, digits, estimates, monkeypatch
+):
+    monkeypatch.setattr(Network, "curvature", lambda network, x: network.curvatures.fill(0))
+    network = build("trainer.dtype=float32")
+    images = Images(digits.pixels[:1200], digits.labels[:1200])
+    rule = SDLM(**{**SDLM_1998, "lr": 1e-9, "refresh_every": refresh_every})
+    trained(network, images, replace(PLAIN, epochs=3, batch_size=batch_size), rule)
+    assert list(when(estimates)) == expected_at
+    drawn = [indices for kind, indices in estimates if kind == "curvature"]
+    assert all(one != other for one, other in pairwise(drawn))
+    assert set(drawn[0]) - set(range(500)), "from all images, not the first"
+
+
+def test_curvature_of_a_set_smaller_than_the_samples_is_that_of_all(build, small, estimates):
+    trained(build(), small, PLAIN, SDLM(**SDLM_1998))
+    drawn = [indices for kind, indices in estimates if kind == "curvature"]
+    assert [sorted(indices) for indices in drawn] == [list(range(40))] * 2
+
+
+def test_samples_for_the_curvature_do_not_change_the_order(build, small, estimates):
+    trained(build(), small, PLAIN, Spy())
+    plain = list(estimates)
+    estimates.clear()
+    trained(
+        build(), small, PLAIN, SDLM(**{**SDLM_1998, "samples": 7, "refresh_every": 16, "refresh_samples": 3})
+    )
+    assert [kind for kind, _ in estimates].count("curvature") == 4
+    assert [entry for entry in estimates if entry[0] == "batch"] == plain
+
+
+@pytest.mark.parametrize("batch_size", [1, 16])
+def test_sdlm_is_the_update_written_out(batch_size, build, small):
+    choices = ["activation=scaled_tanh", "pool=subsample", "c3=sparse", "head=rbf", "init=lecun"]
+    network, plain = build(*choices), build(*choices)
+    start = network.values.copy()
+    rule = SDLM(lr=[5e-4, 2e-4], mu=0.02, samples=12, refresh_every=16, refresh_samples=5)
+    records = trained(network, small, replace(PLAIN, batch_size=batch_size), rule)
+
+    order_rng, curvature_rng = order(), Streams(0).generator("curvature")
+    for epoch, (record, lr) in enumerate(zip(records, (5e-4, 2e-4), strict=True), 1):
+        permutation = order_rng.permutation(40)
+        for at in range(0, 40, batch_size):
+            samples = 12 if at == 0 else 5 if epoch == 1 and at in (16, 32) else None
+            if samples:
+                chosen, total = curvature_rng.choice(40, samples, replace=False), 0
+                for index in chosen:
+                    plain.curvature(as_input(small.pixels[index : index + 1]))
+                    total = total + plain.curvatures
+                rates = lr / (0.02 + total / samples)
+            batch = permutation[at : at + batch_size]
+            outputs = plain.forward(as_input(small.pixels[batch]))
+            plain.backward(plain.loss(outputs, small.labels[batch])[1])
+            plain.values -= rates * plain.grads
+        assert record.optimizer == pytest.approx(
+            {"rate_min": rates.min(), "rate_median": np.median(rates), "rate_max": rates.max()}, rel=1e-6
+        )
+        assert {type(rate) for rate in record.optimizer.values()} == {float}
+    assert np.abs(network.values - start).max() > 0.001
+    np.testing.assert_allclose(network.values, plain.values, rtol=1e-7, atol=1e-9)
 
 
 # What it refuses
@@ -389,6 +506,14 @@ def test_evaluation_is_that_of_all_images_at_once(head, count, build, digits):
     assert scored.accuracy == sum(a == b for a, b in zip(answers, images.labels, strict=True)) / count
     assert scored.predictions.tolist() == answers
     np.testing.assert_allclose(scored.confidences, network.loss.probabilities(outputs).max(axis=0), rtol=1e-6)
+    further = network.loss.further_metrics(outputs, images.labels)
+    assert (
+        set(scored.further)
+        == set(further)
+        == {"mse": {"softmax_loss", "softmax_confidence"}}.get(head, set())
+    )
+    for name, values in further.items():
+        assert scored.further[name] == pytest.approx(values.mean(), rel=1e-9)
     assert len(set(answers)) > 1 or count == 1
 
 

@@ -4,7 +4,9 @@ A head has two parts, given by its YAML: the output layer (`Dense`, or `RadialBa
 outputs.
 """
 
+import re
 from abc import ABC, abstractmethod
+from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -107,7 +109,7 @@ class PenaltyLoss(Loss):
     """
 
     def __init__(self, j: float | None) -> None:
-        if j is not None and not 0 < j < np.inf:
+        if j is not None and not (isinstance(j, Real) and 0 < j < np.inf):
             raise InputError(f"head.loss.j: must be a positive number or null, got {j}")
         self.j = j
 
@@ -147,7 +149,7 @@ class RadialBasis(Layer):
 
     def __init__(self, bitmaps: str, scale: float) -> None:
         super().__init__()
-        if not 0 < scale < np.inf:
+        if not (isinstance(scale, Real) and 0 < scale < np.inf):
             raise InputError(f"head.output.scale: must be a positive number, got {scale}")
         self.bitmaps, self.scale = bitmaps, scale
 
@@ -203,24 +205,25 @@ def read_bitmaps(path: Path) -> np.ndarray:
     Raises InputError, naming the file, where it is anything else.
     """
     try:
-        blocks = [block.splitlines() for block in path.read_text(encoding="utf-8").strip().split("\n\n")]
+        text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"bitmaps: cannot read {path}: {error}") from None
-    codes: dict[str, list[float]] = {}
-    for names, *rows in blocks:
-        columns = list(zip(*(row.split() for row in rows), strict=False))
-        if len(columns) != len(names.split()):
-            raise InputError(f"bitmaps: {path}: {len(columns)} drawings under the digits {names}")
-        for name, drawing in zip(names.split(), columns, strict=True):
+    codes: list[tuple[str, list[float]]] = []
+    for block in re.split(r"\n\s*\n", text.strip()):
+        names, *rows = (line.split() for line in block.split("\n"))
+        if {len(row) for row in rows} != {len(names)}:
+            raise InputError(f"bitmaps: {path}: not one drawing for each of the digits {' '.join(names)}")
+        for name, drawing in zip(names, zip(*rows, strict=True), strict=True):
             pixels = "".join(drawing)
             if len(drawing) != BITMAP_HEIGHT or {len(row) for row in drawing} != {BITMAP_WIDTH}:
                 raise InputError(f"bitmaps: {path}: digit {name} is not 7 characters wide and 12 lines high")
             if set(pixels) - set(".#"):
                 raise InputError(f"bitmaps: {path}: digit {name} is not drawn with . and # alone")
-            codes[name] = [1.0 if pixel == "#" else -1.0 for pixel in pixels]
-    if sorted(codes) != list("0123456789"):
-        raise InputError(f"bitmaps: {path}: expected the digits 0 to 9, got {', '.join(codes)}")
-    return np.array([codes[digit] for digit in "0123456789"])
+            codes.append((name, [1.0 if pixel == "#" else -1.0 for pixel in pixels]))
+    if sorted(name for name, _ in codes) != list("0123456789"):
+        names = ", ".join(name for name, _ in codes)
+        raise InputError(f"bitmaps: {path}: expected the digits 0 to 9, each once, got {names}")
+    return np.array([code for _, code in sorted(codes)])
 
 
 def _softmax(outputs: np.ndarray) -> np.ndarray:
