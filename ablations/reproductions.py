@@ -75,9 +75,10 @@ def _study(runs: "pd.DataFrame") -> dict[str, Any]:
     if "tags.study" not in runs or runs["tags.study"].isna().all():
         return {}
     name = runs.sort_values("start_time")["tags.study"].dropna().iloc[-1]
-    path = CONF / "study" / f"{name}.yaml"
-    if path.parent.resolve() != path.resolve().parent or not path.is_file():
+    known = {path.stem: path for path in (CONF / "study").glob("*.yaml")}  # the name comes from the store
+    if name not in known:
         return {}
+    path = known[name]
     try:
         return OmegaConf.to_container(OmegaConf.load(path).get("study", {}))
     except (OmegaConfBaseException, OSError) as error:

@@ -157,7 +157,12 @@ def train(
         for start in range(0, size, options.batch_size):
             if samples := optimizer.curvature_samples(epoch, start, options.batch_size):
                 chosen = curvature_rng.choice(size, min(samples, size), replace=False)
-                optimizer.set_curvature(curvature(network, feed, chosen))
+                estimate = curvature(network, feed, chosen)
+                if not np.isfinite(estimate).all():
+                    raise DivergedError(
+                        f"diverged: the curvature is not finite after step {step} (epoch {epoch})"
+                    )
+                optimizer.set_curvature(estimate)
             batch = order[start : start + options.batch_size]
             loss, hits = gradient(network, feed, batch, training.labels[batch])
             grads, step = network.grads, step + 1
