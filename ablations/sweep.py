@@ -21,7 +21,7 @@ class SweepCallback(Callback):
         name = config.name or "-".join(factors) or "seed"
         tell_jobs = {
             "name": name,
-            "sweep.id": datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"),
+            "sweep.id": config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f"),
             "sweep.factors": factors,
             "sweep.command": shlex.join(["python", "run.py", *sys.argv[1:]]),
         }
