@@ -298,7 +298,7 @@ def _readme(
     yield md.table(*_variant_rows(table, factors), numeric=len(MEASURES))
     legend = "Sorted by mean test error. ± is the standard deviation over seeds"
     legend += f"; {md.NO_SPREAD} where one run leaves it unknown" if (table["n"] < 2).any() else ""
-    yield f"{legend}. Best is the lowest error of one run. Seconds per epoch are means over epochs and runs."
+    yield f"{legend}. Best is the lowest error of one run. Seconds per epoch are means over the runs' median epochs."
 
     for drawing in drawings:
         yield f"### {drawing.heading}"

@@ -132,10 +132,13 @@ def _count(number: int, noun: str) -> str:
 
 
 def with_times(runs: pd.DataFrame, histories: pd.DataFrame) -> pd.DataFrame:
-    """Runs with `epoch_s` (mean seconds of an epoch) and `train_s` (seconds of all epochs)."""
-    times = histories[histories["metric"] == EPOCH_TIME].groupby("run_id")["value"].agg(["mean", "sum"])
+    """Runs with `epoch_s` and `train_s`: seconds of the median epoch, and of all epochs.
+
+    The median, because other work on the machine makes some epochs longer, and none shorter.
+    """
+    times = histories[histories["metric"] == EPOCH_TIME].groupby("run_id")["value"].agg(["median", "sum"])
     return runs.assign(
-        epoch_s=runs["run_id"].map(times["mean"]).astype(float),
+        epoch_s=runs["run_id"].map(times["median"]).astype(float),
         train_s=runs["run_id"].map(times["sum"]).astype(float),
     )
 

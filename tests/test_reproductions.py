@@ -60,7 +60,7 @@ def test_figures_are_means_over_finished_seeds_with_their_range_and_difference(c
     accuracy, loss, time = cells(text, r"A new \| one")
     assert accuracy == ["test accuracy (%)", "98.76", "98.50", "98.00 to 99.00", "2", "-0.26 |"]
     assert loss == ["loss of a softmax over the outputs", "1.460", "1.550", "1.500 to 1.600", "2", "+0.090 |"]
-    assert time == ["150", "3.00", "3.0 |"]
+    assert time == ["150", "2.00", "2.0 |"]
     assert r"- **A new \| one**: Because." in text
 
 
