@@ -85,7 +85,7 @@ def test_malformed_plain(tmp_path, content, problem):
     assert refusal(path) == problem
 
 
-@pytest.mark.parametrize("name", MALFORMED.keys() - {"header alone", "cut"})
+@pytest.mark.parametrize("name", sorted(MALFORMED.keys() - {"header alone", "cut"}))
 def test_malformed_gzip_says_the_same(tmp_path, name):
     content, problem = MALFORMED[name]
     path = tmp_path / "t10k-labels-idx1-ubyte.gz"
