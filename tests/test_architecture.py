@@ -30,6 +30,7 @@ MAY_IMPORT = {
     "provenance": {"paths"},
     "tracking": {"errors", "paths", "tracking"},
     "statistics": set(),
+    "verdicts": {"errors"},
     "plots": {"statistics"},
     "markdown": set(),
     "reproductions": {"errors", "markdown", "paths"},
@@ -138,6 +139,7 @@ def test_the_halves_meet_in_the_store_alone():
     for module in MODULES:
         if part_of(module) in (
             "statistics",
+            "verdicts",
             "plots",
             "markdown",
             "reproductions",
@@ -149,6 +151,7 @@ def test_the_halves_meet_in_the_store_alone():
         if part_of(module) in training - {"experiment"}:
             assert not {part_of(name) for name in reached(module, set())} & {
                 "statistics",
+                "verdicts",
                 "plots",
                 "reproductions",
                 "report",
