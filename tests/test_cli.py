@@ -100,7 +100,9 @@ def test_card_logs_every_metric_for_every_epoch(project, card):
     by_metric = histories.groupby("metric")["step"]
     per_epoch = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}
     per_epoch |= {"time/epoch_s", "time/images_per_s"}
-    assert per_epoch | {"test/loss", "test/accuracy", "test/error_pct"} == set(by_metric.groups)
+    assert per_epoch | {"test/loss", "test/accuracy", "test/error_pct", "test/confidence"} == set(
+        by_metric.groups
+    )
     for metric in per_epoch:
         assert sorted(by_metric.get_group(metric)) == sorted([*range(1, 21)] * 4)
 
@@ -250,7 +252,7 @@ def test_a_missing_data_file_is_named(project):
 def test_a_sweep_over_an_unknown_choice_starts_nothing(project):
     done = project.run("-m", "pool=max,median", "name=never")
     assert done.returncode != 0
-    assert done.stderr == "error: pool=median: there is no such choice; accepted: avg, max\n"
+    assert done.stderr == "error: pool=median: there is no such choice; accepted: avg, max, subsample\n"
     assert project.runs("never").empty
 
 

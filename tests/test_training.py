@@ -390,7 +390,14 @@ def test_samples_for_the_curvature_do_not_change_the_order(build, small, estimat
 
 @pytest.mark.parametrize("batch_size", [1, 16])
 def test_sdlm_is_the_update_written_out(batch_size, build, small):
-    choices = ["activation=scaled_tanh", "pool=subsample", "c3=sparse", "head=rbf", "init=lecun"]
+    choices = [
+        "activation=scaled_tanh",
+        "pool=subsample",
+        "c3=sparse",
+        "head=rbf",
+        "head.loss.j=1",
+        "init=lecun",
+    ]
     network, plain = build(*choices), build(*choices)
     start = network.values.copy()
     rule = SDLM(lr=[5e-4, 2e-4], mu=0.02, samples=12, refresh_every=16, refresh_samples=5)
