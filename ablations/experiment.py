@@ -32,7 +32,7 @@ from ablations.training import DivergedError, Epoch, Evaluation, Images, Options
 
 INPUT_SHAPE = (1, 32, 32)
 
-NOT_DETERMINING = ("name", "sweep", "study", "tracking", "dataset.root", "dataset.mirrors")
+NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
 
 
@@ -170,8 +170,11 @@ def _start(config: DictConfig, parts: Parts | None) -> tuple[str, Tracker, str]:
         tags["study"] = study
     if parts is not None:
         tags |= {"data_sha256": parts.dataset.sha256, "stream": parts.stream}
+        summaries = [layer.summary() for layer in parts.network.layers.values()]
         params |= {
             "network.parameters": parts.network.values.size,
+            "network.connections": sum(summary.connections for summary in summaries),
+            "network.macs": sum(summary.macs for summary in summaries),
             "dataset.train_images": len(parts.training),
             "dataset.val_images": len(parts.validation or ()),
             "dataset.test_images": len(parts.dataset.test_labels),
@@ -330,7 +333,13 @@ def _params(config: DictConfig) -> dict[str, object]:
     }
     for key, value in _flatten(OmegaConf.to_container(config, resolve=True)):
         leaf = key.rpartition(".")[2]
-        if leaf != "_target_" and key.partition(".")[0] not in ("sweep", "study", "tracking", "name"):
+        if leaf != "_target_" and key.partition(".")[0] not in (
+            "sweep",
+            "study",
+            "dry_run",
+            "tracking",
+            "name",
+        ):
             params[key] = value
     return params
 

@@ -260,13 +260,17 @@ def _mean_and_sd(differences: "ArrayLike") -> tuple[float, float]:
 # All comparisons of a study
 
 
-def judge(samples: Sequence["ArrayLike"], margin: float, smaller_is_better: bool) -> pd.DataFrame:
+def judge(
+    samples: Sequence["ArrayLike"],
+    margin: "float | Sequence[float]",
+    smaller_is_better: "bool | Sequence[bool]",
+) -> pd.DataFrame:
     """Test, interval, effect sizes and verdict of each comparison of one study, one row each, in their order.
 
     Args:
         samples: for each comparison its differences variant − baseline, one for each pair, possibly none.
-        margin: largest difference that does not matter, in the metric's unit.
-        smaller_is_better: as for errors.
+        margin: largest difference that does not matter, in the metric's unit; one for all or one for each.
+        smaller_is_better: as for errors; one for all or one for each.
 
     Returns:
         Columns `n`, `mean_diff`, `ci_low`, `ci_high`, `p`, `p_holm`, `prob_better`, `effect_size`, `verdict`,
@@ -275,20 +279,27 @@ def judge(samples: Sequence["ArrayLike"], margin: float, smaller_is_better: bool
     Raises:
         InputError: the margin is negative or not a number.
     """
-    if not margin >= 0:
-        raise InputError(f"margin={margin}: a number of at least 0 is expected, in the unit of the metric")
     m = len(samples)
+    margins = np.broadcast_to(np.asarray(margin, dtype=float), m).tolist()
+    smaller = np.broadcast_to(smaller_is_better, m).tolist()
+    for each in np.atleast_1d(np.asarray(margin, dtype=float)):
+        if not each >= 0:
+            raise InputError(
+                f"margin={each:g}: a number of at least 0 is expected, in the unit of the metric"
+            )
     # Random sign patterns must be able to pass the correction, too.
     tests = [sign_flip(sample, flips=max(FLIPS, 80 * m)) for sample in samples]
     corrected = holm([test.p for test in tests])
     verdicts = [
-        verdict(test, p, len(sample), m, margin, smaller_is_better)
-        for test, p, sample in zip(tests, corrected, samples, strict=True)
+        verdict(test, p, len(sample), m, each, small)
+        for test, p, sample, each, small in zip(tests, corrected, samples, margins, smaller, strict=True)
     ]
     # Holm's correction asks less of the others once some are settled.
     open_comparisons = m - sum(said in (BETTER, WORSE) for said in verdicts)
     rows = []
-    for sample, test, p_holm, said in zip(samples, tests, corrected, verdicts, strict=True):
+    for sample, test, p_holm, said, each, small in zip(
+        samples, tests, corrected, verdicts, margins, smaller, strict=True
+    ):
         mean, sd = _mean_and_sd(sample)
         n = len(sample)
         unsettled = said in (INCONCLUSIVE, TOO_FEW)
@@ -300,10 +311,10 @@ def judge(samples: Sequence["ArrayLike"], margin: float, smaller_is_better: bool
                 "ci_high": test.high,
                 "p": test.p,
                 "p_holm": p_holm,
-                "prob_better": prob_better(sample, smaller_is_better),
+                "prob_better": prob_better(sample, small),
                 "effect_size": effect_size(sample),
                 "verdict": said,
-                "seeds_needed": seeds_needed(mean, sd, n, margin, open_comparisons) if unsettled else pd.NA,
+                "seeds_needed": seeds_needed(mean, sd, n, each, open_comparisons) if unsettled else pd.NA,
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS[4:]).astype({"n": int, "seeds_needed": "Int64"})
@@ -373,8 +384,10 @@ def effects(
     return tabulate(contrasts(runs, factors, baseline, metric, interactions), margin, smaller_is_better)
 
 
-def tabulate(comparisons: Sequence[Contrast], margin: float, smaller_is_better: bool) -> pd.DataFrame:
-    """`effects` of contrasts that are at hand; together they are one study."""
+def tabulate(
+    comparisons: Sequence[Contrast], margin: float | Sequence[float], smaller_is_better: bool | Sequence[bool]
+) -> pd.DataFrame:
+    """`effects` of contrasts that are at hand; together they are one study. As in `judge`, one rule or one for each."""
     judged = judge([contrast.differences for contrast in comparisons], margin, smaller_is_better)
     names = {name: [getattr(contrast, name) for contrast in comparisons] for name in COLUMNS[:4]}
     return judged.assign(**names)[list(COLUMNS)]

@@ -36,7 +36,20 @@ MAY_IMPORT = {
     "reproductions": {"errors", "markdown", "paths"},
     "report": {"errors", "markdown", "paths", "plots", "reproductions", "statistics", "tracking"},
     "ui": {"errors", "paths", "tracking"},
-    "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
+    "plan": {"errors"},
+    "study": {"errors"},
+    # drives the runs of a sweep, and compiles the report after the last
+    "sweep": {
+        "datasets",
+        "errors",
+        "experiment",
+        "markdown",
+        "plan",
+        "report",
+        "study",
+        "tracking",
+        "training",
+    },
     "describe": {"errors", "experiment", "nn", "paths", "streams"},
     "experiment": {  # the only assembler; draws a run's own figures
         "datasets",

@@ -33,7 +33,7 @@ class Project:
     def __init__(self, folder: Path) -> None:
         self.root, self.elsewhere = folder / "project", folder / "elsewhere"
         self.elsewhere.mkdir()
-        for name in ("conf", "ablations"):
+        for name in ("conf", "ablations", "hydra_plugins"):
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", self.root)
 
@@ -144,6 +144,7 @@ def test_nothing_is_left_in_the_working_directory(project, card):
     assert {path.name for path in project.root.iterdir()} == {
         "conf",
         "ablations",
+        "hydra_plugins",
         "run.py",
         "mlruns",
         "reports",

@@ -86,7 +86,7 @@ def test_a_study_that_cannot_be_read_is_named(conf):
 def test_the_shipped_studies_name_experiments_and_metrics_that_exist():
     experiments = {path.stem for path in (CONF / "experiment").glob("*.yaml")}
     study = OmegaConf.to_container(OmegaConf.load(CONF / "study" / "reproductions.yaml"))
-    swept = study["hydra"]["sweeper"]["params"]["+experiment"].split(",")
+    swept = study["study"]["factors"]["+experiment"]
     assert set(study["study"]["published"]) == set(swept) <= experiments
     for entry in study["study"]["published"].values():
         assert set(entry["figures"]) | set(entry.get("shown", [])) <= set(SHOWN)

@@ -21,6 +21,10 @@ LOCK_SECONDS = 20.0
 """How long to wait for another process that writes to the same SQLite file, as MLflow itself does."""
 
 
+EXPERIMENT_TAG_CHARACTERS = 20_000
+"""MLflow's limit for the value of an experiment's tag."""
+
+
 def tracking_uri(configured: str | None) -> str:
     """Return the store to use: `configured`, else MLFLOW_TRACKING_URI, else the project's own SQLite file.
 
@@ -88,7 +92,7 @@ def connect(path: Path, mode: str = "ro") -> sqlite3.Connection:
 
 
 def tag_experiment(uri: str, experiment_id: str, key: str, value: str) -> None:
-    """Set a tag of an experiment (at most 20,000 characters, such as a view prepared for the MLflow UI)."""
+    """Set a tag of an experiment, such as a view prepared for the MLflow UI."""
     with store_errors(uri):
         client(uri).set_experiment_tag(experiment_id, key, value)
 

@@ -1,0 +1,28 @@
+"""The sweeper of this project, where Hydra looks for its plugins; what it does is in `ablations.sweep`."""
+
+from typing import Any
+
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+
+class AblationsSweeper(Sweeper):
+    """Expands a study's design and the command line into runs, launches them, and compiles their report."""
+
+    def __init__(self, params: dict[str, str] | None) -> None:
+        self.params = params or {}
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        from hydra.core.plugins import Plugins
+
+        self.hydra_context, self.config = hydra_context, config
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        from ablations.sweep import sweep
+
+        params = [f"{key}={value}" for key, value in self.params.items()]
+        return sweep(self.config, self.hydra_context.config_loader, self.launcher, [*params, *arguments])
