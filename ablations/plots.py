@@ -5,6 +5,7 @@ to import; the two figures of a single run, which every training draws, do witho
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 from PIL import Image
 
 from ablations.statistics import confusion
+from ablations.verdicts import BETTER, BETWEEN, INCONCLUSIVE, NO_DIFFERENCE, TOO_FEW, WORSE
 
 # Seaborn's "colorblind", without its yellow (too light for a line) and its grey (which means: the others).
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#56b4e9")
@@ -29,7 +33,20 @@ DASHES = ("-", "--", "-.", ":")
 OTHERS = "#b8b8b8"
 HIGHLIGHTED = len(PALETTE)
 SHOWN_VARIANTS = 40
+SHOWN_EFFECTS = 40
+PANELS = 4
+PARTS = {"train": "training", "val": "validation"}
 DPI = 130
+# Colour, marker and whether it is filled: no verdict is told by its colour alone.
+VERDICT_LOOKS = {
+    BETTER: ("#029e73", "^", True),
+    WORSE: ("#d55e00", "v", True),
+    NO_DIFFERENCE: ("#0173b2", "s", True),
+    INCONCLUSIVE: ("#6e6e6e", "o", True),
+    TOO_FEW: ("#6e6e6e", "o", False),
+}
+# Points from the right edge of a forest to its columns of text.
+BESIDE = (12, 150, 186)
 # From this ratio of largest to smallest, equal steps mean equal ratios.
 LOG_FROM = 8
 
@@ -111,65 +128,88 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: Sequenc
     return figure
 
 
-def sweep_curves(curves: pd.DataFrame, labels: Sequence[str], title: str = "") -> Figure:
-    """Loss and accuracy by epoch: a line per variant (its mean), a band where it has several runs.
+def sweep_curves(
+    curves: pd.DataFrame, labels: Sequence[str], title: str = "", metrics: Sequence[str] | None = None
+) -> Figure:
+    """Metrics by epoch: a line per variant (its mean), a band where it has several runs.
+
+    Loss and accuracy of training and validation stand in two rows and two columns. Where none of these was
+    measured, each metric has a panel under its own name.
 
     Args:
         curves: as `statistics.curves` gives them; variants are numbered by rank, the best is 0.
         labels: the variants' names by number.
         title: what the labels are, over the legend.
+        metrics: which ones to draw, in this order; all there are by default, and at most `PANELS`.
     """
     import seaborn as sns
 
     measured = set(curves["metric"])
-    parts = [(p, n) for p, n in (("train", "training"), ("val", "validation")) if f"{p}/loss" in measured]
-    if len(parts) == 2:
-        figure = Figure(figsize=(9, 6.2), dpi=DPI, layout="constrained")
-        panels = figure.subplots(2, 2, sharex=True, sharey="row", squeeze=False)
-    else:
-        figure = Figure(figsize=(9, 3.4), dpi=DPI, layout="constrained")
-        panels = figure.subplots(1, 2, squeeze=False).T
+    placed = _placed([name for name in metrics or sorted(measured) if name in measured])
+    down, across = len(placed), len(placed[0])
+    own = any(name.partition("/")[0] in PARTS for row in placed for name in row)
+    alike = own and all(len({name.partition("/")[2] for name in row if name}) == 1 for row in placed)
+    figure = Figure(figsize=(9, 3.4 if down == 1 else 6.2), dpi=DPI, layout="constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey="row" if alike else False)
     few_epochs = curves["step"].nunique() <= 12
-    for row, (quantity, label) in enumerate((("loss", "loss"), ("accuracy", "accuracy (%)"))):
-        for axes, (part, name) in zip(panels[row], parts, strict=True):
-            points = curves[curves["metric"] == f"{part}/{quantity}"]
-            others = points[points["variant"] >= HIGHLIGHTED]
-            if not others.empty:
-                axes.plot(*_separated(others), color=OTHERS, linewidth=0.7, alpha=0.7, zorder=1)
-            for variant, line in points[points["variant"] < HIGHLIGHTED].groupby("variant"):
-                sns.lineplot(
-                    data=line,
-                    x="step",
-                    y="mean",
-                    ax=axes,
-                    estimator=None,
-                    zorder=3,
-                    **_look(variant, few_epochs),
-                )
-                if (line["n"] > 1).any():
-                    colour = PALETTE[variant]
-                    axes.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
-            axes.set_title(name, fontsize="medium")
-            _by_epoch(axes)
-            axes.grid(alpha=0.3)
-            if quantity == "accuracy":
-                axes.yaxis.set_major_formatter(_percent)
-            elif not points.empty:
-                _log_if_wide(axes, "y", curves.loc[curves["metric"].str.endswith("/loss"), "mean"], 20)
-            ylabel = label + _log_note(axes.yaxis) if axes is panels[row][0] else ""
-            axes.set(xlabel="epoch" if row or len(parts) == 1 else "", ylabel=ylabel)
+    for (i, j), axes in np.ndenumerate(panels):
+        metric = placed[i][j]
+        points = curves[curves["metric"] == metric]
+        if points.empty:
+            axes.set_visible(False)
+            continue
+        others = points[points["variant"] >= HIGHLIGHTED]
+        if not others.empty:
+            axes.plot(*_separated(others), color=OTHERS, linewidth=0.7, alpha=0.7, zorder=1)
+        for variant, line in points[points["variant"] < HIGHLIGHTED].groupby("variant"):
+            sns.lineplot(
+                data=line, x="step", y="mean", ax=axes, estimator=None, zorder=3, **_look(variant, few_epochs)
+            )
+            if (line["n"] > 1).any():
+                colour = PALETTE[variant]
+                axes.fill_between(line["step"], line["low"], line["high"], color=colour, alpha=0.15, lw=0)
+        _by_epoch(axes)
+        axes.grid(alpha=0.3)
+        part, _, quantity = metric.partition("/") if own else ("", "", "")
+        axes.set_title(PARTS.get(part) or _text(metric, 50), fontsize="medium")
+        means = curves.loc[curves["metric"].isin(placed[i] if alike else [metric]), "mean"]
+        if quantity != "accuracy":
+            _log_if_wide(axes, "y", means, 20)
+        elif means.max() <= 1:
+            axes.yaxis.set_major_formatter(_percent)
+            quantity = "accuracy (%)"
+        labelled = not alike or not any(placed[i][:j])
+        axes.set_ylabel((quantity + _log_note(axes.yaxis)).removeprefix(", ") if labelled else "")
+        lowest = i == down - 1 or not placed[i + 1][j]
+        axes.set_xlabel(("epoch" if own else "step") if lowest else "")
+        axes.tick_params(labelbottom=lowest)
     if len(labels) > 1:
         shown = sorted(set(curves["variant"]))
         _legend(figure, labels, shown, title, lambda variant: _look(variant, few_epochs))
     return figure
 
 
-def errors_by_variant(runs: pd.DataFrame, labels: Sequence[str], title: str = "") -> Figure:
-    """Test error of every run, one line per variant, best on top, the mean as a bar.
+def _placed(metrics: Sequence[str]) -> list[list[str]]:
+    """Names of metrics by row and column of a figure, '' for an empty place."""
+    table = [[f"{part}/{quantity}" for part in PARTS] for quantity in ("loss", "accuracy")]
+    table = [[name if name in metrics else "" for name in row] for row in table]
+    rows = [row for row in table if any(row)]
+    columns = [column for column in zip(*rows, strict=True) if any(column)]
+    if len(columns) == 1:  # what is left stands side by side
+        return [list(columns[0])]
+    if columns:
+        return [list(row) for row in zip(*columns, strict=True)]
+    shown = list(metrics[:PANELS])
+    return [shown] if len(shown) <= 2 else [shown[:2], [*shown[2:], ""][:2]]
+
+
+def values_by_variant(runs: pd.DataFrame, labels: Sequence[str], label: str, title: str = "") -> Figure:
+    """The outcome of every run, one line per variant, best on top, the mean as a bar.
 
     Args:
-        runs: finished runs with `variant` (number) and `error` (%).
+        runs: finished runs with `variant` (number) and `value`.
         labels: the variants' names by number.
+        label: what the value is, with its unit.
         title: what the labels are, beside the axis.
     """
     import seaborn as sns
@@ -177,12 +217,12 @@ def errors_by_variant(runs: pd.DataFrame, labels: Sequence[str], title: str = ""
     runs = runs[runs["variant"] < SHOWN_VARIANTS]
     shown = sorted(set(runs["variant"]))
     place = runs["variant"].map({variant: i for i, variant in enumerate(shown)})
-    means = runs.groupby("variant")["error"].mean()
+    means = runs.groupby("variant")["value"].mean()
     figure = Figure(figsize=(9, 1.1 + 0.32 * max(len(shown), 3)), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    _log_if_wide(axes, "x", runs["error"])
+    _log_if_wide(axes, "x", runs["value"])
     sns.stripplot(
-        x=runs["error"].to_numpy(),
+        x=runs["value"].to_numpy(),
         y=place.to_numpy(),
         ax=axes,
         orient="h",
@@ -196,7 +236,7 @@ def errors_by_variant(runs: pd.DataFrame, labels: Sequence[str], title: str = ""
     axes.scatter(means, range(len(shown)), marker="|", s=260, linewidths=2.2, color="black", zorder=4)
     axes.set_yticks(range(len(shown)), [_text(labels[variant]) for variant in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set(xlabel="test error (%)" + _log_note(axes.xaxis), ylabel=_text(title, 40))
+    axes.set(xlabel=_text(label, 60) + _log_note(axes.xaxis), ylabel=_text(title, 40))
     axes.grid(axis="x", which="both", alpha=0.3)
     axes.legend(
         handles=[
@@ -211,11 +251,14 @@ def errors_by_variant(runs: pd.DataFrame, labels: Sequence[str], title: str = ""
     return figure
 
 
-def error_grids(grids: Mapping[str, pd.DataFrame], rows: str, columns: str, facet: str = "") -> Figure:
-    """Mean test error (%) over two factors, one panel per level of a third.
+def value_grids(
+    grids: Mapping[str, pd.DataFrame], label: str, rows: str, columns: str, facet: str = ""
+) -> Figure:
+    """Mean outcome over two factors, one panel per level of a third.
 
     Args:
         grids: frames by level of the third factor, as `statistics.grids` gives them.
+        label: what the numbers are, with their unit, such as "mean test error (%)".
         rows: the name of the factor in the rows.
         columns: the name of the factor in the columns.
         facet: the name of the third factor, if there is one.
@@ -242,7 +285,7 @@ def error_grids(grids: Mapping[str, pd.DataFrame], rows: str, columns: str, face
             norm=norm,
             cmap="cividis",
             annot=grid.size <= 200,
-            fmt=".2f",
+            fmt=_number_format(values),
             annot_kws={"fontsize": 9},
             linewidths=1,
             cbar=False,
@@ -263,17 +306,18 @@ def error_grids(grids: Mapping[str, pd.DataFrame], rows: str, columns: str, face
             axes.set_title(_text(f"{facet} = {level}", 36), fontsize="medium")
     for axes in panels[len(grids) :]:
         axes.set_visible(False)
-    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), label="mean test error (%)", aspect=15)
+    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), label=_text(label, 40), aspect=15)
     _plain_numbers(bar.ax.yaxis)
     return figure
 
 
-def error_against_time(runs: pd.DataFrame, labels: Sequence[str], title: str = "") -> Figure:
-    """Test error of every run against the time its training took.
+def value_against_time(runs: pd.DataFrame, labels: Sequence[str], label: str, title: str = "") -> Figure:
+    """The outcome of every run against the time its training took.
 
     Args:
-        runs: finished runs with `variant` (number), `error` (%) and `train_s` (seconds).
+        runs: finished runs with `variant` (number), `value` and `train_s` (seconds).
         labels: the variants' names by number.
+        label: what the value is, with its unit.
         title: what the labels are, over the legend.
     """
     import seaborn as sns
@@ -281,13 +325,13 @@ def error_against_time(runs: pd.DataFrame, labels: Sequence[str], title: str = "
     figure = Figure(figsize=(9, 4.2), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     _log_if_wide(axes, "x", runs["train_s"])
-    _log_if_wide(axes, "y", runs["error"])
+    _log_if_wide(axes, "y", runs["value"])
     for variant, points in sorted(runs.groupby("variant"), reverse=True):
         look = _look(variant)
         sns.scatterplot(
             data=points,
             x="train_s",
-            y="error",
+            y="value",
             ax=axes,
             color=look["color"],
             marker=look["marker"],
@@ -297,12 +341,116 @@ def error_against_time(runs: pd.DataFrame, labels: Sequence[str], title: str = "
         )
     axes.set(
         xlabel="training time of the run (s)" + _log_note(axes.xaxis),
-        ylabel="test error (%)" + _log_note(axes.yaxis),
+        ylabel=_text(label, 40) + _log_note(axes.yaxis),
     )
     axes.grid(which="both", alpha=0.3)
     if len(labels) > 1:
         _legend(figure, labels, sorted(set(runs["variant"])), title, lambda v: {**_look(v), "linestyle": ""})
     return figure
+
+
+def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_is_better: bool) -> Figure:
+    """The comparisons of a study: mean paired difference, 95 % interval, margin and verdict of each.
+
+    Main effects come first, then interactions, the first `SHOWN_EFFECTS` in all. An interval without ends is
+    dashed. One huge effect does not squeeze the others: what lies ten times further out than the middle one is
+    cut off with an arrow head, and the axis says so.
+
+    Args:
+        effects: as `verdicts.effects` gives them, of one metric.
+        label: what is compared, such as "test error".
+        unit: of the differences, such as "percentage points"; '' for none.
+        margin: largest difference that does not matter, in that unit.
+        smaller_is_better: as for errors.
+    """
+    order = effects["factor"].str.contains(BETWEEN, regex=False).sort_values(kind="stable").index
+    shown = effects.loc[order[:SHOWN_EFFECTS]]
+    groups = shown.groupby(["factor", "baseline"], sort=False)
+    lines = len(shown) + groups.ngroups
+    left, right, cut = _reach(shown, margin)
+    figure = Figure(figsize=(10, 1.7 + 0.25 * max(lines, 3)), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    axes.set_xlim(left, right)
+    axes.set_ylim(lines - 0.4, -0.6)
+    handles: list[Any] = [Line2D([], [], color="black", marker="o", lw=1.6, label="mean, 95 % interval")]
+    if margin > 0:
+        matter = f"±{margin:g} {_text(unit, 24)}".rstrip() + ": does not matter"
+        handles.append(axes.axvspan(-margin, margin, color="#d9e6f2", lw=0, zorder=0, label=matter))
+    axes.axvline(0, color="black", lw=0.9, zorder=1)
+
+    values = shown[["ci_low", "mean_diff", "ci_high"]].to_numpy(dtype=float)
+    form = _number_format(values[(values >= left) & (values <= right)], sign="+")
+    for text, offset in zip(("mean [95 % interval]", "pairs", "verdict"), BESIDE, strict=True):
+        _beside(axes, -0.9, text, offset, fontweight="bold", va="bottom")
+    names = []
+    for (factor, baseline), rows in groups:
+        names.append((f"{_text(factor, 22)}, against {_text(baseline, 16).lstrip()}", "bold"))
+        for row in rows.to_dict("records"):
+            _comparison(axes, len(names), row, form)
+            names.append((_text(row["variant"], 30), "normal"))
+    axes.set_yticks(range(lines), [name for name, _ in names], fontsize=9)
+    for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set_fontweight(weight)
+    axes.tick_params(axis="y", length=0)
+
+    sides = ("better", "worse") if smaller_is_better else ("worse", "better")
+    notes = [f"difference in {_text(label, 30)}" + (f" ({_text(unit, 24)})" if unit else "")]
+    notes.append(f"← {sides[0]}        {sides[1]} →")
+    if cut:
+        notes.append("The axis is cut: arrow heads mark what lies beyond it.")
+    if len(effects) > len(shown):
+        notes.append(f"The first {len(shown)} of {len(effects)} comparisons.")
+    axes.set_xlabel("\n".join(notes), fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.spines[["left", "right", "top"]].set_visible(False)
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
+    return figure
+
+
+def _reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:
+    """Where the axis of a forest begins and ends, and whether something finite lies beyond."""
+    ends = effects[["ci_low", "mean_diff", "ci_high"]].to_numpy(dtype=float)
+    ends = np.where(np.isfinite(ends), ends, 0)
+    sizes = np.sort(np.abs(ends).max(axis=1, initial=0))
+    sizes = sizes[sizes > 0]
+    middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 1.0
+    furthest = 10 * max(middle, margin)
+    ends = np.append(ends, [-1.3 * margin, 1.3 * margin])
+    inside = ends[np.abs(ends) <= furthest]
+    room = 0.2 * np.abs(inside).max() or 1.0
+    return inside.min() - room, inside.max() + room, bool(np.abs(ends).max() > furthest)
+
+
+def _comparison(axes: Axes, line: int, row: Mapping[str, Any], form: str) -> None:
+    """One line of a forest: interval, mean, and beside them the same in numbers."""
+    colour, marker, filled = VERDICT_LOOKS[row["verdict"]]
+    mean, low, high = row["mean_diff"], row["ci_low"], row["ci_high"]
+    numbers = f"{mean:{form}} [{low:{form}}, {high:{form}}]"
+    if not (np.isfinite(low) or np.isfinite(high)):
+        numbers = f"{mean:{form}} [no limits]"
+    if not np.isfinite(mean):
+        numbers = "no pairs"
+    else:
+        left, right = axes.get_xlim()
+        for end in (low, high):
+            start, stop = np.clip((mean, end), left, right)
+            dash = "-" if np.isfinite(end) else (0, (2, 1.6))
+            axes.plot([start, stop], [line, line], color=colour, ls=dash, lw=1.6, zorder=2)
+            head: Any = "|" if stop == end else CARETLEFT if stop == left else CARETRIGHT
+            axes.plot(stop, line, color=colour, marker=head, ms=6, mew=1.6, zorder=2)
+        if left <= mean <= right:
+            face = colour if filled else "white"
+            axes.plot(mean, line, color=colour, marker=marker, ms=7, mfc=face, mew=1.5, zorder=3)
+    for text, offset in zip((numbers, str(row["n"]), row["verdict"]), BESIDE, strict=True):
+        _beside(axes, line, text.replace("-", "−"), offset, color=colour if offset == BESIDE[-1] else "black")
+
+
+def _beside(axes: Axes, line: float, text: str, offset: float, **style: Any) -> None:
+    """Text at the right of the axes, so many points from its edge."""
+    place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points", "fontsize": 9}
+    axes.annotate(
+        text, (1, line), (offset, 0), annotation_clip=False, **{"va": "center_baseline"} | place | style
+    )
 
 
 def _look(variant: int, marked: bool = True) -> dict[str, Any]:
@@ -343,11 +491,28 @@ def _legend(
 
 
 def _text(text: str, width: int = 32) -> str:
-    """Text from outside as a label: cut to width, not read as a formula, not hidden by the legend."""
+    """Text from outside as a label: cut to so many digits' width, not read as a formula, not hidden by the legend.
+
+    Letters that the font lacks, which would all be drawn as the same box, are written as their numbers.
+    """
     text = "".join(c if c.isprintable() else " " for c in str(text))
-    text = text if len(text) <= width else text[: width - 1] + "…"
+    text = "".join(c if _width(c) else f"\\u{ord(c):04x}" for c in text)
+    ends = np.cumsum([_width(c) for c in text])
+    if len(text) and ends[-1] > width:
+        text = text[: np.searchsorted(ends, width - _width("…"), side="right")] + "…"
     text = text.replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
+
+
+@cache
+def _width(character: str) -> float:
+    """Of a letter, in digits; 0 where the font does not have it."""
+    font = get_font(findfont(FontProperties()))
+    if not font.get_char_index(ord(character)):
+        return 0.0
+    font.set_size(10, 72)
+    one, digit = (font.load_char(ord(c)).linearHoriAdvance for c in (character, "0"))
+    return one / digit or 0.1
 
 
 def _separated(points: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -366,6 +531,17 @@ def _by_epoch(axes: Axes) -> None:
 def _is_wide(values: ArrayLike, ratio: float = LOG_FROM) -> bool:
     values = np.asarray(values, dtype=float)
     return values.size > 0 and values.min() > 0 and values.max() > ratio * values.min()
+
+
+def _number_format(values: np.ndarray, sign: str = "") -> str:
+    """So many decimals that two digits of the values' spread are seen, and at least two below 100."""
+    if not values.size:
+        return f"{sign}z.2f"
+    largest, spread = np.abs(values).max(), np.ptp(values) or np.abs(values).max() or 1.0
+    if largest >= 1e6 or 0 < largest < 1e-4:
+        return f"{sign}.3g"
+    decimals = 1 - int(np.floor(np.log10(spread)))
+    return f"{sign}z.{min(max(decimals, 2 if largest < 100 else 0), 6)}f"
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

@@ -31,7 +31,7 @@ MAY_IMPORT = {
     "tracking": {"errors", "paths", "tracking"},
     "statistics": set(),
     "verdicts": {"errors"},
-    "plots": {"statistics"},
+    "plots": {"statistics", "verdicts"},
     "markdown": set(),
     "reproductions": {"errors", "markdown", "paths"},
     "report": {"errors", "markdown", "paths", "plots", "reproductions", "statistics", "tracking"},

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations import plots
+from ablations import plots, verdicts
 
 
 def history(epochs: int = 3, validation: bool = True) -> pd.DataFrame:
@@ -32,9 +32,28 @@ def sweep(
     return pd.DataFrame(rows, columns=["metric", "variant", "step", "mean", "low", "high", "n"])
 
 
-def runs(variants: int, error: float = 2.0, growth: float = 1.0) -> pd.DataFrame:
-    rows = [(v, error + growth * v + 0.1 * seed, 10.0 + v) for v in range(variants) for seed in range(3)]
-    return pd.DataFrame(rows, columns=["variant", "error", "train_s"])
+def runs(variants: int, value: float = 2.0, growth: float = 1.0) -> pd.DataFrame:
+    rows = [(v, value + growth * v + 0.1 * seed, 10.0 + v) for v in range(variants) for seed in range(3)]
+    return pd.DataFrame(rows, columns=["variant", "value", "train_s"])
+
+
+def effects(*rows: tuple) -> pd.DataFrame:
+    """Rows of factor, variant, n, mean, low, high, verdict."""
+    frame = pd.DataFrame(
+        rows, columns=["factor", "variant", "n", "mean_diff", "ci_low", "ci_high", "verdict"]
+    )
+    return frame.assign(baseline="base").reindex(columns=verdicts.COLUMNS)
+
+
+def assert_nothing_is_cut_off(figure) -> None:
+    """What is drawn lies within the page, and the axes still have room."""
+    figure.draw_without_rendering()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert min(box.x0, box.y0) >= -0.01
+    assert box.x1 <= width + 0.01
+    assert box.y1 <= height + 0.01
+    assert all(axes.get_position().width > 0.08 for axes in figure.axes if axes.get_label() != "<colorbar>")
 
 
 def drawn_texts(figure) -> list[str]:
@@ -94,8 +113,43 @@ def test_one_variant_needs_no_legend():
     assert plots.sweep_curves(sweep(1), ["all runs"]).legends == []
 
 
+def foreign(*names: str) -> pd.DataFrame:
+    rows = [(name, 0, step, float(step), 0.0, 9.0, 1) for name in names for step in (0, 100)]
+    return pd.DataFrame(rows, columns=["metric", "variant", "step", "mean", "low", "high", "n"])
+
+
+@pytest.mark.parametrize(
+    ("names", "titles"),
+    [
+        (["val_acc"], ["val_acc"]),
+        (["f1", "auc"], ["f1", "auc"]),
+        (["c", "b", "a"], ["c", "b", "a"]),
+        (["e", "d", "c", "b", "a"], ["e", "d", "c", "b"]),
+    ],
+)
+def test_metrics_of_other_programs_have_a_panel_each(names, titles):
+    figure = plots.sweep_curves(foreign(*names), ["all"], metrics=names)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == titles
+    assert {axes.get_xlabel() for axes in shown if axes.get_xlabel()} == {"step"}
+    assert shown[0].lines[0].get_ydata().tolist() == [0, 100]
+    assert_nothing_is_cut_off(figure)
+
+
+def test_where_one_of_the_four_is_missing_the_others_keep_their_places():
+    figure = plots.sweep_curves(foreign("train/loss", "val/loss", "val/accuracy"), ["all"])
+    places = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes if axes.get_visible()]
+    # 100 is no fraction, so that this accuracy keeps the numbers that it came with.
+    assert places == [("training", "loss"), ("validation", ""), ("validation", "accuracy")]
+
+
+def test_a_metric_that_nobody_logged_has_no_panel():
+    figure = plots.sweep_curves(foreign("a"), ["all"], metrics=["b", "a"])
+    assert [axes.get_title() for axes in figure.axes] == ["a"]
+
+
 def test_every_run_is_a_point_and_every_mean_a_bar():
-    figure = plots.errors_by_variant(runs(4), list("abcd"), "pool")
+    figure = plots.values_by_variant(runs(4), list("abcd"), "test error (%)", "pool")
     points, means = (np.concatenate(part) for part in split(figure.axes[0].collections))
     assert len(points) == 12
     assert means[:, 0] == pytest.approx([2.1, 3.1, 4.1, 5.1])
@@ -110,25 +164,28 @@ def split(collections) -> tuple[list, list]:
 
 @pytest.mark.parametrize(("growth", "scale"), [(1.0, "linear"), (40.0, "log")])
 def test_a_wide_range_of_errors_is_drawn_logarithmic(growth, scale):
-    axes = plots.errors_by_variant(runs(3, growth=growth), list("abc")).axes[0]
+    axes = plots.values_by_variant(runs(3, growth=growth), list("abc"), "test error (%)").axes[0]
     assert axes.get_xscale() == scale
     assert ("logarithmic" in axes.get_xlabel()) == (scale == "log")
 
 
 def test_an_error_of_zero_is_drawn():
     assert (
-        plots.errors_by_variant(runs(3, error=0.0, growth=40), list("abc")).axes[0].get_xscale() == "linear"
+        plots.values_by_variant(runs(3, value=0.0, growth=40), list("abc"), "loss").axes[0].get_xscale()
+        == "linear"
     )
 
 
 def test_only_so_many_variants_fit():
-    figure = plots.errors_by_variant(runs(100), [str(i) for i in range(100)])
+    figure = plots.values_by_variant(runs(100), [str(i) for i in range(100)], "loss")
     assert len(figure.axes[0].get_yticks()) == plots.SHOWN_VARIANTS
 
 
 def test_the_grid_writes_its_numbers():
     grid = pd.DataFrame([[1.0, 2.5], [np.nan, 3.25]], index=["relu", "tanh"], columns=["max", "avg"])
-    figure = plots.error_grids({"full": grid, "sparse": grid + 1}, "activation", "pool", "c3")
+    figure = plots.value_grids(
+        {"full": grid, "sparse": grid + 1}, "mean test error (%)", "activation", "pool", "c3"
+    )
     texts = drawn_texts(figure)
     assert {"1.00", "2.50", "3.25", "2.00", "3.50", "4.25", "c3 = full", "c3 = sparse", "activation"} <= set(
         texts
@@ -138,11 +195,110 @@ def test_the_grid_writes_its_numbers():
 
 @pytest.mark.parametrize("values", [[[2.0]], [[2.0, 2.0]], [[0.0, 50.0]], [[1.0, 90.0]]])
 def test_grids_of_any_range(values, tmp_path):
-    plots.save(plots.error_grids({"": pd.DataFrame(values)}, "a", "b"), tmp_path / "grid.png")
+    plots.save(plots.value_grids({"": pd.DataFrame(values)}, "loss", "a", "b"), tmp_path / "grid.png")
+
+
+def test_numbers_have_the_decimals_that_tell_them_apart():
+    grid = pd.DataFrame([[0.9812, 0.9837]])
+    assert {"0.9812", "0.9837"} <= set(drawn_texts(plots.value_grids({"": grid}, "val_acc", "a", "b")))
+
+
+COMPARED = (
+    ("a × b", "y × v", 8, 0.3, 0.05, 0.6, verdicts.WORSE),
+    ("a", "y", 8, -0.4, -0.5, -0.3, verdicts.BETTER),
+    ("a", "z", 8, 0.01, -0.05, 0.06, verdicts.NO_DIFFERENCE),
+    ("b", "v", 8, 0.1, -0.2, 0.4, verdicts.INCONCLUSIVE),
+)
+
+
+def beside(axes) -> list[str]:
+    return [text.get_text() for text in axes.texts]
+
+
+def points(axes) -> dict[float, tuple[float, str, bool]]:
+    """By line: the mean, its marker and whether it is filled."""
+    marks = [line for line in axes.lines if line.get_marker() in ("o", "^", "v", "s")]
+    return {
+        line.get_ydata()[0]: (
+            line.get_xdata()[0],
+            line.get_marker(),
+            line.get_markerfacecolor() == line.get_color(),
+        )
+        for line in marks
+    }
+
+
+def test_a_forest_has_main_effects_first_and_tells_verdicts_by_marker():
+    figure = plots.forest(effects(*COMPARED), "test error", "points", 0.1, smaller_is_better=True)
+    axes = figure.axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["a, against base", "y", "z", "b, against base", "v", "a × b, against base", "y × v"]
+    assert points(axes) == {
+        1: (-0.4, "^", True),
+        2: (0.01, "s", True),
+        4: (0.1, "o", True),
+        6: (0.3, "v", True),
+    }
+    assert beside(axes)[:6] == [
+        *("mean [95 % interval]", "pairs", "verdict"),
+        *("−0.40 [−0.50, −0.30]", "8", "better"),
+    ]
+    intervals = [list(line.get_xdata()) for line in axes.lines if len(line.get_xdata()) == 2]
+    assert [-0.4, -0.5] in intervals
+    assert [-0.4, -0.3] in intervals
+    (band,) = [patch for patch in axes.patches if patch.get_label().startswith("±0.1 points")]
+    assert (band.get_x(), band.get_width()) == pytest.approx((-0.1, 0.2))
+    assert axes.get_xlabel() == "difference in test error (points)\n← better        worse →"
+    assert_nothing_is_cut_off(figure)
+
+
+def test_a_forest_without_margin_has_no_band_and_larger_may_be_better():
+    axes = plots.forest(effects(*COMPARED), "val_acc", "", 0, smaller_is_better=False).axes[0]
+    assert axes.get_xlabel() == "difference in val_acc\n← worse        better →"
+    assert len(axes.patches) == 0
+
+
+def test_an_interval_without_ends_is_dashed_from_edge_to_edge():
+    rows = [
+        ("a", "y", 3, 0.2, -np.inf, np.inf, verdicts.TOO_FEW),
+        ("a", "z", 0, np.nan, -np.inf, np.inf, verdicts.TOO_FEW),
+    ]
+    axes = plots.forest(effects(*rows), "loss", "", 0.1, smaller_is_better=True).axes[0]
+    assert points(axes) == {1: (0.2, "o", False)}
+    dashed = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "--"]
+    assert sorted(line.get_xdata()[1] for line in dashed) == pytest.approx(axes.get_xlim())
+    assert "+0.20 [no limits]" in beside(axes)
+    assert beside(axes)[-3:] == ["no pairs", "0", verdicts.TOO_FEW]
+
+
+def test_one_huge_effect_does_not_squeeze_the_others():
+    rows = [*COMPARED, ("b", "w", 8, 80.0, 79.0, 81.0, verdicts.WORSE)]
+    axes = plots.forest(effects(*rows), "test error", "points", 0.1, smaller_is_better=True).axes[0]
+    assert axes.get_xlim()[1] < 1
+    assert "axis is cut" in axes.get_xlabel()
+    assert "+80.00 [+79.00, +81.00]" in beside(axes)
+    assert len(points(axes)) == 4
+    assert "axis is cut" not in plots.forest(effects(*COMPARED), "e", "", 0.1, True).axes[0].get_xlabel()
+
+
+@pytest.mark.parametrize("comparisons", [1, 40, 60])
+def test_forests_of_any_size(comparisons):
+    name = "Ж$_{" * 20
+    rows = [(name, f"{i} {name}", 8, 0.1, 0.0, 0.2, verdicts.INCONCLUSIVE) for i in range(comparisons)]
+    figure = plots.forest(effects(*rows), name, name, 0.1, smaller_is_better=True)
+    shown = min(comparisons, plots.SHOWN_EFFECTS)
+    assert len(points(figure.axes[0])) == shown
+    assert (f"The first 40 of {comparisons}" in figure.axes[0].get_xlabel()) == (comparisons > 40)
+    assert_nothing_is_cut_off(figure)
+
+
+def test_letters_that_the_font_lacks_stay_different():
+    figure = plots.values_by_variant(runs(2), ["猫", "犬"], "loss")
+    assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [r"\u732b", r"\u72ac"]
 
 
 def test_time_is_on_the_other_axis():
-    figure = plots.error_against_time(runs(2), ["a", "b"])
+    figure = plots.value_against_time(runs(2), ["a", "b"], "val_acc")
     assert figure.axes[0].get_xlabel() == "training time of the run (s)"
     assert sum(len(each.get_offsets()) for each in figure.axes[0].collections) == 6
 
@@ -151,10 +307,14 @@ def test_time_is_on_the_other_axis():
 def test_names_are_not_read_as_formulas(name, tmp_path):
     figures = [
         plots.sweep_curves(sweep(2), [name, "b"], name),
-        plots.errors_by_variant(runs(2), [name, "b"], name),
-        plots.error_grids({name: pd.DataFrame([[1.0]], index=[name], columns=[name])}, name, name, name),
-        plots.error_against_time(runs(2), [name, "b"], name),
+        plots.values_by_variant(runs(2), [name, "b"], name, name),
+        plots.value_grids(
+            {name: pd.DataFrame([[1.0]], index=[name], columns=[name])}, name, name, name, name
+        ),
+        plots.value_against_time(runs(2), [name, "b"], name, name),
         plots.confusion_matrix([0, 1], [0, 1], [name, "b"]),
+        plots.forest(effects((name, name, 8, 0.1, 0, 1, verdicts.WORSE)), name, name, 0.1, True),
+        plots.sweep_curves(foreign(name), [name], metrics=[name]),
     ]
     for figure in figures:
         plots.save(figure, tmp_path / "figure.png")
@@ -190,6 +350,6 @@ def test_no_figure_stays_open():
     from matplotlib import pyplot
 
     plots.sweep_curves(sweep(2), ["a", "b"])
-    plots.errors_by_variant(runs(2), ["a", "b"])
-    plots.error_grids({"": pd.DataFrame([[1.0, 2.0]])}, "a", "b")
+    plots.values_by_variant(runs(2), ["a", "b"], "loss")
+    plots.value_grids({"": pd.DataFrame([[1.0, 2.0]])}, "loss", "a", "b")
     assert pyplot.get_fignums() == []
