@@ -1,11 +1,10 @@
-"""Published figures beside ours: the part of a report whose study, a YAML file, names any."""
+"""Published figures beside ours: the part of a report whose study, a YAML file, has any."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ablations import markdown as md
-from ablations.errors import InputError
-from ablations.paths import CONF
+from ablations.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,17 +21,16 @@ SHOWN = {
 }
 
 
-def published(runs: "pd.DataFrame") -> Iterator[str]:
+def published(runs: "pd.DataFrame", study: Study) -> Iterator[str]:
     """Paragraphs that set the study's published figures beside those of its runs, one experiment after the other.
 
-    Nothing where the runs belong to no study, or to one without published figures. `runs` are as the report ranked
-    them, with the columns `finished`, `epoch_s` and `train_s`.
+    Nothing for a study without published figures. `runs` are as the report ranked them, with the columns `finished`,
+    `epoch_s` and `train_s`.
     """
-    study = _study(runs)
-    if not study.get("published"):
+    if not study.published:
         return
     figures, times, reasons = [], [], []
-    for experiment, entry in study["published"].items():
+    for experiment, entry in study.published.items():
         mine = runs[(runs["params.experiment"] == experiment) & runs["finished"]]
         for metric, figure in entry["figures"].items():
             figures.append((entry["system"], *_beside(mine, metric, figure)))
@@ -51,7 +49,6 @@ def published(runs: "pd.DataFrame") -> Iterator[str]:
             reasons.append(f"- **{md.escaped(entry['system'])}**: {md.escaped(why)}")
 
     yield "## Published and ours"
-    yield md.escaped(study["question"])
     head = ("system", "figure", "published", "ours: mean", "lowest to highest", "seeds", "ours − published")
     yield md.table(head, figures, numeric=5)
     yield "### Why they differ where they do"
@@ -63,27 +60,9 @@ def published(runs: "pd.DataFrame") -> Iterator[str]:
         "Now: the least disturbed seed, its median epoch and its whole training, on the machine below, one thread "
         "for each run."
     )
-    for heading, text in study.get("sections", {}).items():
+    for heading, text in study.sections.items():
         yield f"### {md.escaped(heading)}"
         yield md.escaped(text)
-
-
-def _study(runs: "pd.DataFrame") -> dict[str, Any]:
-    """The study that the newest run was made for, `{}` where there is none."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    if "tags.study" not in runs or runs["tags.study"].isna().all():
-        return {}
-    name = runs.sort_values("start_time")["tags.study"].dropna().iloc[-1]
-    known = {path.stem: path for path in (CONF / "study").glob("*.yaml")}  # the name comes from the store
-    if name not in known:
-        return {}
-    path = known[name]
-    try:
-        return OmegaConf.to_container(OmegaConf.load(path).get("study", {}))
-    except (OmegaConfBaseException, OSError) as error:
-        raise InputError(f"cannot read the study {path}: {' '.join(str(error).split())}") from None
 
 
 def _beside(runs: "pd.DataFrame", metric: str, figure: float | None) -> tuple[str, ...]:

@@ -1,38 +1,41 @@
 """From runs to numbers: which runs are compared, and what each variant reached.
 
 Every step takes a frame and gives a frame. Runs are rows as the store's reader gives them (`params.<key>`,
-`metrics.<name>`, `tags.<key>`); errors are in percent, accuracies are fractions, times are seconds.
+`metrics.<name>`, `tags.<key>`); times are seconds, an outcome is in its metric's own unit.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
 
+from ablations.study import smaller_is_better
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-ERROR = "metrics.test/error_pct"
-ACCURACY = "metrics.test/accuracy"
 VALIDATION = "metrics.val/accuracy"
+EPOCHS_TO_TARGET = "epochs_to_target"
 EPOCH_TIME = "time/epoch_s"
 NOT_LOGGED = "(not logged)"
 
-# Follows from the choices of components, which are compared themselves.
-DERIVED = ("params.network.parameters",)
+# Follow from the choices of components, which are compared themselves, or determine nothing.
+DERIVED = tuple(
+    f"params.{key}"
+    for key in ("network.parameters", "network.connections", "network.macs", "dataset.root", "dataset.mirrors")
+)
 # MLflow's stores write infinity as the largest float64.
 INFINITE = 1e308
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The runs that one report covers, the keys that were varied, and what was left out in words."""
+    """The runs that one report covers, and what was left out in words."""
 
     runs: pd.DataFrame
-    factors: tuple[str, ...]
     left_out: tuple[str, ...]
 
 
@@ -56,28 +59,39 @@ def numbers(runs: pd.DataFrame, name: str) -> pd.Series:
     return values.where(values.abs() < INFINITE)
 
 
-def select(runs: pd.DataFrame) -> Comparison:
+def factors_of(runs: pd.DataFrame) -> tuple[str, ...]:
+    """The keys that the newest invocation of a sweep varied, the seed aside."""
+    text = str(_newest(runs).get("tags.factors") or "")
+    keys = [key.strip() for key in text.split(",")] if text != "nan" else []
+    return tuple(dict.fromkeys(key for key in keys if key and key != "seed"))
+
+
+def _newest(runs: pd.DataFrame) -> pd.Series:
+    """A run of the newest invocation; runs that were found finished belong to the one that asked for them last."""
+    order = runs.assign(invocation=column(runs, "tags.sweep_id").fillna(""))
+    return order.sort_values(["invocation", "start_time", "run_id"]).iloc[-1]
+
+
+def select(runs: pd.DataFrame, varied: Sequence[str]) -> Comparison:
     """The runs of a sweep that belong together.
 
-    The newest invocation sets the factors and the shared settings. A run of an older one counts where it has
-    the same settings (more seeds, more levels). Of runs with the same `config_hash` the newest FINISHED one
-    counts, else the newest.
+    The newest invocation sets the shared settings. A run of an older one counts where it has the same settings
+    (more seeds, more levels). Of runs with the same `config_hash` (of every param, where none was logged) the
+    newest FINISHED one counts, else the newest.
 
     Args:
         runs: the runs of one sweep, at least one.
+        varied: the keys in which they may differ; missing values become `NOT_LOGGED`.
     """
     runs = runs.sort_values(["start_time", "run_id"], ignore_index=True)
-    latest = runs.iloc[-1]
-    factors = tuple(key.strip() for key in str(latest.get("tags.factors") or "").split(",") if key.strip())
-    factors = () if factors == ("nan",) else tuple(dict.fromkeys(key for key in factors if key != "seed"))
     runs = runs.assign(
-        **{f"params.{key}": column(runs, f"params.{key}").fillna(NOT_LOGGED).astype(str) for key in factors}
+        **{f"params.{key}": column(runs, f"params.{key}").fillna(NOT_LOGGED).astype(str) for key in varied}
     )
 
     invocation = column(runs, "tags.sweep_id").fillna("")
-    newest = invocation == invocation.iloc[-1]
+    newest = invocation == invocation.max()
     disagreement = pd.Series("", index=runs.index)
-    disagreement[~newest] = _disagreements(runs[~newest], runs[newest], factors)
+    disagreement[~newest] = _disagreements(runs[~newest], runs[newest], varied)
     foreign = disagreement != ""
     left_out = []
     if foreign.any():
@@ -90,13 +104,19 @@ def select(runs: pd.DataFrame) -> Comparison:
     order = (
         runs.assign(ended_well=runs["status"] == "FINISHED").sort_values("ended_well", kind="stable").index
     )
-    hashes = column(runs, "tags.config_hash").loc[order]
-    repeated = (hashes.duplicated(keep="last") & hashes.notna()).reindex(runs.index)
+    repeated = _identity(runs).loc[order].duplicated(keep="last").reindex(runs.index)
     if repeated.any():
         left_out.append(
             f"{_count(repeated.sum(), 'run')} repeated by another of the same configuration and seed"
         )
-    return Comparison(runs[~repeated].reset_index(drop=True), factors, tuple(left_out))
+    return Comparison(runs[~repeated].reset_index(drop=True), tuple(left_out))
+
+
+def _identity(runs: pd.DataFrame) -> pd.Series:
+    """What two trainings of the same thing have in common."""
+    params = runs[sorted(name for name in runs if name.startswith("params."))]
+    everything = pd.util.hash_pandas_object(params.astype(object).where(params.notna(), ""), index=False)
+    return column(runs, "tags.config_hash").fillna(everything.astype(str))
 
 
 def _disagreements(older: pd.DataFrame, newest: pd.DataFrame, factors: Sequence[str]) -> list[str]:
@@ -131,11 +151,22 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def with_times(runs: pd.DataFrame, histories: pd.DataFrame) -> pd.DataFrame:
-    """Runs with `epoch_s` and `train_s`: seconds of the median epoch, and of all epochs.
+def with_times(
+    runs: pd.DataFrame, histories: pd.DataFrame, target: Mapping[str, object] | None = None
+) -> pd.DataFrame:
+    """Runs with `epoch_s` and `train_s`: seconds of the median epoch, and of all epochs; and with a metric
+    `epochs_to_target`: the first epoch with `target["metric"]` at or beyond `target["value"]`.
 
-    The median, because other work on the machine makes some epochs longer, and none shorter.
+    The median, because other work on the machine makes some epochs longer, and none shorter. A run that does not
+    reach the target counts as one epoch more than it had; without epochs of that metric it has no value.
     """
+    if target is not None:
+        steps = histories[histories["metric"] == target["metric"]]
+        small = smaller_is_better(str(target["metric"]))
+        reached = steps[steps["value"] <= target["value"] if small else steps["value"] >= target["value"]]
+        first = reached.groupby("run_id")["step"].min()
+        first = first.reindex(steps["run_id"].unique()).fillna(steps.groupby("run_id")["step"].max() + 1)
+        runs = runs.assign(**{f"metrics.{EPOCHS_TO_TARGET}": runs["run_id"].map(first).astype(float)})
     times = histories[histories["metric"] == EPOCH_TIME].groupby("run_id")["value"].agg(["median", "sum"])
     return runs.assign(
         epoch_s=runs["run_id"].map(times["median"]).astype(float),
@@ -143,23 +174,29 @@ def with_times(runs: pd.DataFrame, histories: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str = ERROR) -> pd.DataFrame:
-    """Runs with `finished`, `variant` (0 has the lowest mean of the metric) and `error`, in that order.
+def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str, smaller: bool) -> pd.DataFrame:
+    """Runs with `finished`, `variant` (0 has the best mean of the metric) and `value`, in that order.
 
     A run is finished where its status says so and it has a finite value of the metric.
+
+    Args:
+        runs: as `select` gives them.
+        factors: the keys that make a variant.
+        metric: its name without `metrics.`.
+        smaller: whether smaller values are better.
     """
-    values = numbers(runs, metric)
+    values = numbers(runs, f"metrics.{metric}")
     finished = (runs["status"] == "FINISHED") & values.notna()
     keys = [f"params.{key}" for key in factors]
     group = runs.groupby(keys, sort=False).ngroup() if keys else pd.Series(0, index=runs.index)
-    means = values[finished].groupby(group).mean()
+    means = values[finished].groupby(group).mean() * (1 if smaller else -1)
     first = runs.groupby(group).head(1).assign(group=group)
     order = sorted(
         first.to_dict("records"),
         key=lambda row: (means.get(row["group"], np.inf), [natural(row[key]) for key in keys]),
     )
     rank = {row["group"]: place for place, row in enumerate(order)}
-    frame = runs.assign(finished=finished, error=values.where(finished), variant=group.map(rank))
+    frame = runs.assign(finished=finished, value=values.where(finished), variant=group.map(rank))
     seeds = column(runs, "params.seed").map(natural)
     place = sorted(
         frame.index,
@@ -168,33 +205,37 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str = ERROR) -> p
     return frame.loc[place].reset_index(drop=True)
 
 
-def variants(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.DataFrame:
     """One row per variant, best first, its index the variant's number.
 
-    Columns: `params.<factor>`, `planned` (runs), `n` (finished runs, on which the rest stands),
-    `accuracy_mean`, `accuracy_sd`, `error_mean`, `error_sd`, `error_best` (all in percent; sd with n − 1, NaN
-    for one run), `epoch_s` (seconds), `parameters`.
+    Columns: `params.<factor>`, `planned` (runs), `n` (finished runs, on which the rest stands), `mean`, `sd` (with
+    n − 1, NaN for one run), `best` of the metric, `epoch_s`, `train_s` (seconds), `parameters`, `connections`,
+    `macs`, `epochs_to_target`.
 
     Args:
-        runs: as `ranked` gives them; `epoch_s` as `with_times` does.
-        factors: the keys that were varied.
+        runs: as `ranked` gives them; `epoch_s`, `train_s` and `epochs_to_target` as `with_times` does.
+        factors: the keys that make a variant.
+        smaller: whether smaller values are better.
     """
     everything = runs.groupby("variant")
-    done = runs[runs["finished"]].assign(
-        accuracy=100 * numbers(runs, ACCURACY), parameters=numbers(runs, "params.network.parameters")
-    )
-    done = done.assign(epoch_s=numbers(done, "epoch_s")).groupby("variant")
+    costs = ("parameters", "connections", "macs")
+    done = runs[runs["finished"]]
+    done = done.assign(
+        **{name: numbers(done, f"params.network.{name}") for name in costs},
+        **{name: numbers(done, name) for name in ("epoch_s", "train_s")},
+        epochs=numbers(done, f"metrics.{EPOCHS_TO_TARGET}"),
+    ).groupby("variant")
     table = pd.DataFrame({f"params.{key}": everything[f"params.{key}"].first() for key in factors})
     return table.reindex(range(everything.ngroups)).assign(
         planned=everything.size(),
         n=done.size().reindex(range(everything.ngroups), fill_value=0),
-        accuracy_mean=done["accuracy"].mean(),
-        accuracy_sd=done["accuracy"].std(),
-        error_mean=done["error"].mean(),
-        error_sd=done["error"].std(),
-        error_best=done["error"].min(),
+        mean=done["value"].mean(),
+        sd=done["value"].std(),
+        best=done["value"].min() if smaller else done["value"].max(),
         epoch_s=done["epoch_s"].mean(),
-        parameters=done["parameters"].first(),
+        train_s=done["train_s"].mean(),
+        epochs_to_target=done["epochs"].mean(),
+        **{name: done[name].first() for name in costs},
     )
 
 
@@ -212,7 +253,7 @@ def curves(histories: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def grids(table: pd.DataFrame, factors: Sequence[str], facets: int = 6) -> dict[str, pd.DataFrame]:
-    """Mean test error (%) over the first two factors, one grid per level of the third, by its level.
+    """Mean outcome over the first two factors, one grid per level of the third, by its level.
 
     Without a third factor, or where it has more levels than `facets`, there is one grid, named ''. Further
     factors are averaged over, every variant with equal weight.
@@ -223,16 +264,16 @@ def grids(table: pd.DataFrame, factors: Sequence[str], facets: int = 6) -> dict[
     levels = sorted(table[third].unique(), key=natural) if third else [""]
     return {
         level: (table[table[third] == level] if third else table)
-        .pivot_table(index=row, columns=col, values="error_mean", aggfunc="mean")
+        .pivot_table(index=row, columns=col, values="mean", aggfunc="mean")
         .reindex(index=rows, columns=cols)
         for level in levels
     }
 
 
-def best_run(runs: pd.DataFrame) -> tuple[pd.Series, str] | None:
+def best_run(runs: pd.DataFrame, label: str, smaller: bool) -> tuple[pd.Series, str] | None:
     """The finished run to look at closely, and how it was chosen; None where no run finished.
 
-    Validation accuracy chooses where it was measured: the test set must not.
+    Validation accuracy chooses where it was measured: the test set must not. `label` is the metric in words.
     """
     done = runs[runs["finished"]].reset_index(drop=True)
     if done.empty:
@@ -240,7 +281,8 @@ def best_run(runs: pd.DataFrame) -> tuple[pd.Series, str] | None:
     validation = numbers(done, VALIDATION)
     if validation.notna().any():
         return done.loc[validation.idxmax()], "the highest validation accuracy"
-    return done.loc[done["error"].idxmin()], "the lowest test error (no validation was measured)"
+    chosen = done["value"].idxmin() if smaller else done["value"].idxmax()
+    return done.loc[chosen], f"the best {label} (no validation accuracy was logged)"
 
 
 def confusion(labels: "ArrayLike", predictions: "ArrayLike", classes: int) -> "NDArray[np.int64]":
