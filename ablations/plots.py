@@ -35,6 +35,7 @@ HIGHLIGHTED = len(PALETTE)
 SHOWN_VARIANTS = 40
 SHOWN_EFFECTS = 40
 PANELS = 4
+PAIRS = 12
 PARTS = {"train": "training", "val": "validation"}
 DPI = 130
 # Colour, marker and whether it is filled: no verdict is told by its colour alone.
@@ -384,7 +385,7 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
         _beside(axes, -0.9, text, offset, fontweight="bold", va="bottom")
     names = []
     for (factor, baseline), rows in groups:
-        names.append((f"{_text(factor, 22)}, against {_text(baseline, 16).lstrip()}", "bold"))
+        names.append((f"{_text(factor, 22)}, against {_text(baseline, 20).lstrip()}", "bold"))
         for row in rows.to_dict("records"):
             _comparison(axes, len(names), row, form)
             names.append((_text(row["variant"], 30), "normal"))
@@ -451,6 +452,276 @@ def _beside(axes: Axes, line: float, text: str, offset: float, **style: Any) -> 
     axes.annotate(
         text, (1, line), (offset, 0), annotation_clip=False, **{"va": "center_baseline"} | place | style
     )
+
+
+def main_effects(means: pd.DataFrame, label: str) -> Figure:
+    """The mean outcome at each level of each factor, one panel per factor, all on one axis.
+
+    Args:
+        means: as `figure_data.marginal_means` gives them; the bars reach from `low` to `high`.
+        label: what the value is, with its unit.
+    """
+    factors = list(dict.fromkeys(means["factor"]))
+    panels, figure = _factor_panels(len(factors), across=4, height=2.9)
+    panels[0].margins(y=0.1)
+    _log_if_wide(panels[0], "y", means["mean"])
+    for axes, factor in zip(panels, factors, strict=False):
+        own = means[means["factor"] == factor].reset_index(drop=True)
+        place = range(len(own))
+        axes.plot(place, own["mean"], color=OTHERS, lw=1.2, zorder=2)
+        axes.vlines(place, own["low"], own["high"], color=PALETTE[0], lw=1.6, alpha=0.55, zorder=3)
+        axes.plot(place, own["mean"], ls="", marker="o", ms=6, color=PALETTE[0], zorder=4)
+        most = own["n"].max()
+        names = [
+            _text(level, 14) + ("" if n == most else f" (n = {n})")
+            for level, n in zip(own["level"], own["n"], strict=True)
+        ]
+        _levels(axes, names)
+        axes.set_title(_text(factor, 26), fontsize="medium")
+    figure.supylabel(_text(label, 28) + _log_note(panels[0].yaxis).replace(", ", "\n"), fontsize="medium")
+    return figure
+
+
+def interactions(means: pd.DataFrame, label: str) -> Figure:
+    """The mean outcome over the levels of one factor, a line for each level of another, one panel per pair.
+
+    Where the lines are parallel the two factors act independently of each other.
+
+    Args:
+        means: as `figure_data.interaction_means` gives them, at least one pair; the first `PAIRS` are drawn.
+        label: what the value is, with its unit.
+    """
+    pairs = list(dict.fromkeys(zip(means["a"], means["b"], strict=True)))
+    shown = pairs[:PAIRS]
+    panels, figure = _factor_panels(len(shown), across=3, height=3.6)
+    _log_if_wide(panels[0], "y", means["mean"])
+    for axes, (a, b) in zip(panels, shown, strict=False):
+        own = means[(means["a"] == a) & (means["b"] == b)]
+        levels, lines = (list(dict.fromkeys(own[name])) for name in ("level_a", "level_b"))
+        for i, line in enumerate(lines):
+            points = own[own["level_b"] == line]
+            aside = 0.24 * ((i + 0.5) / len(lines) - 0.5)  # so that bars do not hide each other
+            place = points["level_a"].map(levels.index) + aside
+            look = _look(i)
+            axes.vlines(
+                place, points["low"], points["high"], color=look["color"], lw=1.2, alpha=0.5, zorder=2
+            )
+            name = _text(line, 14) if i < HIGHLIGHTED else "the others" if i == HIGHLIGHTED else "_"
+            axes.plot(place, points["mean"], lw=1.5, zorder=3, label=name, **look)
+        _levels(axes, [_text(level, 14) for level in levels])
+        axes.set_xlabel(_text(a, 26))
+        axes.legend(
+            title=_text(b, 26),
+            title_fontsize=9,
+            fontsize=8.5,
+            loc="lower center",
+            bbox_to_anchor=(0.5, 1),
+            ncols=2,
+            frameon=False,
+            handlelength=3,
+        )
+    figure.supylabel(_text(label, 28) + _log_note(panels[0].yaxis).replace(", ", "\n"), fontsize="medium")
+    if len(pairs) > len(shown):
+        figure.supxlabel(f"The first {len(shown)} of {len(pairs)} pairs.", fontsize="medium")
+    return figure
+
+
+def _factor_panels(number: int, across: int, height: float) -> tuple[list[Axes], Figure]:
+    """So many panels with one vertical axis, and their figure."""
+    down = -(-number // across)
+    across = -(-number // down)
+    figure = Figure(figsize=((4.5, 6.5, 9, 9)[across - 1], height * down), dpi=DPI)
+    figure.set_layout_engine("constrained")
+    panels = figure.subplots(down, across, squeeze=False, sharey=True).ravel()
+    for axes in panels[number:]:
+        axes.set_visible(False)
+    for axes in panels:
+        axes.grid(axis="y", alpha=0.3)
+    return list(panels), figure
+
+
+def _levels(axes: Axes, names: Sequence[str]) -> None:
+    """A factor's levels along the horizontal axis."""
+    upright = sum(map(len, names)) <= 22
+    style = {} if upright else {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    size = 9 if len(names) <= 10 else 6.5
+    axes.set_xticks(range(len(names)), names, fontsize=size, **style)
+    axes.set_xlim(-0.5, len(names) - 0.5)
+
+
+def seed_slopes(
+    pairs: pd.DataFrame, baseline: str, variant: str, label: str, smaller_is_better: bool
+) -> Figure:
+    """Seed by seed from the baseline's outcome to the variant's, coloured by which is better.
+
+    Args:
+        pairs: as `figure_data.seed_pairs` gives them, at least one.
+        baseline: its name.
+        variant: its name.
+        label: what the value is, with its unit.
+        smaller_is_better: as for errors.
+    """
+    gain = (pairs["variant"] - pairs["baseline"]) * (-1 if smaller_is_better else 1)
+    figure = Figure(figsize=(7, 4.2), dpi=DPI, layout="constrained")
+    axes = figure.subplots()
+    _log_if_wide(axes, "y", pairs[["baseline", "variant"]].stack())
+    faint = 0.8 if len(pairs) <= 20 else 0.35
+    for said, chosen, (colour, marker, _), dash in (
+        ("better", gain > 0, VERDICT_LOOKS[BETTER], "-"),
+        ("worse", gain < 0, VERDICT_LOOKS[WORSE], "--"),
+        ("the same", gain == 0, VERDICT_LOOKS[INCONCLUSIVE], ":"),
+    ):
+        if chosen.any():
+            style = {"color": colour, "marker": marker, "ls": dash, "lw": 1.3, "ms": 6, "alpha": faint}
+            ends = pairs.loc[chosen, ["baseline", "variant"]].to_numpy(dtype=float).T
+            lines = axes.plot([0, 1], ends, **style, zorder=2)
+            lines[0].set_label(f"{said} in {chosen.sum()} of {len(pairs)} seeds")
+    means = [pairs["baseline"].mean(), pairs["variant"].mean()]
+    axes.plot([0, 1], means, color="black", lw=3, marker="o", ms=8, zorder=3, label="mean")
+    axes.set_xticks([0, 1], [_text(baseline, 20), _text(variant, 20)])
+    axes.set_xlim(-0.25, 1.25)
+    axes.set_ylabel(_text(label, 30) + _log_note(axes.yaxis))
+    axes.grid(axis="y", which="both", alpha=0.3)
+    figure.legend(loc="outside right upper", frameon=False)
+    return figure
+
+
+def disagreements(
+    images: pd.DataFrame,
+    pixels: np.ndarray,
+    runs: tuple[int, int],
+    better: tuple[int, int],
+    names: tuple[str, str],
+    classes: Sequence[str] | None = None,
+) -> Figure:
+    """Test images on which two variants, A and B, disagree: what each reads, and in how many of its runs rightly.
+
+    Args:
+        images: as `figure_data.disagreement` gives them, at least one.
+        pixels: theirs, (images, y, x), bright on dark.
+        runs: of A and of B.
+        better: of how many images each reads more often rightly.
+        names: of A and of B.
+        classes: the classes' names; their numbers by default.
+    """
+    lead = images["first_right"] * runs[1] - images["second_right"] * runs[0]
+    sides = [np.flatnonzero(lead > 0), np.flatnonzero(lead < 0)]
+    across, cell, caption, heading = 8, 0.98, 0.62, 0.42  # the lengths in inches
+    rows = [-(-len(side) // across) for side in sides]
+    top = 0.56
+    width = across * cell + 0.5
+    height = top + sum(heading + n * (cell + caption) for n in rows if n)
+    figure = Figure(figsize=(width, height), dpi=DPI)
+
+    def write(y: float, text: str, **style: Any) -> None:
+        figure.text(0.25 / width, 1 - y / height, text, va="top", **style)
+
+    def named(label: int) -> str:
+        return _text(classes[label], 11) if classes is not None else str(label)
+
+    for i, (letter, name) in enumerate(zip("AB", names, strict=True)):
+        write(0.1 + 0.21 * i, f"{letter}: {_text(name, 60)}, {runs[i]} run{'s' * (runs[i] != 1)}", fontsize=9)
+    y = top
+    for side, count, letter in zip(sides, better, "AB", strict=True):
+        if not len(side):
+            continue
+        which = "" if count == len(side) else f"; the clearest {len(side)}"
+        write(y + 0.12, f"{letter} is right more often: {count:,} images{which}", fontsize=9, weight="bold")
+        y += heading
+        for i, place in enumerate(side):
+            row, column = divmod(i, across)
+            left, down = 0.25 + column * cell, y + row * (cell + caption)
+            size = 0.86 * cell
+            at = left / width, 1 - (down + size) / height, size / width, size / height
+            axes = figure.add_axes(at)
+            axes.imshow(pixels[place], cmap="gray", vmin=0, vmax=255)
+            axes.set(xticks=[], yticks=[])
+            image = images.iloc[place]
+            axes.set_xlabel(
+                f"true {named(image['label'])}\n"
+                f"A {named(image['first'])} · {image['first_right']}/{runs[0]}\n"
+                f"B {named(image['second'])} · {image['second_right']}/{runs[1]}",
+                fontsize=7.5,
+                loc="left",
+                labelpad=2,
+            )
+        y += -(-len(side) // across) * (cell + caption)
+    return figure
+
+
+def kernels_and_maps(
+    image: np.ndarray,
+    kernels: np.ndarray,
+    layers: Mapping[str, np.ndarray],
+    classes: Sequence[str] | None = None,
+) -> Figure:
+    """A network from the inside: an image, the first layer's kernels, and what each layer makes of the image.
+
+    Kernels have one scale, symmetric about white, maps one grey scale per layer; its ends stand at the left.
+
+    Args:
+        image: (y, x), bright on dark.
+        kernels: (kernels, y, x).
+        layers: by name, in the order of the pass: maps (maps, y, x) and vectors (n,); the last of these is the
+            output, a probability for each class.
+        classes: the classes' names; their numbers by default.
+    """
+    *hidden, (last, output) = ((name, np.asarray(values)) for name, values in layers.items())
+    rows = [("input", np.asarray(image)[None], False), ("kernels", np.asarray(kernels), True)]
+    rows += [(name, values, False) for name, values in hidden]
+    across, most = 8, 64
+    cell, strip, gap, left, edge, bars = 0.8, 0.36, 0.16, 1.75, 0.2, 1.5  # inches
+    heights = [-(-min(len(x), most) // across) * cell if x.ndim == 3 else strip for _, x, _ in rows]
+    width = left + across * cell + edge
+    height = edge + sum(heights) + gap * len(rows) + bars
+    figure = Figure(figsize=(width, height), dpi=DPI)
+
+    def place(x: float, y: float, w: float, h: float) -> Axes:
+        axes = figure.add_axes((x / width, 1 - (y + h) / height, w / width, h / height))
+        axes.set(xticks=[], yticks=[])
+        return axes
+
+    def beside(y: float, name: str, text: str) -> None:
+        figure.text(0.15 / width, 1 - y / height, _text(name, 16), va="top", fontsize=9, weight="bold")
+        figure.text(0.15 / width, 1 - (y + 0.17) / height, text, va="top", fontsize=7.5)
+
+    y = edge
+    for (name, values, signed), high in zip(rows, heights, strict=True):
+        finite = values[np.isfinite(values)]
+        low, top = _limits(finite) if finite.size else (0.0, 1.0)
+        if signed:
+            top = max(abs(low), abs(top))
+            low = -top
+        style = {"cmap": "RdBu_r" if signed else "gray", "vmin": low, "vmax": top, "interpolation": "nearest"}
+        if values.ndim == 3:
+            for i, one in enumerate(values[:most]):
+                row, column = divmod(i, across)
+                axes = place(left + column * cell, y + row * cell, 0.92 * cell, 0.92 * cell)
+                axes.imshow(one, **style)
+            size = "×".join(map(str, values.shape[1:]))
+            size = f"{len(values)} of {size}" if len(values) > 1 else size
+            size += f", {most} shown" if len(values) > most else ""
+        else:
+            place(left, y, (across - 0.08) * cell, high).imshow(values[None], aspect="auto", **style)
+            size = f"{len(values)} units"
+        scale = f"blue {low:.2g} … red {top:.2g}" if signed else f"black {low:.2g} … white {top:.2g}"
+        beside(y, name, f"{size}\n{scale}".replace("-", "−"))
+        y += high + gap
+
+    axes = place(left, y, (across - 0.08) * cell, bars - 0.7)
+    names = list(map(str, range(len(output)))) if classes is None else [_text(name, 12) for name in classes]
+    highest = output == output.max()
+    axes.bar(range(len(output)), output, color=np.where(highest, PALETTE[0], OTHERS))
+    for i in np.flatnonzero(highest):
+        axes.annotate(
+            f"{100 * output[i]:.3g} %", (i, output[i]), (0, 1), textcoords="offset points", ha="center"
+        )
+    axes.set_ylim(0, 1.25)
+    axes.set_yticks([0, 0.5, 1], ["0", "50", "100"], fontsize=7.5)
+    _levels(axes, names)
+    axes.spines[["right", "top"]].set_visible(False)
+    beside(y, last, f"{len(output)} probabilities (%)")
+    return figure
 
 
 def _look(variant: int, marked: bool = True) -> dict[str, Any]:
