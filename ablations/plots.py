@@ -606,7 +606,9 @@ def disagreements(
     """
     lead = images["first_right"] * runs[1] - images["second_right"] * runs[0]
     sides = [np.flatnonzero(lead > 0), np.flatnonzero(lead < 0)]
-    across, cell, caption, heading = 8, 0.98, 0.62, 0.42  # the lengths in inches
+    short = classes is None or max(map(len, classes)) <= 3
+    across, cell = (8, 0.98) if short else (6, 1.3)
+    caption, heading = 0.62, 0.42  # all lengths in inches
     rows = [-(-len(side) // across) for side in sides]
     top = 0.56
     width = across * cell + 0.5
@@ -617,7 +619,7 @@ def disagreements(
         figure.text(0.25 / width, 1 - y / height, text, va="top", **style)
 
     def named(label: int) -> str:
-        return _text(classes[label], 11) if classes is not None else str(label)
+        return _text(classes[label], 3 if short else 10) if classes is not None else str(label)
 
     for i, (letter, name) in enumerate(zip("AB", names, strict=True)):
         write(0.1 + 0.21 * i, f"{letter}: {_text(name, 60)}, {runs[i]} run{'s' * (runs[i] != 1)}", fontsize=9)
@@ -626,7 +628,12 @@ def disagreements(
         if not len(side):
             continue
         which = "" if count == len(side) else f"; the clearest {len(side)}"
-        write(y + 0.12, f"{letter} is right more often: {count:,} images{which}", fontsize=9, weight="bold")
+        write(
+            y + 0.12,
+            f"{letter} is right more often: {count:,} image{'s' * (count != 1)}{which}",
+            fontsize=9,
+            weight="bold",
+        )
         y += heading
         for i, place in enumerate(side):
             row, column = divmod(i, across)
@@ -710,12 +717,9 @@ def kernels_and_maps(
 
     axes = place(left, y, (across - 0.08) * cell, bars - 0.7)
     names = list(map(str, range(len(output)))) if classes is None else [_text(name, 12) for name in classes]
-    highest = output == output.max()
-    axes.bar(range(len(output)), output, color=np.where(highest, PALETTE[0], OTHERS))
-    for i in np.flatnonzero(highest):
-        axes.annotate(
-            f"{100 * output[i]:.3g} %", (i, output[i]), (0, 1), textcoords="offset points", ha="center"
-        )
+    i = int(output.argmax())
+    axes.bar(range(len(output)), output, color=[PALETTE[0] if j == i else OTHERS for j in range(len(output))])
+    axes.annotate(f"{100 * output[i]:.3g} %", (i, output[i]), (0, 1), textcoords="offset points", ha="center")
     axes.set_ylim(0, 1.25)
     axes.set_yticks([0, 0.5, 1], ["0", "50", "100"], fontsize=7.5)
     _levels(axes, names)

@@ -297,6 +297,133 @@ def test_letters_that_the_font_lacks_stay_different():
     assert [tick.get_text() for tick in figure.axes[0].get_yticklabels()] == [r"\u732b", r"\u72ac"]
 
 
+def means(*rows: tuple, names: tuple[str, ...] = ("factor", "level")) -> pd.DataFrame:
+    return pd.DataFrame(rows, columns=[*names, "mean", "low", "high", "n"])
+
+
+def test_main_effects_have_a_panel_per_factor_and_one_axis():
+    frame = means(("pool", "max", 1, 0.5, 1.5, 8), ("pool", "avg", 2, 1, 3, 7), ("c3", "full", 1.5, 1, 2, 8))
+    figure = plots.main_effects(frame, "test error (%)")
+    pool, c3 = figure.axes
+    assert (pool.get_title(), c3.get_title()) == ("pool", "c3")
+    assert pool.lines[-1].get_ydata().tolist() == [1, 2]
+    assert [segment[:, 1].tolist() for segment in pool.collections[0].get_segments()] == [[0.5, 1.5], [1, 3]]
+    assert [tick.get_text() for tick in pool.get_xticklabels()] == ["max", "avg (n = 7)"]
+    assert pool.get_ylim() == c3.get_ylim()
+    assert "test error (%)" in drawn_texts(figure)
+    assert_nothing_is_cut_off(figure)
+
+
+PAIR = ("a", "b", "level_a", "level_b")
+
+
+def test_interactions_have_a_line_per_level_of_the_second_factor():
+    rows = [
+        *[("act", "pool", "relu", "max", 1, 0.5, 1.5, 8), ("act", "pool", "relu", "avg", 2, 1, 3, 8)],
+        *[("act", "pool", "tanh", "max", 3, 2, 4, 8), ("act", "pool", "tanh", "avg", 9, 8, 10, 8)],
+    ]
+    figure = plots.interactions(means(*rows, names=PAIR), "loss")
+    (axes,) = figure.axes
+    assert [line.get_ydata().tolist() for line in axes.lines] == [[1, 3], [2, 9]]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["max", "avg"]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["relu", "tanh"]
+    assert (axes.get_xlabel(), axes.get_legend().get_title().get_text()) == ("act", "pool")
+    assert_nothing_is_cut_off(figure)
+
+
+def test_so_many_pairs_fit():
+    rows = [
+        (f"f{i}", "b", str(p), str(q), 1.0, 0, 2, 3) for i in range(15) for p in (0, 1) for q in range(20)
+    ]
+    figure = plots.interactions(means(*rows, names=PAIR), "loss")
+    assert len(figure.axes) == plots.PAIRS
+    assert figure.axes[0].get_legend().get_texts()[-1].get_text() == "the others"
+    assert "The first 12 of 15 pairs." in drawn_texts(figure)
+
+
+@pytest.mark.parametrize("smaller_is_better", [True, False])
+def test_a_line_per_seed_coloured_by_which_is_better(smaller_is_better):
+    pairs = pd.DataFrame({"seed": list("0123"), "baseline": [1.0, 1, 2, 2], "variant": [2.0, 3, 1, 2]})
+    figure = plots.seed_slopes(pairs, "relu", "tanh", "loss", smaller_is_better)
+    lines = [(line.get_ydata().tolist(), line.get_color()) for line in figure.axes[0].lines[:-1]]
+    up, down = (
+        plots.VERDICT_LOOKS[v][0]
+        for v in (verdicts.WORSE, verdicts.BETTER)[:: 1 if smaller_is_better else -1]
+    )
+    same = plots.VERDICT_LOOKS[verdicts.INCONCLUSIVE][0]
+    assert sorted(lines) == sorted([([1, 2], up), ([1, 3], up), ([2, 1], down), ([2, 2], same)])
+    assert list(figure.axes[0].lines[-1].get_ydata()) == [1.5, 2.0]
+    rising, falling = ("worse", "better") if smaller_is_better else ("better", "worse")
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert {f"{rising} in 2 of 4 seeds", f"{falling} in 1 of 4 seeds", "mean"} <= set(names)
+    assert_nothing_is_cut_off(figure)
+
+
+IMAGES = pd.DataFrame(
+    [(7, 2, 2, 7, 3, 0), (9, 1, 4, 1, 1, 2)],
+    columns=["index", "label", "first", "second", "first_right", "second_right"],
+)
+
+
+@pytest.mark.parametrize("classes", [None, ["W" * 30] * 10])
+def test_disagreements_are_drawn_with_what_each_variant_read(classes):
+    pixels = np.arange(2 * 28 * 28, dtype=np.uint8).reshape(2, 28, 28)
+    figure = plots.disagreements(IMAGES, pixels, (3, 2), (40, 1), ("relu", "$tanh" * 30), classes)
+    assert [np.asarray(axes.images[0].get_array()).tolist() for axes in figure.axes] == pixels.tolist()
+    if classes is None:
+        captions = [axes.get_xlabel() for axes in figure.axes]
+        assert captions == ["true 2\nA 2 · 3/3\nB 7 · 0/2", "true 1\nA 4 · 1/3\nB 1 · 2/2"]
+    texts = drawn_texts(figure)
+    assert "A is right more often: 40 images; the clearest 1" in texts
+    assert "B is right more often: 1 image" in texts
+    assert "A: relu, 3 runs" in texts
+    assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize(("classes", "across"), [(None, 8), (["W" * 30] * 10, 6)])
+def test_captions_do_not_meet(classes, across):
+    images = pd.DataFrame([IMAGES.iloc[0]] * 24).assign(first_right=10)
+    pixels = np.zeros((24, 28, 28), np.uint8)
+    figure = plots.disagreements(images, pixels, (10, 10), (24, 0), ("a", "b"), classes)
+    figure.draw_without_rendering()
+    boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
+    assert all(one.x1 < two.x0 for one, two in zip(boxes[: across - 1], boxes[1:across], strict=True))
+    assert boxes[across - 1].x1 <= figure.bbox.x1
+    assert boxes[0].y0 > figure.axes[across].get_window_extent().y1
+
+
+def test_a_network_from_the_inside():
+    kernels = np.zeros((6, 5, 5))
+    kernels[0, 0, 0], kernels[1, 1, 1] = -0.5, 0.25
+    maps = np.arange(16 * 25.0).reshape(16, 5, 5)
+    output = np.full(10, 0.05)
+    output[7] = 0.55
+    layers = {"S4": maps, "F6": np.arange(84.0), "output": output}
+    figure = plots.kernels_and_maps(np.eye(28), kernels, layers)
+    pictures = [axes.images[0] for axes in figure.axes if axes.images]
+    assert len(pictures) == 1 + 6 + 16 + 1
+    assert np.asarray(pictures[1].get_array()).tolist() == kernels[0].tolist()
+    assert {picture.get_clim() for picture in pictures[1:7]} == {(-0.5, 0.5)}
+    assert {picture.get_clim() for picture in pictures[7:23]} == {(0, 399)}
+    assert pictures[1].get_cmap()(0.5)[:3] == pytest.approx((1, 1, 1), abs=0.05)  # no weight is white
+    bars = figure.axes[-1].patches
+    assert [bar.get_height() for bar in bars] == output.tolist()
+    assert [bar.get_facecolor() == bars[7].get_facecolor() for bar in bars].count(True) == 1
+    texts = drawn_texts(figure)
+    assert {"S4", "16 of 5×5\nblack 0 … white 4e+02", "84 units\nblack 0 … white 83", "55 %"} <= set(texts)
+    assert "6 of 5×5\nblue −0.5 … red 0.5" in texts
+    assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
+def test_a_network_that_went_wrong_can_still_be_looked_at(value, tmp_path):
+    layers = {"C1": np.full((70, 3, 3), value), "output": np.full(26, 1 / 26)}
+    figure = plots.kernels_and_maps(np.zeros((4, 4)), np.full((2, 3, 3), value), layers, ["W" * 20] * 26)
+    assert "70 of 3×3, 64 shown" in "".join(drawn_texts(figure))
+    plots.save(figure, tmp_path / "figure.png")
+    assert_nothing_is_cut_off(figure)
+
+
 def test_time_is_on_the_other_axis():
     figure = plots.value_against_time(runs(2), ["a", "b"], "val_acc")
     assert figure.axes[0].get_xlabel() == "training time of the run (s)"
@@ -315,6 +442,13 @@ def test_names_are_not_read_as_formulas(name, tmp_path):
         plots.confusion_matrix([0, 1], [0, 1], [name, "b"]),
         plots.forest(effects((name, name, 8, 0.1, 0, 1, verdicts.WORSE)), name, name, 0.1, True),
         plots.sweep_curves(foreign(name), [name], metrics=[name]),
+        plots.main_effects(means((name, name, 1, 0, 2, 3)), name),
+        plots.interactions(means((name, name, name, name, 1, 0, 2, 3), names=PAIR), name),
+        plots.seed_slopes(pd.DataFrame({"baseline": [1.0], "variant": [2.0]}), name, name, name, True),
+        plots.disagreements(IMAGES, np.zeros((2, 28, 28)), (3, 2), (1, 1), (name, name), [name] * 10),
+        plots.kernels_and_maps(
+            np.eye(5), np.ones((1, 5, 5)), {name: np.ones(3), "output": np.ones(1)}, [name]
+        ),
     ]
     for figure in figures:
         plots.save(figure, tmp_path / "figure.png")
