@@ -25,7 +25,13 @@ NOT_LOGGED = "(not logged)"
 # Follow from the choices of components, which are compared themselves, or determine nothing.
 DERIVED = tuple(
     f"params.{key}"
-    for key in ("network.parameters", "network.connections", "network.macs", "dataset.root", "dataset.mirrors")
+    for key in (
+        "network.parameters",
+        "network.connections",
+        "network.macs",
+        "dataset.root",
+        "dataset.mirrors",
+    )
 )
 # MLflow's stores write infinity as the largest float64.
 INFINITE = 1e308

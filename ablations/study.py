@@ -14,15 +14,16 @@ from typing import Any
 from ablations.errors import InputError
 
 SMALLER_IS_BETTER = re.compile(
-    r"loss|err|mse|mae|rmse|perplexity|ppl|nll|brier|time|second|latency|epochs_to|cost|memory|wer|cer|fid",
+    r"loss|error|err_|_err|(^|[^a-z])(err|r?mse|mae|ppl|nll|[wc]er|fid)([^a-z]|$)|perplexity|brier|entropy"
+    r"|time|seconds|latency|epochs_to|cost",
     re.IGNORECASE,
 )
-# How metrics are called in axes and sentences, and the unit of a difference.
-LABELS = {
-    "test/error_pct": ("test error (%)", "percentage points"),
-    "test/accuracy": ("test accuracy", ""),
-    "val/accuracy": ("validation accuracy", ""),
-    "epochs_to_target": ("epochs to the named accuracy", "epochs"),
+# How metrics are called in sentences, their unit, and that of a difference.
+WORDS = {
+    "test/error_pct": ("test error", "%", "percentage points"),
+    "test/accuracy": ("test accuracy", "", ""),
+    "val/accuracy": ("validation accuracy", "", ""),
+    "epochs_to_target": ("epochs to the named accuracy", "", "epochs"),
 }
 
 
@@ -83,8 +84,13 @@ class Study:
         return smaller_is_better(self.metric) if self.smaller_is_better is None else self.smaller_is_better
 
     @property
+    def noun(self) -> str:
+        """The metric in a sentence."""
+        return WORDS.get(self.metric, (self.metric,))[0]
+
+    @property
     def label(self) -> str:
-        """The metric in words."""
+        """The metric at an axis, with its unit."""
         return label(self.metric)
 
     @property
@@ -105,9 +111,8 @@ class Study:
             said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
             return cls(**{key: value for key, value in said.items() if key in known})
         except (ValueError, TypeError, AttributeError) as error:
-            raise InputError(
-                f"a study is kept in no form that is known here: {' '.join(str(error).split())}"
-            ) from None
+            line = " ".join(str(error).split())
+            raise InputError(f"a study is kept in no form that is known here: {line}") from None
 
 
 def smaller_is_better(metric: str) -> bool:
@@ -116,13 +121,14 @@ def smaller_is_better(metric: str) -> bool:
 
 
 def label(metric: str) -> str:
-    """A metric in words."""
-    return LABELS.get(metric, (metric, ""))[0]
+    """A metric at an axis, with its unit."""
+    noun, own, _ = WORDS.get(metric, (metric, "", ""))
+    return f"{noun} ({own})" if own else noun
 
 
 def unit(metric: str) -> str:
     """The unit of a difference in words, '' where the metric is a bare number."""
-    return LABELS.get(metric, ("", ""))[1]
+    return WORDS.get(metric, ("", "", ""))[2]
 
 
 def tag_of(name: str) -> str:

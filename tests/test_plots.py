@@ -1,5 +1,6 @@
 """Figures by what they contain, not by their pixels."""
 
+import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -387,7 +388,7 @@ def test_captions_do_not_meet(classes, across):
     figure = plots.disagreements(images, pixels, (10, 10), (24, 0), ("a", "b"), classes)
     figure.draw_without_rendering()
     boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
-    assert all(one.x1 < two.x0 for one, two in zip(boxes[: across - 1], boxes[1:across], strict=True))
+    assert all(one.x1 < two.x0 for one, two in itertools.pairwise(boxes))
     assert boxes[across - 1].x1 <= figure.bbox.x1
     assert boxes[0].y0 > figure.axes[across].get_window_extent().y1
 

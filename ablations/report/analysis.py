@@ -77,12 +77,15 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     """
     metric = study.metric
     if not strict:  # a sweep all of whose runs failed has a report, too
-        asked = {f"metrics.{name}" for name in (metric, *(claim.get("metric", metric) for claim in study.claims))}
+        asked = {
+            f"metrics.{name}" for name in (metric, *(claim.get("metric", metric) for claim in study.claims))
+        }
         everything = everything.assign(**dict.fromkeys(sorted(asked - set(everything)), float("nan")))
     if strict and study.factors and "params.seed" not in everything:
         there = ", ".join(sorted(name[7:] for name in everything if name.startswith("params."))) or "none"
         raise InputError(
-            f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are {there}"
+            f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are "
+            f"{there}"
         )
     runs, tuned = everything, None
     if study.nuisance:
@@ -139,12 +142,14 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
         many += sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for b in study.factors[at + 1 :])
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
     contrasts = verdicts.contrasts(runs, study.factors, baseline, study.metric, asked)
-    return study, (*contrasts, *_claimed(study, runs, contrasts)), 0 if asked or study.design != "grid" else many
+    return (
+        study,
+        (*contrasts, *_claimed(study, runs, contrasts)),
+        0 if asked or study.design != "grid" else many,
+    )
 
 
-def _claimed(
-    study: Study, runs: pd.DataFrame, contrasts: Sequence[Contrast]
-) -> Iterator[Contrast]:
+def _claimed(study: Study, runs: pd.DataFrame, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
     """The comparisons that claims need besides: of other metrics, or with another level than the baseline."""
     known = {(each.factor, each.metric, frozenset((each.variant, each.baseline))) for each in contrasts}
     for claim in study.claims:

@@ -1,7 +1,6 @@
 """What a report says, section by section, from numbers that are ready."""
 
 import math
-import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -52,7 +51,8 @@ def forms(analysis: Analysis) -> dict[str, Form]:
     """How each metric's numbers are written."""
     table = analysis.effects
     found = {
-        metric: Form.fitting(rows["mean_diff"].tolist(), unit(metric)) for metric, rows in table.groupby("metric")
+        metric: Form.fitting(rows["mean_diff"].tolist(), unit(metric))
+        for metric, rows in table.groupby("metric")
     }
     study = analysis.study
     spread = analysis.variants["sd"].dropna().tolist()
@@ -96,8 +96,10 @@ def before_figures(analysis: Analysis) -> Iterator[Section]:
 
     yield Section("## Results")
     yield Section(md.table(*result_rows(analysis), numeric=len(_measures(analysis))))
-    legend = f"Sorted by mean {md.escaped(study.label)}. ± is the standard deviation over seeds"
-    legend += f"; {md.NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
+    legend = f"Sorted by mean {md.escaped(study.noun)}. ± is the standard deviation over seeds"
+    legend += (
+        f"; {md.NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
+    )
     yield Section(f"{legend}. Best is the best single run.")
 
 
@@ -122,7 +124,8 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
     if len(failed):
         yield Section("## Failed runs")
         rows = [
-            (md.plain(run["run_name"]), _seed(run), *_failure(run, analysis.study)) for run in failed.to_dict("records")
+            (md.plain(run["run_name"]), _seed(run), *_failure(run, analysis.study))
+            for run in failed.to_dict("records")
         ]
         yield Section(md.table(("run", "seed", "status", "reason"), rows))
 
@@ -142,7 +145,9 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
         + ("for papers: [verdicts.tex](verdicts.tex)." if len(analysis.effects) else "")
     )
     yield Section("## Again")
-    commands = column(analysis.everything.sort_values(["start_time", "run_id"]), "tags.command").dropna().unique()
+    commands = (
+        column(analysis.everything.sort_values(["start_time", "run_id"]), "tags.command").dropna().unique()
+    )
     if len(commands):
         yield Section("The runs, with the commit, data and versions above:")
         yield Section(md.code(*commands))
@@ -178,7 +183,8 @@ def answer(analysis: Analysis) -> Iterator[str]:
         yield _interaction(row, form)
     if len(together) and not len(found):
         yield (
-            f"None of the {md.many(len(together), 'interaction')} is established: nothing says that the effect of "
+            f"None of the {md.many(len(together), 'interaction')} is established: nothing says that the "
+            "effect of "
             "one factor depends on another."
         )
     if len(analysis.dependences):
@@ -194,13 +200,16 @@ def _leader(analysis: Analysis) -> Iterator[str]:
         yield "No run finished, so there is nothing to compare yet."
         return
 
+    percent = " %" if study.label.endswith("(%)") else ""
+
     def reached(row: Mapping[str, Any]) -> str:
         if row["n"] == 1:
-            return f"{form.value(row['mean'])} in its one run"
-        return f"{form.value(row['mean'])} ± {form.value(row['sd'])} (mean and standard deviation of {row['n']} seeds)"
+            return f"{form.value(row['mean'])}{percent} in its one run"
+        spread = f"{form.value(row['mean'])} ± {form.value(row['sd'])}{percent}"
+        return f"{spread} (mean and standard deviation, {row['n']} seeds)"
 
     best = done[0]
-    said = md.escaped(study.label)
+    said = md.escaped(study.noun)
     if len(table) == 1:
         yield f"One variant was run; its {said} is {reached(best)}. There is nothing to compare it with."
         return
@@ -216,13 +225,17 @@ def _leader(analysis: Analysis) -> Iterator[str]:
 def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
     """One main effect in words."""
     study = analysis.study
-    what = f"**{md.escaped(row['factor'])}: {md.escaped(row['variant'])}** against {md.escaped(row['baseline'])}"
+    what = (
+        f"**{md.escaped(row['factor'])}: {md.escaped(row['variant'])}** against {md.escaped(row['baseline'])}"
+    )
     if not row["n"]:
         return f"{what}: no seed gave a pair, so nothing can be said."
     side = "lower" if row["mean_diff"] < 0 else "higher"
-    difference = f"{md.escaped(study.label)} {form.with_unit(row['mean_diff'])} {side}"
+    difference = f"its {md.escaped(study.noun)} is {form.with_unit(row['mean_diff'])} {side}"
     interval = f"95 % interval {form.interval(row['ci_low'], row['ci_high'])}"
-    evidence = f"{interval}, p = {p_value(row['p_holm'])} after Holm's correction, {md.many(row['n'], 'seed')}"
+    evidence = (
+        f"{interval}, p = {p_value(row['p_holm'])} after Holm's correction, {md.many(row['n'], 'seed')}"
+    )
     evidence = evidence.replace("p = <", "p <")
     others = [key for key in study.factors if key != row["factor"]]
     averaged = (
@@ -233,11 +246,14 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
         return f"{what} is {said}{averaged}: {difference} ({evidence})."
     if said == NO_DIFFERENCE:
         margin = form.with_unit(study.margin)
-        return f"{what} makes no difference that matters{averaged}: {difference} ({interval}, inside ±{margin})."
+        return (
+            f"{what} makes no difference that matters{averaged}: {difference} ({interval}, inside ±{margin})."
+        )
     if said == INCONCLUSIVE:
         return f"{what} is not settled{averaged}: {difference} ({evidence}); {_needed(row)}."
     return (
-        f"{what} has too few seeds for a verdict: {difference} in {md.many(row['n'], 'seed')}, which cannot reach "
+        f"{what} has too few seeds for a verdict: {difference} in {md.many(row['n'], 'seed')}, which "
+        "cannot reach "
         f"p < {ALPHA} whatever the difference; {_needed(row)}."
     )
 
@@ -251,11 +267,10 @@ def _needed(row: Mapping[str, Any]) -> str:
 
 def _interaction(row: Mapping[str, Any], form: Form) -> str:
     (a, b), (x, y) = row["factor"].split(BETWEEN), row["variant"].split(BETWEEN)
-    how = "more" if row["verdict"] == BETTER else "less"
     return (
-        f"**{md.escaped(a)} and {md.escaped(b)} depend on each other**: {md.escaped(x)} and {md.escaped(y)} together do "
-        f"{form.with_unit(row['mean_diff'])} {'better' if how == 'more' else 'worse'} than their separate effects add "
-        f"up to (95 % interval {form.interval(row['ci_low'], row['ci_high'])}, "
+        f"**{md.escaped(a)} and {md.escaped(b)} depend on each other**: {md.escaped(x)} and {md.escaped(y)} "
+        f"together do {form.with_unit(row['mean_diff'])} {row['verdict']} than their separate effects "
+        f"add up to (95 % interval {form.interval(row['ci_low'], row['ci_high'])}, "
         f"p = {p_value(row['p_holm'])} after Holm's correction).".replace("p = <", "p <")
     )
 
@@ -265,7 +280,8 @@ def _dependence(table: pd.DataFrame, form: Form) -> Iterator[str]:
     firm = table[table["established"]]
     for row in firm.head(2).to_dict("records"):
         yield (
-            f"The effect of {md.escaped(row['factor'])}={md.escaped(row['variant'])} must not be read alone: it "
+            f"The effect of {md.escaped(row['factor'])}={md.escaped(row['variant'])} must not be read "
+            "alone: it "
             f"changes by {form.difference(row['interaction'])} from {md.escaped(row['on'])}="
             f"{md.escaped(row['on_baseline'])} to {md.escaped(row['on_variant'])}, more than its mean of "
             f"{form.difference(row['main'])}."
@@ -280,7 +296,16 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], list[tuple[str, .
     table, form = analysis.effects, forms(analysis)
     several = table["metric"].nunique() > 1
     head = ("factor", "variant", "against", *(("metric",) if several else ()), "verdict")
-    head += ("seeds", "difference", "95 % interval", "p", "p (Holm)", "beats it in", "effect size", "seeds needed")
+    head += (
+        "seeds",
+        "difference",
+        "95 % interval",
+        "p",
+        "p (Holm)",
+        "beats it in",
+        "effect size",
+        "seeds needed",
+    )
     rows = []
     for row in table.to_dict("records"):
         shown = form[row["metric"]]
@@ -321,27 +346,32 @@ def _legend(analysis: Analysis) -> str:
     unit_said = f" in {study.unit}" if study.unit else ""
     side = "negative is better" if study.smaller else "positive is better"
     text = (
-        f"Differences are variant − baseline of the {md.escaped(study.label)}{unit_said} ({side}), seed by seed"
+        f"Differences are variant − baseline of the {md.escaped(study.noun)}{unit_said} ({side}), seed "
+        "by seed"
         + (", averaged over the other factors" if study.design == "grid" and len(study.factors) > 1 else "")
         + f". {md.many(m, 'comparison')} share an error of 5 % (Holm), which takes {seeds} seeds at least. "
     )
     text += (
-        f"*No difference that matters*: the whole interval lies within ±{study.margin:g}{' ' + study.unit if study.unit else ''}. "
+        "*No difference that matters*: the whole interval lies within "
+        f"±{f'{study.margin:g} {study.unit}'.rstrip()}. "
         if study.margin
         else "No margin was given, so that no difference is called too small to matter. "
     )
     text += (
-        "*Beats it in*: the share of seeds in which the variant is ahead, ties counting half. *Effect size*: mean "
+        "*Beats it in*: the share of seeds in which the variant is ahead, ties counting half. *Effect "
+        "size*: mean "
         "difference in its own standard deviations."
     )
     if analysis.interactions_left_out:
         text += (
-            f" The {analysis.interactions_left_out} interactions of these factors were left out: so many comparisons "
+            f" The {analysis.interactions_left_out} interactions of these factors were left out: so many "
+            "comparisons "
             "would cost the others their power."
         )
     if any("×" in each for each in table["factor"]):
         text += (
-            " *a × b*: how much the two choices together do beyond the sum of what each does alone (difference of "
+            " *a × b*: how much the two choices together do beyond the sum of what each does alone "
+            "(difference of "
             "differences)."
         )
     return text
@@ -354,7 +384,8 @@ def _unpaired(analysis: Analysis) -> Iterator[str]:
         foreign = table[table["reason"].str.contains("differ", regex=False)]
         if len(foreign):
             yield (
-                f"**Not paired**: {md.many(foreign['seed'].nunique(), 'seed')} whose runs have different fingerprints "
+                f"**Not paired**: {md.many(foreign['seed'].nunique(), 'seed')} whose runs have different "
+                "fingerprints "
                 "of their random streams or data, so that they are no pairs "
                 f"(seeds {md.escaped(', '.join(sorted(set(foreign['seed']), key=natural)[:12]))})."
             )
@@ -378,7 +409,8 @@ def _unpaired(analysis: Analysis) -> Iterator[str]:
     paired = [each for each in analysis.contrasts if each.seeds]
     if paired and not all(each.fingerprinted for each in paired):
         yield (
-            "The runs carry no fingerprints of their random streams and data: they were paired by their seed alone, "
+            "The runs carry no fingerprints of their random streams and data: they were paired by their "
+            "seed alone, "
             "on trust that equal seeds mean equal splits and orders."
         )
 
@@ -405,21 +437,27 @@ def _next_step(analysis: Analysis) -> Iterator[str]:
         first = have[-1] + 1 if have == list(range(len(have))) else 0
         last = max(seeds, first + 1)
         yield (
-            f"{md.many(len(within), 'comparison')} would be settled by about {seeds} seeds in all, if things are as they "
+            f"{md.many(len(within), 'comparison')} would be settled by about {seeds} seeds in all, if "
+            "things are as they "
             "look now."
         )
         if command:
-            yield f"{'This command adds' if first else 'This command makes'} them, and its report uses old and new runs together:"
+            yield (
+                f"{'This command adds' if first else 'This command makes'} them, and its report uses old "
+                "and new runs together:"
+            )
             yield md.code(with_seeds(command, f"range({first},{last})" if first else f"range({last})"))
         else:
             yield "Add runs with further seeds to the same experiment and compile this report again."
     if len(beyond):
         names = ", ".join(
-            f"{md.escaped(row['factor'])}: {md.escaped(row['variant'])} ({_seeds_needed(row['seeds_needed'])})"
+            f"{md.escaped(row['factor'])}: {md.escaped(row['variant'])} "
+            f"({_seeds_needed(row['seeds_needed'])})"
             for row in beyond.head(6).to_dict("records")
         )
         yield (
-            f"{md.many(len(beyond), 'comparison')} would take more seeds than are worth their time ({names}): a "
+            f"{md.many(len(beyond), 'comparison')} would take more seeds than are worth their time "
+            f"({names}): a "
             "difference as small as this one can be left open, or the margin be widened."
         )
 
@@ -460,7 +498,10 @@ def result_rows(analysis: Analysis) -> tuple[tuple[str, ...], list[tuple[str, ..
             "parameters": _whole(row["parameters"]),
         }
         rows.append(
-            (*(md.plain(row[f"params.{key}"]) for key in study.factors), *(cells[name] for name in measures.values()))
+            (
+                *(md.plain(row[f"params.{key}"]) for key in study.factors),
+                *(cells[name] for name in measures.values()),
+            )
         )
     return (*(md.plain(key) for key in study.factors), *measures), rows
 
@@ -483,7 +524,10 @@ def _costs(analysis: Analysis) -> tuple[tuple[str, ...], list[tuple[str, ...]]] 
     there = {name: how for name, how in columns.items() if table[name].notna().any()}
     if not there:
         return None
-    head = (*(map(md.plain, study.factors) if study.factors else ("",)), *(said for said, _ in there.values()))
+    head = (
+        *(map(md.plain, study.factors) if study.factors else ("",)),
+        *(said for said, _ in there.values()),
+    )
     rows = [
         (
             *([md.plain(row[f"params.{key}"]) for key in study.factors] or ["all runs"]),
@@ -501,7 +545,8 @@ def _target(study: Study) -> str:
 
 def _costs_legend(analysis: Analysis) -> str:
     text = (
-        "Connections and multiply-accumulates (MACs) are for one image forward; seconds per epoch are means over the "
+        "Connections and multiply-accumulates (MACs) are for one image forward; seconds per epoch are "
+        "means over the "
         "runs' median epochs, on a machine that may have done other work."
     )
     if analysis.variants["epochs_to_target"].notna().any():
@@ -535,14 +580,16 @@ def _tuning(analysis: Analysis) -> Iterator[str]:
     yield md.table(head, rows, numeric=4)
     text = (
         f"Each variant is compared at the value of {md.escaped(', '.join(keys))} with the best mean "
-        f"{md.escaped(label(study.tuned_on))} over its seeds, among those that diverged least often; the test images had no "
+        f"{md.escaped(label(study.tuned_on))} over its seeds, among those that diverged least often; the "
+        "test images had no "
         "say in it."
     )
     if (table["edge"] != "").any():
         edged = table[table["edge"] != ""].to_dict("records")
         names = "; ".join(md.escaped(variant_label(row, study.factors)) for row in edged)
         text += (
-            f" **At the edge of its grid**: {names}. A better value may lie beyond, so these variants may be better "
+            f" **At the edge of its grid**: {names}. A better value may lie beyond, so these variants "
+            "may be better "
             "than they look here."
         )
     yield text
@@ -568,7 +615,10 @@ def _facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     for key in factors:
         yield f"varied: {md.plain(key)}", said(f"params.{key}", 40)
     if analysis.study.baseline:
-        yield "baseline", md.plain(" ".join(f"{key}={level}" for key, level in analysis.study.baseline.items()))
+        yield (
+            "baseline",
+            md.plain(" ".join(f"{key}={level}" for key, level in analysis.study.baseline.items())),
+        )
     fixed = [key for key in (*COMPONENTS[1:], "optimizer.lr", "trainer.batch_size") if key not in factors]
     held = [(key, said(f"params.{key}")) for key in fixed if column(runs, f"params.{key}").nunique() == 1]
     if held:
@@ -624,21 +674,40 @@ CONSOLE_ROWS = 40
 
 
 def console(analysis: Analysis) -> str:
-    """The verdicts, or where there are none the results, as a small table of plain text."""
+    """The results and, where runs were compared, the verdicts as small tables of plain text."""
+    head, rows = result_rows(analysis)
+    factors = len(analysis.study.factors)
+    text = _aligned((*head[:factors], *_measures(analysis).values()), rows, range(factors))
     if len(analysis.effects):
         head, rows = verdict_rows(analysis)
-        chosen = [i for i, name in enumerate(head) if name not in ("p", "beats it in", "effect size")]
-        names = 4 + ("metric" in head)
-        head, rows = tuple(head[i] for i in chosen), [tuple(row[i] for i in chosen) for row in rows]
-    else:
-        head, rows = result_rows(analysis)
-        names = len(analysis.study.factors)
-        head = (*head[:names], *_measures(analysis).values())
+        short = {"seeds": "n", "seeds needed": "needs"}
+        kept = [
+            i for i, name in enumerate(head) if name not in ("p", "p (Holm)", "beats it in", "effect size")
+        ]
+        names = range(3 + ("metric" in head))
+        rows = [tuple(row[i] for i in kept) for row in rows]
+        text += "\n\n" + _aligned(
+            [short.get(head[i], head[i]) for i in kept], rows, names, left=len(names) + 1
+        )
+    return text
+
+
+def _aligned(
+    head: Sequence[str], rows: Sequence[Sequence[str]], may_shrink: range, left: int | None = None
+) -> str:
+    """A table of plain text whose names are cut where it would be too wide; the first `left` columns "
+    "lean left."""
+    left = len(may_shrink) if left is None else left
     lines = [head, *rows[:CONSOLE_ROWS]]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > CONSOLE_WIDTH and names and max(widths[:names]) > 4:
-        widths[widths.index(max(widths[:names]))] -= 1
-    text = ["  ".join(_fit(cell, widths[i], i >= names) for i, cell in enumerate(line)) for line in lines]
+    names = widths[: len(may_shrink)]
+    while (
+        sum(names) + sum(widths[len(names) :]) + 2 * (len(widths) - 1) > CONSOLE_WIDTH
+        and max(names, default=0) > 4
+    ):
+        names[names.index(max(names))] -= 1
+    widths[: len(names)] = names
+    text = ["  ".join(_fit(cell, widths[i], i >= left) for i, cell in enumerate(line)) for line in lines]
     if len(rows) > CONSOLE_ROWS:
         text.append(f"… and {len(rows) - CONSOLE_ROWS} more rows in the report")
     return "\n".join(line.rstrip()[:CONSOLE_WIDTH] for line in text)

@@ -57,6 +57,10 @@ class Reader:
         """Return the names of the experiments, sorted; deleted ones are left out."""
         return sorted(self._source.experiments().values())
 
+    def experiment_tags(self, experiment_id: str) -> dict[str, str]:
+        """Return the tags of an experiment, none for an unknown one."""
+        return self._source.experiment_tags(experiment_id)
+
     def runs(self, experiment: str | None = None, tags: Mapping[str, str] | None = None) -> "pd.DataFrame":
         """Return one row per run that is not deleted, the oldest first, named as in `mlflow.search_runs`.
 
@@ -130,6 +134,9 @@ class _Source(Protocol):
 
     def experiments(self) -> dict[str, str]:
         """Return the name of each experiment by its id."""
+
+    def experiment_tags(self, experiment_id: str) -> dict[str, str]:
+        """Return the tags of an experiment."""
 
     def fill(self, table: "_Table", experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
         """Put the runs of these experiments that have these tags into the table."""
@@ -217,6 +224,11 @@ class _Sqlite:
             rows = db.execute("SELECT experiment_id, name FROM experiments WHERE lifecycle_stage = 'active'")
             return {str(key): name for key, name in rows}
 
+    def experiment_tags(self, experiment_id: str) -> dict[str, str]:
+        with self._open() as db:
+            query = "SELECT key, value FROM experiment_tags WHERE experiment_id = ?"
+            return dict(db.execute(query, [int(experiment_id)]))
+
     def fill(self, table: _Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
         chosen = "lifecycle_stage = 'active' AND experiment_id IN (SELECT value FROM json_each(?))"
         chosen += "".join(
@@ -291,6 +303,10 @@ class _Api:
                 item.experiment_id: item.name
                 for item in _pages(self._client.search_experiments, max_results=1000)
             }
+
+    def experiment_tags(self, experiment_id: str) -> dict[str, str]:
+        with store_errors(self.uri):
+            return dict(self._client.get_experiment(experiment_id).tags)
 
     def fill(self, table: _Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
         if not experiments:

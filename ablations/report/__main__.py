@@ -1,0 +1,125 @@
+"""The command `python -m ablations.report`."""
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+
+from ablations import markdown as md
+from ablations.errors import InputError, one_line_errors
+from ablations.report.compile import Request, compile_report
+
+EXAMPLES = """\
+examples:
+  python -m ablations.report                      the last sweep
+  python -m ablations.report activation-pool      the sweep of that name
+  python -m ablations.report --check NAME         recompute a report's numbers from the store, or from its runs.csv
+
+  MLflow runs of any other program:
+  python -m ablations.report --tracking-uri http://127.0.0.1:5000 --experiment NAME \\
+      --factors lr,arch --metric val_acc --seed-param seed --baseline lr=0.1
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Compile or check a report."""
+    options = _parser().parse_args(arguments)
+    with one_line_errors():
+        if options.check:
+            from ablations.report.check import check
+
+            print(check(options.name, options.tracking_uri, _request(options)))
+            return
+        again = [
+            shlex.join(
+                ["python", "-m", "ablations.report", *(sys.argv[1:] if arguments is None else arguments)]
+            )
+        ]
+        request = _request(options)
+        report = compile_report(
+            options.name, options.tracking_uri, request=request, again=again if request != Request() else None
+        )
+        print(report.summary)
+        if report.failed:
+            print(f"\n{md.many(report.failed, 'run')} without a result: the report names them.")
+        print(f"\nreport: {report.path}")
+        if not request.of_others:
+            print(f"runs:   python -m ablations.ui {shlex.quote(md.plain(report.name))}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations.report",
+        description="Compile a report (reports/NAME/: README.md, figures, tables) from the runs in an MLflow store.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
+    parser.add_argument(
+        "--check", action="store_true", help="compile nothing: recompute the report that is there"
+    )
+    parser.add_argument(
+        "--tracking-uri",
+        metavar="URI",
+        help="the MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)",
+    )
+    anybody = parser.add_argument_group("anybody's runs, or another view of a sweep")
+    anybody.add_argument("--experiment", metavar="NAME", help="the MLflow experiment (default: any)")
+    anybody.add_argument("--factors", metavar="A,B", help="the params that are compared")
+    anybody.add_argument("--metric", help="the outcome")
+    anybody.add_argument("--baseline", metavar="A=X,B=Y", help="the levels that others are compared with")
+    anybody.add_argument("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
+    anybody.add_argument("--margin", type=float, help="largest difference that does not matter (default: 0)")
+    anybody.add_argument(
+        "--better",
+        choices=("lower", "higher"),
+        help="which values of the metric are (default: told by its name)",
+    )
+    anybody.add_argument(
+        "--nuisance", metavar="A,B", help="params of which each variant gets its own best value"
+    )
+    anybody.add_argument(
+        "--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)"
+    )
+    return parser
+
+
+def _request(options: argparse.Namespace) -> Request:
+    if (
+        options.experiment is None
+        and options.factors is None
+        and options.name is None
+        and options.metric is not None
+    ):
+        raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
+    return Request(
+        experiment=options.experiment,
+        factors=_list(options.factors),
+        metric=options.metric,
+        baseline=_pairs(options.baseline),
+        margin=options.margin,
+        smaller_is_better=None if options.better is None else options.better == "lower",
+        seed_param=options.seed_param,
+        nuisance=_list(options.nuisance),
+        tuned_on=options.tuned_on,
+    )
+
+
+def _list(text: str | None) -> tuple[str, ...] | None:
+    return (
+        None if text is None else tuple(dict.fromkeys(key.strip() for key in text.split(",") if key.strip()))
+    )
+
+
+def _pairs(text: str | None) -> dict[str, str] | None:
+    if text is None:
+        return None
+    pairs = [item.partition("=") for item in text.split(",")]
+    wrong = next((key for key, equals, _ in pairs if not equals or not key.strip()), None)
+    if wrong is not None:
+        raise InputError(f"--baseline: levels as factor=level,factor=level are expected, got {text!r}")
+    return {key.strip(): level.strip() for key, _, level in pairs}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""Does a report still follow from its runs? Recomputed from the store, or from its own `runs.csv`."""
+
+import json
+import re
+from itertools import zip_longest
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from ablations.errors import InputError, PlainError
+from ablations.report.analysis import analyse
+from ablations.report.compile import Compiled, Request, assembled, compiled_from, home_of
+from ablations.report.drawings import Drawing
+from ablations.report.tables import runs_from_csv
+from ablations.study import Study
+from ablations.tracking.reader import Reader
+from ablations.tracking.store import tracking_uri
+
+NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE)
+
+
+class DoesNotFollow(PlainError):
+    """A number of a report is not the one that its runs give."""
+
+
+def check(name: str | None, uri: str | None, request: Request = Request(), folder: Path | None = None) -> str:  # noqa: B008
+    """Recompute every number of a report; what was checked, in one sentence.
+
+    Args:
+        name: the report's.
+        uri: the store; the project's own (or MLFLOW_TRACKING_URI) where it is None.
+        request: as when it was compiled.
+        folder: where reports are kept.
+
+    Raises:
+        InputError: there is no such report, or one without the files that a check needs.
+        DoesNotFollow: with the first number that does not follow.
+    """
+    if name is None:
+        raise InputError("--check: the name of a report is expected")
+    home = home_of(name, folder)
+    written = _written(home)
+    about = json.loads(written["report.json"])
+    study = Study.from_json(json.dumps(about["study"]))
+    runs = runs_from_csv(written["runs.csv"], study, about["metrics"])
+
+    reader = _store_with(tracking_uri(uri), list(runs["run_id"]))
+    if reader is not None:
+        recomputed = compiled_from(reader, name, request, about["again"])
+        source = "the store"
+    else:
+        analysis = analyse(study, runs, about["left_out"], strict=False)
+        # Without the store nothing can be drawn; headings and captions are taken as they are.
+        kept = [
+            Drawing(stem, heading, caption, Figure() if drawn else None)
+            for stem, (heading, caption, drawn) in about["figures"].items()
+        ]
+        recomputed = assembled(analysis, kept, about["again"])
+        source = "its runs.csv (the store does not have its runs, so that figures and their captions were not checked)"
+    _compare(written, recomputed, home)
+    return (
+        f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
+        f"{len(runs)} runs, "
+        f"{len(recomputed.analysis.effects)} comparisons"
+    )
+
+
+def _written(home: Path) -> dict[str, str]:
+    if not home.is_dir():
+        there = sorted(path.parent.name for path in home.parent.glob("*/README.md"))
+        raise InputError(f"there is no report {home}; there are: {', '.join(there) or 'none'}")
+    files = {}
+    for name in ("report.json", "runs.csv", "README.md", "effects.csv", "verdicts.tex"):
+        try:
+            files[name] = (home / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if name in ("effects.csv", "verdicts.tex"):  # a report without comparisons has none
+                continue
+            raise InputError(f"{home / name}: no such file; compile the report again") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{home / name}: cannot be read: {error}") from None
+    try:
+        json.loads(files["report.json"])
+    except ValueError as error:
+        raise InputError(f"{home / 'report.json'}: {error}") from None
+    return files
+
+
+def _store_with(uri: str, run_ids: list[str]) -> Reader | None:
+    """The store, where it has all these runs."""
+    try:
+        reader = Reader(uri)
+        there = set(reader.runs()["run_id"])
+    except InputError:
+        return None
+    return reader if there.issuperset(run_ids) else None
+
+
+def _compare(written: dict[str, str], recomputed: Compiled, home: Path) -> None:
+    """Tables first, for a wrong cell there explains a wrong sentence."""
+    order = ("runs.csv", "effects.csv", "verdicts.tex", "README.md", "report.json")
+    for name in order:
+        ours, again = written.get(name), recomputed.files.get(name)
+        if ours == again:
+            continue
+        if ours is None or again is None:
+            raise DoesNotFollow(
+                f"{home / name}: {'missing' if ours is None else 'no run gives such a table'}"
+            )
+        pairs = zip_longest(ours.splitlines(), again.splitlines(), fillvalue="")
+        line, (there, expected) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
+        raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected)}")
+
+
+def _difference(there: str, expected: str) -> str:
+    """The first number in which two lines differ, else the first words."""
+    for ours, again in zip_longest(NUMBER.findall(there), NUMBER.findall(expected)):
+        if ours != again:
+            return f"{ours or 'a number that is missing'} does not follow; recomputed: {again or 'nothing'}"
+    return f"{there[:80]!r} does not follow; recomputed: {expected[:80]!r}"
