@@ -167,9 +167,12 @@ def _preview(study: Study, jobs: Sequence[Job], uri: str, workers: int) -> str:
     ahead = [job.config for job, there in zip(jobs, exists, strict=True) if not there]
     summary = f"{md.many(len(jobs), 'run')} planned, {sum(exists)} of them finished already"
     if ahead:
-        seconds = _estimate(ahead) / min(workers, len(ahead))
         at_once = "one at a time" if workers == 1 else f"{workers} at a time"
-        summary += f"; the other {len(ahead)} train for about {md.duration(seconds)}, {at_once}"
+        try:
+            how_long = f"about {md.duration(_estimate(ahead) / min(workers, len(ahead)))}, {at_once}"
+        except InputError as error:  # the data are not at hand, as a rule
+            how_long = f"a time that is not known: {error}"
+        summary += f"; the other {len(ahead)} train for {how_long}"
     return "\n".join([*lines, summary])
 
 
