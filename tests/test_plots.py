@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -138,7 +139,11 @@ def test_metrics_of_other_programs_have_a_panel_each(names, titles):
 
 def test_where_one_of_the_four_is_missing_the_others_keep_their_places():
     figure = plots.sweep_curves(foreign("train/loss", "val/loss", "val/accuracy"), ["all"])
-    places = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes if axes.get_visible()]
+    assert_nothing_is_cut_off(figure)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    places = [(axes.get_title(), axes.get_ylabel()) for axes in shown]
+    assert all(axes.yaxis.label.get_visible() for axes in shown)
+    assert [axes.yaxis.get_tick_params()["labelleft"] for axes in shown] == [True, False, True]
     # 100 is no fraction, so that this accuracy keeps the numbers that it came with.
     assert places == [("training", "loss"), ("validation", ""), ("validation", "accuracy")]
 
@@ -387,7 +392,7 @@ def test_captions_do_not_meet(classes, across):
     figure = plots.disagreements(images, pixels, (10, 10), (24, 0), ("a", "b"), classes)
     figure.draw_without_rendering()
     boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
-    assert all(one.x1 < two.x0 for one, two in zip(boxes[: across - 1], boxes[1:across], strict=True))
+    assert all(one.x1 < two.x0 for one, two in pairwise(boxes[:across]))
     assert boxes[across - 1].x1 <= figure.bbox.x1
     assert boxes[0].y0 > figure.axes[across].get_window_extent().y1
 
@@ -422,6 +427,19 @@ def test_a_network_that_went_wrong_can_still_be_looked_at(value, tmp_path):
     assert "70 of 3×3, 64 shown" in "".join(drawn_texts(figure))
     plots.save(figure, tmp_path / "figure.png")
     assert_nothing_is_cut_off(figure)
+
+
+def test_long_names_are_cut_before_they_leave_the_page():
+    name = "W" * 90
+    grid = pd.DataFrame(np.ones((3, 2)), index=[name + "1", "b", "c"], columns=[name, "e"])
+    for figure in (
+        plots.value_grids({name: grid, "b": grid}, name, name, name, name),
+        plots.values_by_variant(runs(40), [name] * 40, name, name),
+        plots.value_against_time(runs(40), [name] * 40, name, name),
+        plots.sweep_curves(sweep(9), [name] * 9, name),
+        plots.main_effects(means((name, name, 1, 0, 2, 3), (name, "b", 100, 0, 2, 3)), name),
+    ):
+        assert_nothing_is_cut_off(figure)
 
 
 def test_time_is_on_the_other_axis():
