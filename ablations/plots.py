@@ -240,7 +240,9 @@ def values_by_variant(runs: pd.DataFrame, labels: Sequence[str], label: str, tit
     axes.scatter(means, range(len(shown)), marker="|", s=260, linewidths=2.2, color="black", zorder=4)
     axes.set_yticks(range(len(shown)), [_text(labels[variant]) for variant in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set(xlabel=_text(label, 44) + _log_note(axes.xaxis), ylabel=_text(title, 40))
+    axes.set(
+        xlabel=_text(label, 44) + _log_note(axes.xaxis), ylabel=_text(title, int(8 * figure.get_figheight()))
+    )
     axes.grid(axis="x", which="both", alpha=0.3)
     axes.legend(
         handles=[
@@ -347,7 +349,7 @@ def value_against_time(runs: pd.DataFrame, labels: Sequence[str], label: str, ti
         )
     axes.set(
         xlabel="training time of the run (s)" + _log_note(axes.xaxis),
-        ylabel=_text(label, 40) + _log_note(axes.yaxis),
+        ylabel=_text(label, 26) + _log_note(axes.yaxis),
     )
     axes.grid(which="both", alpha=0.3)
     if len(labels) > 1:

@@ -435,6 +435,7 @@ def test_long_names_are_cut_before_they_leave_the_page():
     for figure in (
         plots.value_grids({name: grid, "b": grid}, name, name, name, name),
         plots.values_by_variant(runs(40), [name] * 40, name, name),
+        plots.values_by_variant(runs(2), [name] * 2, name, name),
         plots.value_against_time(runs(40), [name] * 40, name, name),
         plots.sweep_curves(sweep(9), [name] * 9, name),
         plots.main_effects(means((name, name, 1, 0, 2, 3), (name, "b", 100, 0, 2, 3)), name),
