@@ -166,6 +166,8 @@ def answer(analysis: Analysis) -> Iterator[str]:
     """Three to ten sentences that a busy reader can quote, each with its interval."""
     yield from _leader(analysis)
     table = analysis.effects
+    if table.empty:
+        return
     metric = analysis.study.metric
     form = forms(analysis)[metric]
     main = table[(table["metric"] == metric) & ~table["factor"].str.contains(BETWEEN, regex=False)]
