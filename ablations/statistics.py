@@ -83,7 +83,7 @@ def select(runs: pd.DataFrame, varied: Sequence[str]) -> Comparison:
 
     The newest invocation sets the shared settings. A run of an older one counts where it has the same settings
     (more seeds, more levels). Of runs with the same `config_hash` (of every param, where none was logged) the
-    newest FINISHED one counts, else the newest.
+    newest FINISHED one counts, else the newest; runs with neither a hash nor a seed are no repetitions.
 
     Args:
         runs: the runs of one sweep, at least one.
@@ -122,7 +122,8 @@ def _identity(runs: pd.DataFrame) -> pd.Series:
     """What two trainings of the same thing have in common."""
     params = runs[sorted(name for name in runs if name.startswith("params."))]
     everything = pd.util.hash_pandas_object(params.astype(object).where(params.notna(), ""), index=False)
-    return column(runs, "tags.config_hash").fillna(everything.astype(str))
+    seeded = column(runs, "params.seed").notna()
+    return column(runs, "tags.config_hash").fillna(everything.astype(str).where(seeded, runs["run_id"]))
 
 
 def _disagreements(older: pd.DataFrame, newest: pd.DataFrame, factors: Sequence[str]) -> list[str]:

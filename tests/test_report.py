@@ -5,120 +5,15 @@ import os
 import re
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pytest
 
 from ablations import report
 from ablations.errors import InputError
 from ablations.report import compile_report, folder_name
-
-METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_s")
-
-
-class Store:
-    """Runs as the reader gives them, made one by one."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.rows: list[dict] = []
-        self.points: list[tuple] = []
-
-    def add(
-        self,
-        error: float | None = 5.0,
-        *,
-        sweep: str = "s",
-        invocation: str = "1",
-        factors: str = "activation",
-        status: str = "FINISHED",
-        seed: int = 0,
-        epochs: int = 2,
-        validation: bool = True,
-        predictions: bool = False,
-        tags: dict | None = None,
-        **params: object,
-    ) -> str:
-        number = len(self.rows)
-        run_id = f"{number:032x}"
-        params = {
-            "activation": "relu",
-            "pool": "max",
-            "dataset": "digits",
-            "trainer.epochs": epochs,
-            **params,
-        }
-        start = pd.Timestamp("2024-05-01", tz="UTC") + pd.Timedelta(minutes=number)
-        ended = status != "RUNNING"
-        row = {
-            "run_id": run_id,
-            "run_name": " ".join(f"{key}={params.get(key)}" for key in factors.split(",") if key)
-            + f" seed={seed}",
-            "experiment": "lenet5",
-            "status": status,
-            "start_time": start,
-            "end_time": start + pd.Timedelta(seconds=8) if ended else pd.NaT,
-            "seconds": 8.0 if ended else np.nan,
-            "artifact_uri": f"file:///nowhere/{run_id}",
-            **{f"params.{key}": str(value) for key, value in params.items()},
-            "params.seed": str(seed),
-            "params.network.parameters": "61706",
-            "params.dataset.train_images": "1150",
-            "params.dataset.test_images": "360",
-            "tags.sweep": sweep,
-            "tags.sweep_id": invocation,
-            "tags.factors": factors,
-            "tags.command": f"python run.py -m name={sweep}",
-            "tags.config_hash": repr(sorted({**params, "seed": seed}.items())),
-            "tags.code": "0123abc",
-            "tags.machine": "2 cores, Linux",
-        }
-        row |= {f"tags.{key}": value for key, value in (tags or {}).items()}
-        if error is not None and status == "FINISHED":
-            row |= {"metrics.test/error_pct": error, "metrics.test/accuracy": 1 - error / 100}
-            row |= {"metrics.test/loss": error / 20}
-            row |= {"metrics.val/accuracy": 1 - error / 99} if validation else {}
-        for epoch in range(1, epochs + 1):
-            accuracy = 1 - (error or 50) / 100 - 0.5 * 0.4**epoch
-            values = [1.4 * 0.5**epoch, accuracy, 1.5 * 0.52**epoch, accuracy - 0.01, 1.5]
-            for name, value in zip(METRICS, values, strict=True):
-                if validation or not name.startswith("val"):
-                    self.points.append((run_id, name, epoch, value))
-        if predictions:
-            labels = np.arange(360) % 10
-            read = np.where(np.arange(360) % 25 == 3, (labels + 1) % 10, labels)
-            path = self.folder / run_id / "predictions.npz"
-            path.parent.mkdir(parents=True)
-            np.savez(path, labels=labels, predictions=read, confidences=np.ones(360))
-        self.rows.append(row)
-        return run_id
-
-    # The reader's API
-
-    def runs(self, experiment: str | None = None, tags: dict | None = None) -> pd.DataFrame:
-        frame = pd.DataFrame(self.rows)
-        for key, value in (tags or {}).items():
-            frame = frame[frame[f"tags.{key}"] == value] if len(frame) else frame
-        return frame.dropna(axis=1, how="all").reset_index(drop=True)
-
-    def histories(self, run_ids: list[str], metrics: list[str] | None = None) -> pd.DataFrame:
-        frame = pd.DataFrame(self.points, columns=["run_id", "metric", "step", "value"])
-        keep = frame["run_id"].isin(run_ids) & (frame["metric"].isin(metrics) if metrics else True)
-        return frame[keep].reset_index(drop=True)
-
-    def artifact(self, run_id: str, path: str) -> Path | None:
-        found = self.folder / run_id / path
-        return found if found.exists() else None
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    """A store that the report reads in place of the one at the tracking address."""
-    made = Store(tmp_path / "artifacts")
-    monkeypatch.setattr("ablations.tracking.reader.Reader", lambda uri: made)
-    return made
+from ablations.report.__main__ import main
 
 
 def compiled(tmp_path: Path, name: str | None = None) -> tuple[report.Report, str]:
@@ -133,6 +28,11 @@ def rows_of(text: str, heading: str) -> list[list[str]]:
     return [[cell.strip() for cell in line] for line in lines[2:]]
 
 
+def answer_of(text: str) -> list[str]:
+    """The sentences that a report begins with."""
+    return re.findall(r"^- (.+)$", text[: text.index("\n## ")], re.MULTILINE)
+
+
 def test_the_numbers_are_those_of_the_runs(store, tmp_path):
     for seed, (relu, tanh) in enumerate([(4.0, 2.0), (5.0, 3.0), (9.0, 4.0)]):
         store.add(relu, seed=seed, activation="relu")
@@ -140,13 +40,14 @@ def test_the_numbers_are_those_of_the_runs(store, tmp_path):
     result, text = compiled(tmp_path)
 
     assert rows_of(text, "## Results") == [
-        ["tanh", "3", "97.00 ± 1.00", "3.00 ± 1.00", "2.00", "1.50", "61,706"],
-        ["relu", "3", "94.00 ± 2.65", "6.00 ± 2.65", "4.00", "1.50", "61,706"],
+        ["tanh", "3", "3.00 ± 1.00", "2.00", "1.50", "61,706"],
+        ["relu", "3", "6.00 ± 2.65", "4.00", "1.50", "61,706"],
     ]
-    answer = text.split("\n\n")[1]
-    assert "**activation=tanh** has the lowest mean test error: 3.00 ± 1.00 % (n = 3 runs)" in answer
-    assert "3.00 percentage points behind" in answer
-    assert "not yet a verdict" in answer
+    assert answer_of(text) == [
+        "**activation=tanh** has the lowest mean test error: 3.00 ± 1.00 % (mean and standard deviation, 3 seeds).",
+        "**activation: tanh** against relu has too few seeds for a verdict: its test error is 3.00 percentage points "
+        "lower in 3 seeds, which cannot reach p < 0.05 whatever the difference; about 6 seeds in all would settle it.",
+    ]
     assert "1,150 training, 360 test images" in text
     assert "| seeds | 0, 1, 2 |" in text
     assert "0123abc" in text
@@ -156,58 +57,95 @@ def test_the_numbers_are_those_of_the_runs(store, tmp_path):
     assert result.path == tmp_path / "reports" / "s" / "README.md"
 
 
-def test_the_console_table_is_the_same_table(store, tmp_path):
-    store.add(2.0, activation="tanh")
-    store.add(4.0, activation="relu")
+def test_the_console_has_the_results_and_the_verdicts(store, tmp_path, without_figures):
+    for seed in range(6):
+        store.add(2.0 + seed % 2, seed=seed, activation="tanh")
+        store.add(4.0 + seed % 2, seed=seed, activation="relu")
     result, _ = compiled(tmp_path)
-    assert [line.split() for line in result.summary.splitlines()] == [
-        ["activation", "n", "accuracy", "(%)", "error", "(%)", "best", "(%)", "s/epoch", "parameters"],
-        ["tanh", "1", "98.00", "–", "2.00", "–", "2.00", "1.50", "61,706"],
-        ["relu", "1", "96.00", "–", "4.00", "–", "4.00", "1.50", "61,706"],
+    results, verdicts = result.summary.split("\n\n")
+    assert [re.split(r" {2,}", line) for line in results.splitlines()] == [
+        ["activation", "n", "mean ± sd", "best", "s/epoch", "parameters"],
+        ["tanh", "6", "2.50 ± 0.55", "2.00", "1.50", "61,706"],
+        ["relu", "6", "4.50 ± 0.55", "4.00", "1.50", "61,706"],
+    ]
+    assert [re.split(r" {2,}", line) for line in verdicts.splitlines()] == [
+        ["factor", "variant", "against", "verdict", "n", "difference", "95 % interval", "needs"],
+        ["activation", "tanh", "relu", "better", "6", "-2.00", "[-2.00, -2.00]"],
     ]
 
 
-def test_the_console_table_fits(store, tmp_path):
+def test_the_console_tables_fit(store, tmp_path, without_figures):
     factors = ",".join(f"group{i}.some_long_setting" for i in range(5))
     for i in range(60):
         store.add(i + 1, factors=factors, **dict.fromkeys(factors.split(","), f"a long value {i}"))
     result, _ = compiled(tmp_path)
-    lines = result.summary.splitlines()
-    assert max(map(len, lines)) <= 100
-    assert lines[-1] == "… and 20 more variants in the report"
-    assert lines[1].endswith("61,706")
+    results, verdicts = (part.splitlines() for part in result.summary.split("\n\n"))
+    assert max(map(len, results + verdicts)) <= 100
+    assert results[-1] == "… and 20 more rows in the report"
+    assert results[1].endswith("61,706")
+    assert verdicts[-1] == f"… and {5 * 59 - 40} more rows in the report"
 
 
 def test_one_seed_claims_no_spread(store, tmp_path):
     store.add(2.0, activation="tanh")
     store.add(4.0, activation="relu")
     _, text = compiled(tmp_path)
-    assert rows_of(text, "## Results")[0][2:4] == ["98.00 –", "2.00 –"]
-    assert "another seed may turn the order round" in text
+    assert rows_of(text, "## Results")[0][2:4] == ["2.00 –", "2.00"]
+    assert "**activation=tanh** has the lowest mean test error: 2.00 % in its one run." in answer_of(text)
+    assert "too few seeds for a verdict: its test error is 2.00 percentage points lower in 1 seed," in text
     assert "with one seed there is no band" in text
+    assert rows_of(text, "## Verdicts")[0][3:10] == [
+        "too few seeds",
+        "1",
+        "-2.00",
+        "no limits",
+        "1.000",
+        "1.000",
+        "100 %",
+    ]
 
 
 def test_seeds_alone_are_one_variant(store, tmp_path):
     for seed, error in enumerate((2.0, 4.0)):
         store.add(error, seed=seed, factors="", predictions=True)
     result, text = compiled(tmp_path)
-    assert rows_of(text, "## Results") == [["2", "97.00 ± 1.41", "3.00 ± 1.41", "2.00", "1.50", "61,706"]]
-    assert "One variant was run; its test error is 3.00 ± 1.41 % (n = 2 runs)" in text
+    assert rows_of(text, "## Results") == [["2", "3.00 ± 1.41", "2.00", "1.50", "61,706"]]
+    assert answer_of(text) == [
+        "One variant was run; its test error is 3.00 ± 1.41 % (mean and standard deviation, 2 seeds). "
+        "There is nothing to compare it with."
+    ]
+    assert "## Verdicts" not in text
+    assert "effects.csv" not in text
     assert (result.path.parent / "figures" / "learning_curves.png").exists()
+    assert not (result.path.parent / "effects.csv").exists()
+    assert not (result.path.parent / "verdicts.tex").exists()
 
 
-@pytest.mark.parametrize("factors", ["", "activation", "activation,pool", "activation,pool,c3", "a,b,c,d"])
-@pytest.mark.parametrize("validation", [True, False])
-def test_every_figure_is_linked_and_every_link_leads_to_a_figure(store, tmp_path, factors, validation):
+FIGURES = {"value_by_variant", "learning_curves", "value_against_time", "confusion_matrix"}
+OF_COMPARISONS = {"forest", "seed_slopes"}
+OF_GRIDS = {"main_effects", "interactions", "value_grid"}
+
+
+@pytest.mark.parametrize(
+    ("factors", "figures"),
+    [
+        ("", FIGURES),
+        ("activation", FIGURES | OF_COMPARISONS),
+        ("activation,pool", FIGURES | OF_COMPARISONS | OF_GRIDS),
+        ("activation,pool,c3", FIGURES | OF_COMPARISONS | OF_GRIDS),
+    ],
+)
+def test_every_figure_is_linked_and_every_link_leads_to_a_figure(store, tmp_path, factors, figures):
     keys = factors.split(",") if factors else []
-    for i in range(6):
-        levels = {key: f"level {i // 3 if place else i % 3}" for place, key in enumerate(keys)}
-        store.add(2.0 + i, seed=i, factors=factors, validation=validation, predictions=True, **levels)
+    validation = len(keys) != 1
+    for i, levels in enumerate(product("ab", repeat=len(keys))):
+        for seed in range(2):
+            chosen = dict(zip(keys, levels, strict=True))
+            store.add(2.0 + i, seed=seed, factors=factors, validation=validation, predictions=True, **chosen)
     result, text = compiled(tmp_path)
     linked = re.findall(r"!\[.*?\]\((.+?)\)", text)
     written = [str(path.relative_to(result.path.parent)) for path in result.path.parent.glob("figures/*")]
-    assert sorted(linked) == sorted(written)
-    assert len(linked) == (5 if len(keys) > 1 else 4)
+    assert sorted(linked) == sorted(written) == sorted(f"figures/{stem}.png" for stem in figures)
     assert all((result.path.parent / path).stat().st_size < 300_000 for path in linked)
     assert ("highest validation accuracy" in text) == validation
     assert [path.name for path in result.path.parent.iterdir() if path.name.startswith(".")] == []
@@ -225,13 +163,16 @@ def test_failures_are_counted_and_named(store, tmp_path):
 
     assert result.failed == 3
     assert [row[:3] for row in rows_of(text, "## Results")] == [
-        ["tanh", "1 of 3", "98.00 –"],
-        ["relu", "3", "96.00 ± 1.00"],
+        ["tanh", "1 of 3", "2.00 –"],
+        ["relu", "3", "4.00 ± 1.00"],
         ["sigmoid", "0 of 1", "failed"],
     ]
     assert "1 of 3" in result.summary
     assert "3 of 7 runs gave no result" in text
-    assert "Only 1 of its 3 runs finished." in text
+    assert answer_of(text)[0] == (
+        "**activation=tanh** has the lowest mean test error: 2.00 % in its one run, "
+        "though only 1 of its 3 runs finished."
+    )
     assert rows_of(text, "## Failed runs") == [
         ["activation=tanh seed=1", "1", "FAILED", "diverged: loss is nan in epoch 2"],
         ["activation=tanh seed=2", "2", "RUNNING", "still running, or killed before it could say why"],
@@ -250,16 +191,16 @@ def test_a_sweep_that_failed_altogether_is_reported(store, tmp_path):
     assert not list((result.path.parent / "figures").iterdir())
 
 
-def test_later_seeds_join_and_other_settings_do_not(store, tmp_path):
+def test_later_seeds_join_and_other_settings_do_not(store, without_figures, tmp_path):
     store.add(90.0, seed=0, epochs=1, invocation="old")
     store.add(2.0, seed=0, invocation="first")
     store.add(4.0, seed=1, invocation="second")
     _, text = compiled(tmp_path)
-    assert rows_of(text, "## Results")[0][:4] == ["relu", "2", "97.00 ± 1.41", "3.00 ± 1.41"]
+    assert rows_of(text, "## Results")[0][:4] == ["relu", "2", "3.00 ± 1.41", "2.00"]
     assert "Left out: 1 earlier run with other settings (trainer.epochs)." in text
 
 
-def test_without_a_name_it_is_the_last_sweep(store, tmp_path):
+def test_without_a_name_it_is_the_last_sweep(store, without_figures, tmp_path):
     store.add(2.0, sweep="older")
     store.add(2.0, sweep="newer")
     assert compiled(tmp_path)[0].name == "newer"
@@ -287,7 +228,10 @@ def test_the_same_store_gives_the_same_bytes(store, tmp_path):
     store.rows.reverse()
     two = compile_report(folder=tmp_path / "two").path.parent
     files = sorted(path.relative_to(one) for path in one.rglob("*") if path.is_file())
-    assert len(files) == 7
+    assert {path.name for path in files if path.suffix != ".png"} == {
+        *("README.md", "runs.csv", "effects.csv", "verdicts.tex", "report.json")
+    }
+    assert len(files) == 5 + len(FIGURES | OF_COMPARISONS | OF_GRIDS) - 1  # one seed: no slopes
     for path in files:
         assert (one / path).read_bytes() == (two / path).read_bytes(), path
 
@@ -318,9 +262,9 @@ def test_hostile_names_stay_text(store, tmp_path, text):
     outside_code = re.sub(r"^(```+)sh\n.*?^\1$", "", written, flags=re.MULTILINE | re.DOTALL)
     assert "<script" not in outside_code
     assert "\x1b" not in written + result.summary
-    assert [len(row) for row in rows_of(written, "## Results")] == [8, 8, 8]
+    assert [len(row) for row in rows_of(written, "## Results")] == [7, 7, 7]
     assert [len(row) for row in rows_of(written, "## Runs")] == [5, 5, 5]
-    assert len(result.summary.splitlines()) == 4
+    assert len(result.summary.split("\n\n")[0].splitlines()) == 4
 
 
 def test_different_names_have_different_folders():
@@ -331,17 +275,20 @@ def test_different_names_have_different_folders():
     assert folder_name("activation-pool") == "activation-pool"
 
 
-def test_runs_csv_has_every_run_in_full_precision(store, tmp_path):
+def test_runs_csv_has_every_run_in_full_precision(store, without_figures, tmp_path):
     error = 100 / 3
     store.add(error, factors="activation,optimizer.lr", **{"optimizer.lr": 1e-3})
     store.add(None, factors="activation,optimizer.lr", status="FAILED", seed=1, **{"optimizer.lr": 1e-3})
     result, _ = compiled(tmp_path)
     with open(result.path.parent / "runs.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == [
+    promised = [
         *("run_id", "run_name", "status", "activation", "optimizer.lr", "seed"),
-        *("test_accuracy", "test_error_pct", "test_loss", "val_accuracy", "seconds"),
+        *("test_accuracy", "test_error_pct", "test_loss", "time_epoch_s", "train_accuracy", "train_loss"),
+        *("val_accuracy", "val_loss", "seconds"),
     ]
+    assert list(rows[0])[: len(promised)] == promised
+    assert len(set(rows[0])) == len(rows[0])
     assert float(rows[0]["test_error_pct"]) == error
     assert [row["status"] for row in rows] == ["FINISHED", "FAILED"]
     assert rows[1]["test_error_pct"] == ""
@@ -353,10 +300,10 @@ def test_a_new_report_replaces_its_own_files_only(store, tmp_path):
     home = result.path.parent
     (home / "notes.md").write_text("mine")
     (home / "figures" / "mine.png").write_bytes(b"mine")
-    assert (home / "figures" / "error_grid.png").exists()
+    assert (home / "figures" / "value_grid.png").exists()
     store.add(2.0, factors="activation", invocation="2", activation="tanh")
     compiled(tmp_path)
-    assert not (home / "figures" / "error_grid.png").exists()
+    assert not (home / "figures" / "value_grid.png").exists()
     assert (home / "notes.md").read_text() == "mine"
     assert (home / "figures" / "mine.png").exists()
 
@@ -405,7 +352,10 @@ def test_a_thousand_runs_take_seconds(store, tmp_path):
         )
     result, text = compiled(tmp_path)
     assert "<details>" in text
-    assert len(result.summary.splitlines()) == 42
+    results, verdicts = result.summary.split("\n\n")
+    assert len(results.splitlines()) == 42
+    assert len(verdicts.splitlines()) == 1 + 9 + 9  # 81 interactions are too many to look at
+    assert "The 81 interactions of these factors were left out" in text
 
 
 def run_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
@@ -425,11 +375,11 @@ def test_help_needs_no_heavy_import(tmp_path):
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"
 
 
-def test_the_command_prints_table_path_and_next_step(store, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_table_path_and_next_step(store, without_figures, tmp_path, monkeypatch, capsys):
     store.add(2.0, sweep="a b")
     store.add(None, sweep="a b", seed=1, status="FAILED")
     monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
-    report.main(["a b"])
+    main(["a b"])
     printed = capsys.readouterr().out
     assert "1 of 2" in printed
     assert "1 run without a result" in printed
@@ -439,7 +389,7 @@ def test_the_command_prints_table_path_and_next_step(store, tmp_path, monkeypatc
 
 def test_the_command_ends_with_one_line_on_bad_input(store, capsys):
     with pytest.raises(SystemExit) as stopped:
-        report.main(["nothing"])
+        main(["nothing"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
         "error: the store has no runs yet: try `python run.py -m activation=relu,tanh`\n"

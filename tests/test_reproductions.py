@@ -2,45 +2,32 @@
 
 import numpy as np
 import pandas as pd
-import pytest
 from omegaconf import OmegaConf
 
-from ablations import reproductions
-from ablations.errors import InputError
 from ablations.paths import CONF
 from ablations.reproductions import SHOWN, published
+from ablations.study import Study
 
-STUDY = """
-study:
-  question: Is it so?
-  published:
-    new:
-      system: A new | one
-      figures: {test/accuracy: 0.9876, test/softmax_loss: 1.46}
-      seconds_per_epoch: 150
-      why: Because.
-    old:
-      system: An old one
-      figures: {test/error_pct: 0.95}
-      shown: [test/confidence]
-"""
+PUBLISHED = {
+    "new": {
+        "system": "A new | one",
+        "figures": {"test/accuracy": 0.9876, "test/softmax_loss": 1.46},
+        "seconds_per_epoch": 150,
+        "why": "Because.",
+    },
+    "old": {"system": "An old one", "figures": {"test/error_pct": 0.95}, "shown": ["test/confidence"]},
+}
 
 
-@pytest.fixture
-def conf(tmp_path, monkeypatch):
-    (tmp_path / "study").mkdir()
-    (tmp_path / "study" / "mine.yaml").write_text(STUDY)
-    (tmp_path / "outside.yaml").write_text(STUDY)
-    monkeypatch.setattr(reproductions, "CONF", tmp_path)
-    return tmp_path
+def a_study(**other: object) -> Study:
+    said = {"published": PUBLISHED, "sections": {"A riddle": "Why | so?"}} | other
+    return Study("mine", ("experiment",), {"experiment": "new"}, "test/error_pct", 0.1, **said)
 
 
-def runs(study: str | None = "mine") -> pd.DataFrame:
+def runs() -> pd.DataFrame:
     return pd.DataFrame(
         {
             "params.experiment": ["new", "new", "new", "old"],
-            "tags.study": [study] * 4,
-            "start_time": pd.to_datetime(["2026-01-01", "2026-01-02", "2026-01-03", "2026-01-04"], utc=True),
             "finished": [True, True, False, False],
             "epoch_s": [2.0, 4.0, 100.0, 1.0],
             "train_s": [120.0, 240.0, 1.0, 1.0],
@@ -55,8 +42,8 @@ def cells(text: str, row: str) -> list[list[str]]:
     return [[cell.strip() for cell in line.split(" | ")[1:]] for line in lines]
 
 
-def test_figures_are_means_over_finished_seeds_with_their_range_and_difference(conf):
-    text = "\n\n".join(published(runs()))
+def test_figures_are_means_over_finished_seeds_with_their_range_and_difference():
+    text = "\n\n".join(published(runs(), a_study()))
     accuracy, loss, time = cells(text, r"A new \| one")
     assert accuracy == ["test accuracy (%)", "98.76", "98.50", "98.00 to 99.00", "2", "-0.26 |"]
     assert loss == ["loss of a softmax over the outputs", "1.460", "1.550", "1.500 to 1.600", "2", "+0.090 |"]
@@ -64,23 +51,19 @@ def test_figures_are_means_over_finished_seeds_with_their_range_and_difference(c
     assert r"- **A new \| one**: Because." in text
 
 
-def test_experiments_without_a_finished_run_are_there_with_dashes(conf):
-    error, confidence, time = cells("\n\n".join(published(runs())), "An old one")
+def test_experiments_without_a_finished_run_are_there_with_dashes():
+    error, confidence, time = cells("\n\n".join(published(runs(), a_study())), "An old one")
     assert error == ["test error (%)", "0.95", "–", "–", "0", "– |"]
     assert confidence == ["confidence (%)", "–", "–", "–", "0", "– |"]
     assert time == ["–", "–", "– |"]
 
 
-@pytest.mark.parametrize("study", [None, "another", "../outside", "../study/mine"])
-def test_runs_of_no_study_and_of_one_outside_the_folder_say_nothing(study, conf):
-    assert list(published(runs(study))) == []
-    assert list(published(runs().drop(columns="tags.study"))) == []
+def test_a_study_without_published_figures_says_nothing():
+    assert list(published(runs(), a_study(published={}))) == []
 
 
-def test_a_study_that_cannot_be_read_is_named(conf):
-    (conf / "study" / "mine.yaml").write_text("study: ${")
-    with pytest.raises(InputError, match=r"cannot read the study .*mine\.yaml"):
-        list(published(runs()))
+def test_further_sections_come_last_and_stay_text():
+    assert list(published(runs(), a_study()))[-2:] == ["### A riddle", r"Why \| so?"]
 
 
 def test_the_shipped_studies_name_experiments_and_metrics_that_exist():

@@ -13,13 +13,14 @@ from ablations.statistics import (
     best_run,
     confusion,
     curves,
+    factors_of,
     grids,
     natural,
-    ranked,
     select,
-    variants,
     with_times,
 )
+
+ERROR = "test/error_pct"
 
 
 def a_run(number: int, error: float | None = 5.0, **other: object) -> dict:
@@ -52,8 +53,21 @@ def frame(*runs: dict) -> pd.DataFrame:
     return pd.DataFrame(runs)
 
 
+def select_all(*runs: dict) -> statistics.Comparison:
+    """As a report does it: what the newest invocation varied may differ."""
+    return select(frame(*runs), factors_of(frame(*runs)))
+
+
 def kept(*runs: dict) -> list[str]:
-    return list(select(frame(*runs)).runs["run_id"])
+    return list(select_all(*runs).runs["run_id"])
+
+
+def ranked(runs: pd.DataFrame, factors: list[str], metric: str = ERROR, smaller: bool = True) -> pd.DataFrame:
+    return statistics.ranked(runs, factors, metric, smaller)
+
+
+def variants(runs: pd.DataFrame, factors: list[str], smaller: bool = True) -> pd.DataFrame:
+    return statistics.variants(runs, factors, smaller)
 
 
 # Which runs
@@ -64,12 +78,13 @@ def test_the_newest_invocation_says_what_was_varied():
     new = a_run(
         2, factors="activation,optimizer.lr,seed", sweep_id="2", pool="max", **{"optimizer.lr": "0.1"}
     )
-    assert select(frame(old, new)).factors == ("activation", "optimizer.lr")
+    assert factors_of(frame(old, new)) == ("activation", "optimizer.lr")
+    assert factors_of(frame(new, old)) == ("activation", "optimizer.lr")
 
 
 @pytest.mark.parametrize("factors", ["", None, math.nan, "seed"])
 def test_a_sweep_over_seeds_has_no_factors(factors):
-    assert select(frame(a_run(1, factors=factors))).factors == ()
+    assert factors_of(frame(a_run(1, factors=factors))) == ()
 
 
 def test_runs_of_an_older_invocation_with_the_same_settings_count():
@@ -78,7 +93,7 @@ def test_runs_of_an_older_invocation_with_the_same_settings_count():
 
 def test_runs_of_an_older_invocation_with_other_settings_do_not():
     old = [a_run(i, sweep_id="1", seed=str(i), **{"trainer.epochs": "9"}) for i in (1, 2)]
-    comparison = select(frame(*old, a_run(3, sweep_id="2")))
+    comparison = select_all(*old, a_run(3, sweep_id="2"))
     assert list(comparison.runs["run_id"]) == ["003"]
     assert comparison.left_out == ("2 earlier runs with other settings (trainer.epochs)",)
 
@@ -104,24 +119,32 @@ def test_settings_that_come_with_a_level_are_compared_within_it():
 
 
 def test_runs_on_other_data_do_not_count():
-    comparison = select(
-        frame(a_run(1, sweep_id="1", data_sha256="a"), a_run(2, sweep_id="2", data_sha256="b"))
-    )
+    comparison = select_all(a_run(1, sweep_id="1", data_sha256="a"), a_run(2, sweep_id="2", data_sha256="b"))
     assert comparison.left_out == ("1 earlier run with other settings (the data)",)
 
 
 def test_of_repeated_runs_the_newest_finished_one_counts():
     finished = [a_run(1, config_hash="h"), a_run(2, config_hash="h"), a_run(3, None, config_hash="h")]
     assert kept(*finished) == ["002"]
-    assert select(frame(*finished)).left_out == (
+    assert select_all(*finished).left_out == (
         "2 runs repeated by another of the same configuration and seed",
     )
     assert kept(a_run(1, None, config_hash="h"), a_run(2, None, config_hash="h")) == ["002"]
-    assert kept(a_run(1, config_hash=None), a_run(2, config_hash=None)) == ["001", "002"]
+
+
+def test_without_a_config_hash_runs_with_the_same_params_are_repetitions():
+    assert kept(a_run(1, config_hash=None), a_run(2, config_hash=None)) == ["002"]
+    assert kept(a_run(1, config_hash=None), a_run(2, config_hash=None, clip="1")) == ["001", "002"]
+    assert kept(a_run(1, config_hash=None), a_run(2, None, config_hash=None)) == ["001"]
+
+
+def test_runs_that_logged_no_seed_are_no_repetitions():
+    unseeded = [{**a_run(i, config_hash=None), "params.seed": None} for i in (1, 2)]
+    assert kept(*unseeded) == ["001", "002"]
 
 
 def test_a_failed_run_without_its_params_is_kept_and_said_to_have_none():
-    comparison = select(frame(a_run(1), a_run(2, None, activation=None)))
+    comparison = select_all(a_run(1), a_run(2, None, activation=None))
     assert list(comparison.runs["params.activation"]) == ["relu", "(not logged)"]
 
 
@@ -145,20 +168,18 @@ def test_the_table_per_variant():
     assert list(table["n"]) == [1, 3, 0]
     assert list(table["planned"]) == [2, 3, 1]
     relu = table.loc[1]
-    assert relu["error_mean"] == pytest.approx(6.0)
-    assert relu["error_sd"] == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / (3 - 1)
-    assert relu["error_best"] == 4.0
-    assert relu["accuracy_mean"] == pytest.approx(94.0)
-    assert relu["accuracy_sd"] == pytest.approx(math.sqrt(7))
+    assert relu["mean"] == pytest.approx(6.0)
+    assert relu["sd"] == pytest.approx(math.sqrt(7))  # (4 + 1 + 9) / (3 - 1)
+    assert relu["best"] == 4.0
     assert relu["epoch_s"] == pytest.approx(2.0)
     assert relu["parameters"] == 61706
 
 
 def test_one_run_has_no_spread_and_a_failed_variant_no_mean():
     _, table = the_table()
-    assert math.isnan(table.loc[0, "error_sd"])
+    assert math.isnan(table.loc[0, "sd"])
     assert table.loc[0, "epoch_s"] == 7.0
-    assert table.loc[2, ["error_mean", "error_sd", "error_best", "accuracy_mean"]].isna().all()
+    assert table.loc[2, ["mean", "sd", "best"]].isna().all()
 
 
 def test_runs_come_by_rank_then_seed():
@@ -177,7 +198,7 @@ def test_no_factors_make_one_variant():
     runs = ranked(frame(a_run(1, 2.0), a_run(2, 4.0)).assign(epoch_s=1.0), [])
     table = variants(runs, [])
     assert len(table) == 1
-    assert table.loc[0, "error_mean"] == 3.0
+    assert table.loc[0, "mean"] == 3.0
 
 
 def test_equal_means_are_ordered_by_level():
@@ -192,7 +213,7 @@ def test_the_order_of_the_rows_does_not_matter(errors):
     one = variants(ranked(runs, ["activation"]), ["activation"])
     two = variants(ranked(runs.iloc[::-1], ["activation"]), ["activation"])
     pd.testing.assert_frame_equal(one, two, check_exact=True)
-    assert one["error_mean"].is_monotonic_increasing
+    assert one["mean"].is_monotonic_increasing
     assert one["n"].sum() == len(errors)
 
 
@@ -232,7 +253,7 @@ def factorial(*factors: str) -> pd.DataFrame:
     """Two levels each; the error is the binary number of the levels."""
     rows = [[(i >> bit) & 1 for bit in range(len(factors))] for i in range(2 ** len(factors))]
     table = pd.DataFrame(rows, columns=[f"params.{key}" for key in factors]).astype(str)
-    return table.assign(error_mean=np.arange(len(rows), dtype=float))
+    return table.assign(mean=np.arange(len(rows), dtype=float))
 
 
 def test_the_grid_of_two_factors():
@@ -252,20 +273,20 @@ def test_a_third_factor_makes_facets_and_a_fourth_is_averaged():
 
 def test_a_failed_cell_stays_empty():
     table = factorial("a", "b")
-    table.loc[3, "error_mean"] = math.nan
+    table.loc[3, "mean"] = math.nan
     grid = grids(table, ["a", "b"])[""]
     assert math.isnan(grid.loc["1", "1"])
-    table.loc[2, "error_mean"] = math.nan
+    table.loc[2, "mean"] = math.nan
     assert grids(table, ["a", "b"])[""].shape == (2, 2)
 
 
 def test_the_best_run_is_chosen_on_validation_where_there_is_one():
     runs = ranked(frame(a_run(0, 2.0), a_run(1, 3.0, seed="1"), a_run(2, None, seed="2")), ["activation"])
-    best, how = best_run(runs)
-    assert (best["run_id"], how) == ("000", "the lowest test error (no validation was measured)")
-    best, how = best_run(runs.assign(**{statistics.VALIDATION: [0.90, 0.91, 0.99]}))
+    best, how = best_run(runs, "test error (%)", True)
+    assert (best["run_id"], how) == ("000", "the best test error (%) (no validation accuracy was logged)")
+    best, how = best_run(runs.assign(**{statistics.VALIDATION: [0.90, 0.91, 0.99]}), "test error (%)", True)
     assert (best["run_id"], how) == ("001", "the highest validation accuracy")
-    assert best_run(runs[runs["status"] == "FAILED"]) is None
+    assert best_run(runs[runs["status"] == "FAILED"], "test error (%)", True) is None
 
 
 def test_confusion_has_the_truth_in_its_rows():

@@ -140,9 +140,12 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
         listing = f"<details><summary>All {len(listed)} runs</summary>\n\n{listing}\n\n</details>"
     yield Section(listing)
     yield Section(
-        "The same with every metric in full precision: [runs.csv](runs.csv). "
-        + ("The verdicts for other programs: [effects.csv](effects.csv), " if len(analysis.effects) else "")
-        + ("for papers: [verdicts.tex](verdicts.tex)." if len(analysis.effects) else "")
+        "The same with every metric in full precision: [runs.csv](runs.csv)."
+        + (
+            " The verdicts for other programs: [effects.csv](effects.csv), for papers: [verdicts.tex](verdicts.tex)."
+            if len(analysis.effects)
+            else ""
+        )
     )
     yield Section("## Again")
     commands = (
@@ -151,7 +154,8 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
     if len(commands):
         yield Section("The runs, with the commit, data and versions above:")
         yield Section(md.code(*commands))
-    yield Section("This report from the tracked runs, and the runs themselves in the MLflow UI:")
+    both = ", and the runs themselves in the MLflow UI" if len(again) > 1 else ""
+    yield Section(f"This report from the tracked runs{both}:")
     yield Section(md.code(*again))
 
 
@@ -162,6 +166,8 @@ def answer(analysis: Analysis) -> Iterator[str]:
     """Three to ten sentences that a busy reader can quote, each with its interval."""
     yield from _leader(analysis)
     table = analysis.effects
+    if table.empty:
+        return
     metric = analysis.study.metric
     form = forms(analysis)[metric]
     main = table[(table["metric"] == metric) & ~table["factor"].str.contains(BETWEEN, regex=False)]
@@ -182,10 +188,10 @@ def answer(analysis: Analysis) -> Iterator[str]:
     for row in found.head(2).to_dict("records"):
         yield _interaction(row, form)
     if len(together) and not len(found):
+        none = f"None of the {len(together)} interactions" if len(together) > 1 else "The interaction is not"
         yield (
-            f"None of the {md.many(len(together), 'interaction')} is established: nothing says that the "
-            "effect of "
-            "one factor depends on another."
+            f"{none}{' is' if len(together) > 1 else ''} established: nothing says that the effect of one factor "
+            "depends on another."
         )
     if len(analysis.dependences):
         yield from _dependence(analysis.dependences, form)
@@ -282,7 +288,8 @@ def _dependence(table: pd.DataFrame, form: Form) -> Iterator[str]:
         yield (
             f"The effect of {md.escaped(row['factor'])}={md.escaped(row['variant'])} must not be read "
             "alone: it "
-            f"changes by {form.difference(row['interaction'])} from {md.escaped(row['on'])}="
+            f"changes by {form.difference(row['interaction'])} {form.unit}".rstrip()
+            + f" from {md.escaped(row['on'])}="
             f"{md.escaped(row['on_baseline'])} to {md.escaped(row['on_variant'])}, more than its mean of "
             f"{form.difference(row['main'])}."
         )
@@ -349,7 +356,11 @@ def _legend(analysis: Analysis) -> str:
         f"Differences are variant − baseline of the {md.escaped(study.noun)}{unit_said} ({side}), seed "
         "by seed"
         + (", averaged over the other factors" if study.design == "grid" and len(study.factors) > 1 else "")
-        + f". {md.many(m, 'comparison')} share an error of 5 % (Holm), which takes {seeds} seeds at least. "
+        + (
+            f". {m} comparisons share an error of 5 % (Holm), which takes {seeds} seeds at least. "
+            if m > 1
+            else f". At an error of 5 % a comparison takes {seeds} seeds at least. "
+        )
     )
     text += (
         "*No difference that matters*: the whole interval lies within "
@@ -420,8 +431,8 @@ def _evidence(row: Mapping[str, Any], form: Form) -> str:
         return "no pairs"
     p = f"p = {p_value(row['p_holm'])}".replace("= <", "<")
     return (
-        f"{row['variant']} − {row['baseline']}: {form.difference(row['mean_diff'])} "
-        f"{form.interval(row['ci_low'], row['ci_high'])} {row['metric']}, {p}, n = {row['n']}"
+        f"{label(row['metric'])}, {row['variant']} − {row['baseline']}: {form.difference(row['mean_diff'])} "
+        f"{form.interval(row['ci_low'], row['ci_high'])}, {p}, n = {row['n']}"
     )
 
 
@@ -435,11 +446,12 @@ def _next_step(analysis: Analysis) -> Iterator[str]:
     if len(within):
         have = sorted({int(s) for s in column(analysis.runs, "params.seed").dropna() if str(s).isdecimal()})
         first = have[-1] + 1 if have == list(range(len(have))) else 0
-        last = max(seeds, first + 1)
+        # A seed that gave no pair, because a run failed, does not count towards those that are needed.
+        last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
         fewest = int(within["seeds_needed"].min())
         sooner = f", {fewest} the clearest of them" if fewest < seeds else ""
         yield (
-            f"If things are as they look now, about {seeds} seeds in all would settle "
+            f"If things are as they look now, about {seeds} seeds in all that give a pair would settle "
             f"{md.many(len(within), 'comparison')} that {'is' if len(within) == 1 else 'are'} open{sooner}."
         )
         if command:
@@ -451,15 +463,14 @@ def _next_step(analysis: Analysis) -> Iterator[str]:
         else:
             yield "Add runs with further seeds to the same experiment and compile this report again."
     if len(beyond):
-        names = ", ".join(
-            f"{md.escaped(row['factor'])}: {md.escaped(row['variant'])} "
-            f"({_seeds_needed(row['seeds_needed'])})"
+        names = "; ".join(
+            f"{md.escaped(row['factor'])}: {md.escaped(row['variant'])} against {md.escaped(row['baseline'])}, "
+            f"{_seeds_needed(row['seeds_needed'])} seeds"
             for row in beyond.head(6).to_dict("records")
         )
         yield (
             f"{md.many(len(beyond), 'comparison')} would take more seeds than are worth their time "
-            f"({names}): a "
-            "difference as small as this one can be left open, or the margin be widened."
+            f"({names}). So small a difference can be left open, or the margin be widened."
         )
 
 
@@ -545,14 +556,17 @@ def _target(study: Study) -> str:
 
 
 def _costs_legend(analysis: Analysis) -> str:
-    text = (
-        "Connections and multiply-accumulates (MACs) are for one image forward; seconds per epoch are "
-        "means over the "
-        "runs' median epochs, on a machine that may have done other work."
-    )
-    if analysis.variants["epochs_to_target"].notna().any():
-        text += " A run that never got to the named value counts as one epoch more than it had."
-    return text
+    there = analysis.variants.notna().any()
+    said = []
+    if there["connections"] or there["macs"]:
+        said.append("Connections and multiply-accumulates (MACs) are for one image forward.")
+    if there["epoch_s"]:
+        said.append(
+            "Seconds per epoch are means over the runs' median epochs, on a machine that may have done other work."
+        )
+    if there["epochs_to_target"]:
+        said.append("A run that never got to the named value counts as one epoch more than it had.")
+    return " ".join(said) or "Parameters are those that are trained."
 
 
 def _tuning(analysis: Analysis) -> Iterator[str]:
@@ -589,9 +603,8 @@ def _tuning(analysis: Analysis) -> Iterator[str]:
         edged = table[table["edge"] != ""].to_dict("records")
         names = "; ".join(md.escaped(variant_label(row, study.factors)) for row in edged)
         text += (
-            f" **At the edge of its grid**: {names}. A better value may lie beyond, so these variants "
-            "may be better "
-            "than they look here."
+            f" **At the edge of its grid**: {names}. A better value may lie beyond, so that such a variant may be "
+            "better than it looks here."
         )
     yield text
 
