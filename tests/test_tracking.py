@@ -330,6 +330,27 @@ def test_flush_waits_where_told_to(uri):
     assert steps() == [1, 2]
 
 
+def test_a_run_that_failed_goes_on(uri):
+    first = Tracker.start(uri, EXPERIMENT, "run", {"a": 1}, {"sweep": "s"})
+    values = {"m": 0.25, "n": math.nan, "i": math.inf}
+    first.log_metrics(values, 1, time_ms=1000)
+    first.fail("interrupted", "SIGTERM")
+    second = Tracker.resume(uri, first.run_id)
+    row = Reader(uri).runs().iloc[0]
+    assert row.status == "RUNNING"
+    assert "tags.failure" not in row
+    assert row["tags.sweep"] == "s"
+    for step in (1, 2):  # the first again, as from a checkpoint
+        second.log_metrics(values, step, time_ms=1000 * step)
+        second.flush()
+    second.finish()
+    assert Reader(uri).runs().iloc[0].status == "FINISHED"
+    assert list(Reader(uri).histories([first.run_id], ["m"]).step) == [1, 2]
+    assert len(Reader(uri).histories([first.run_id])) == 6
+    with pytest.raises(InputError):
+        Tracker.resume(uri, "0" * 32)
+
+
 def test_what_mlflow_refuses_is_one_line(uri):
     tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
     tracker.log_metrics({"error (%)": 1.0}, 1)

@@ -69,14 +69,32 @@ class Tracker:
             raise
         return tracker
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    @classmethod
+    def resume(cls, uri: str, run_id: str) -> "Tracker":
+        """Go on writing a run that exists: it is RUNNING again, without the tags of an earlier failure."""
+        from mlflow.exceptions import MlflowException
+
+        tracker = cls(uri, run_id)
+        with store_errors(uri):
+            tracker._client.update_run(run_id, status="RUNNING")
+            for key in ("failure", "failure_reason"):
+                try:
+                    tracker._client.delete_tag(run_id, key)
+                except MlflowException as error:
+                    if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                        raise
+        return tracker
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Remember metrics of one step (an epoch, from 1) until the next `flush`.
 
-        NaN is kept as such; an infinity is stored by MLflow's databases as ±1.797e308, and read back from
+        `time_ms` is when they were measured (milliseconds since 1970), by default now. The store keeps one of
+        values that agree in name, step, time and value, so that what is logged again from a record of it
+        is not doubled. NaN is kept as such; an infinity is stored by MLflow's databases as ±1.797e308, and read back from
         there as an infinity by `Reader`.
         """
-        now = time.time_ns() // 1_000_000
-        self._pending.extend((name, float(value), now, step) for name, value in metrics.items())
+        when = time.time_ns() // 1_000_000 if time_ms is None else time_ms
+        self._pending.extend((name, float(value), when, step) for name, value in metrics.items())
 
     def flush(self, every: float = 0.0) -> None:
         """Send the remembered metrics, unless the last time is less than `every` seconds ago.
