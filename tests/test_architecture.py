@@ -49,6 +49,7 @@ MAY_IMPORT = {
         "verdicts",
     },
     "ui": {"errors", "paths", "tracking"},
+    "sync": {"errors", "tracking"},
     "plan": {"errors"},
     "study": {"errors"},
     # drives the runs of a sweep, and compiles the report after the last
@@ -172,6 +173,7 @@ def test_the_halves_meet_in_the_store_alone():
             "reproductions",
             "report",
             "ui",
+            "sync",
             "tracking",
         ):
             assert not {part_of(name) for name in reached(module, set())} & training, module
@@ -208,7 +210,8 @@ def test_run_py_only_hands_on():
 
 
 @pytest.mark.parametrize(
-    "module", ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui"]
+    "module",
+    ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui", "ablations.sync"],
 )
 def test_heavy_imports_wait_until_they_are_needed(module):
     """`--help` and tab completion answer at once."""
