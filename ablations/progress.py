@@ -11,14 +11,16 @@ REFRESH_STEPS = 10
 class ProgressBar:
     """A bar over all steps of a run with running loss, accuracy and largest absolute gradient.
 
-    Nothing is shown where stderr is not a terminal, or when `shown` is false (parallel sweeps).
+    `done` of them were made before. Nothing is shown where stderr is not a terminal, or when `shown` is false
+    (parallel sweeps).
     """
 
-    def __init__(self, description: str, steps: int, shown: bool) -> None:
+    def __init__(self, description: str, steps: int, shown: bool, done: int = 0) -> None:
         from tqdm import tqdm
 
         self._bar = tqdm(
             total=steps,
+            initial=done,
             desc=description,
             unit="step",
             leave=False,

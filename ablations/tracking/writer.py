@@ -63,7 +63,7 @@ class Tracker:
             )
         tracker = cls(uri, run.info.run_id)
         try:
-            tracker._log_params(params)
+            tracker.log_params(params)
         except InputError as error:
             tracker.fail("error", str(error))
             raise
@@ -85,13 +85,22 @@ class Tracker:
                         raise
         return tracker
 
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters as `start` does. Those logged before must be the same."""
+        from mlflow.entities import Param
+
+        items = [Param(key, _fit(str(value), PARAM_CHARACTERS)) for key, value in params.items()]
+        with store_errors(self._uri):
+            for batch in _chunks(items, PARAMS_PER_BATCH):
+                self._client.log_batch(self.run_id, params=batch)
+
     def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Remember metrics of one step (an epoch, from 1) until the next `flush`.
 
         `time_ms` is when they were measured (milliseconds since 1970), by default now. The store keeps one of
-        values that agree in name, step, time and value, so that what is logged again from a record of it
-        is not doubled. NaN is kept as such; an infinity is stored by MLflow's databases as ±1.797e308, and read back from
-        there as an infinity by `Reader`.
+        values that agree in name, step, time and value, so that what is logged again from a record of it is not
+        doubled. NaN is kept as such; an infinity is stored by MLflow's databases as ±1.797e308, and read back
+        from there as an infinity by `Reader`.
         """
         when = time.time_ns() // 1_000_000 if time_ms is None else time_ms
         self._pending.extend((name, float(value), when, step) for name, value in metrics.items())
@@ -180,14 +189,6 @@ class Tracker:
     def _end(self, status: str) -> None:
         with store_errors(self._uri):
             self._client.set_terminated(self.run_id, status)
-
-    def _log_params(self, params: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
-
-        items = [Param(key, _fit(str(value), PARAM_CHARACTERS)) for key, value in params.items()]
-        with store_errors(self._uri):
-            for batch in _chunks(items, PARAMS_PER_BATCH):
-                self._client.log_batch(self.run_id, params=batch)
 
 
 def _origin() -> dict[str, str]:
