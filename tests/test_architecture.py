@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "reproductions": {"errors", "markdown", "paths"},
     "report": {"errors", "markdown", "paths", "plots", "reproductions", "statistics", "tracking"},
     "ui": {"errors", "paths", "tracking"},
+    "sync": {"errors", "tracking"},
     "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
     "describe": {"errors", "experiment", "nn", "paths", "streams"},
     "experiment": {  # the only assembler; draws a run's own figures
@@ -161,6 +162,7 @@ def test_the_halves_meet_in_the_store_alone():
             "reproductions",
             "report",
             "ui",
+            "sync",
             "tracking",
         ):
             assert not {part_of(name) for name in reached(module, set())} & training, module
@@ -196,7 +198,8 @@ def test_run_py_only_hands_on():
 
 
 @pytest.mark.parametrize(
-    "module", ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui"]
+    "module",
+    ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui", "ablations.sync"],
 )
 def test_heavy_imports_wait_until_they_are_needed(module):
     """`--help` and tab completion answer at once."""
