@@ -30,11 +30,12 @@ from ablations.optimizers import Optimizer
 from ablations.paths import MLRUNS
 from ablations.progress import ProgressBar
 from ablations.provenance import code_hash, provenance
-from ablations.resume import Plan, has_result, is_trained_elsewhere, plan
+from ablations.resume import Plan, has_result, is_trained_elsewhere, plan, plan_without_store
 from ablations.signals import Terminated, check, stoppable, undisturbed
 from ablations.streams import Streams
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
-from ablations.tracking.store import prepare, sqlite_path, tracking_uri
+from ablations.tracking.outbox import deliver
+from ablations.tracking.store import AwayError, prepare, sqlite_path, tracking_uri
 from ablations.tracking.writer import Tracker
 from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, State, Step, evaluate, train
 
@@ -238,34 +239,50 @@ def _result(job: Job) -> Result:
 
 @contextmanager
 def _planned(job: Job) -> Iterator[tuple[Claim, Plan]]:
-    """What is to be done for a job, by this process alone while the context lasts."""
-    prepare(job.uri, job.experiment)
+    """What is to be done for a job, by this process alone while the context lasts.
 
-    def wait_for(process: str) -> None:
-        print(f"{job.name}: is being trained by process {process}, waiting for it", flush=True)
-
-    with claimed(job.folder, wait_for) as claim:
-        earlier, told = _earlier(job), False
-        while busy := [run for run in earlier if is_trained_elsewhere(run, claim.lock, job.heartbeat_s)]:
-            if not told:
-                wait_for(busy[0].tags["claim"].rpartition(" ")[0])
-            told = True
-            time.sleep(min(job.heartbeat_s, 5.0))
-            earlier = _earlier(job)
+    Raises AwayError for a store that is away; in a sweep, in whose middle that may happen, it is gone without.
+    """
+    with claimed(job.folder, lambda process: _say_busy(job, process)) as claim:
         checkpoint, complaints = claim.latest(job.identity)
         for complaint in complaints:
             print(f"{job.name}: {complaint}", flush=True)
-        epochs = {
-            run.run_id: last_epoch(job.uri, run.run_id, "train/loss")
-            for run in earlier
-            if not has_result(run)
-        }
-        yield claim, plan(earlier, epochs, job.sweep, checkpoint, job.rerun)
+        try:
+            prepare(job.uri, job.experiment)
+            deliver(job.uri)  # a run that waits in the outbox may be the one that is wanted
+            earlier = _settled(job, claim)
+            unfinished = [run.run_id for run in earlier if not has_result(run)]
+            epochs = {run_id: last_epoch(job.uri, run_id, "train/loss") for run_id in unfinished}
+            todo = plan(earlier, epochs, job.sweep, checkpoint, job.rerun)
+        except AwayError:
+            if job.sweep is None:
+                raise
+            todo = plan_without_store(checkpoint)
+        yield claim, todo
+
+
+def _settled(job: Job, claim: Claim) -> list[EarlierRun]:
+    """The earlier runs of a job, once no process trains any of them."""
+    told = False
+    while True:
+        earlier = _earlier(job)
+        busy = [run for run in earlier if is_trained_elsewhere(run, claim.lock, job.heartbeat_s)]
+        if not busy:
+            return earlier
+        if not told:
+            host, process, _ = busy[0].tags["claim"].split(" ", 2)
+            _say_busy(job, f"{process} on {host}")
+        told = True
+        time.sleep(min(job.heartbeat_s, 5.0))
+
+
+def _say_busy(job: Job, process: str) -> None:
+    print(f"{job.name}: is being trained by process {process}, waiting for it", flush=True)
 
 
 def _earlier(job: Job) -> list[EarlierRun]:
     """The runs of the same configuration and code, and of the same data as far as they got to know them."""
-    identity = job.identity
+    identity = dict(job.identity)
     data = identity.pop("data_sha256", None)
     found = earlier_runs(job.uri, job.experiment, identity)
     return [run for run in found if run.tags.get("data_sha256") in (data, None)]
@@ -295,8 +312,8 @@ def _open(job: Job, run: EarlierRun | None, tags: Mapping[str, str]) -> Tracker:
     """The run to write to: an earlier one that goes on, or a new one."""
     config, parts = job.config, job.parts
     tags = {**job.identity, **provenance(), **tags}
-    params = _params(config)
-    if job.sweep is not None:
+    params, in_sweep = _params(config), job.sweep is not None
+    if in_sweep:
         tags |= {
             "sweep": job.sweep,
             "sweep_id": config.sweep.id,
@@ -314,11 +331,12 @@ def _open(job: Job, run: EarlierRun | None, tags: Mapping[str, str]) -> Tracker:
             "dataset.test_images": len(parts.dataset.test_labels),
         }
     if run is None:
-        tracker = Tracker.start(job.uri, job.experiment, job.name, params, tags)
+        tracker = Tracker.start(job.uri, job.experiment, job.name, params, tags, offline_ok=in_sweep)
     else:
-        tracker = Tracker.resume(job.uri, run.run_id)
+        tracker = Tracker.resume(job.uri, run.run_id, offline_ok=in_sweep)
         tracker.set_tags({**tags, "resumed": str(int(run.tags.get("resumed", 0)) + 1)})
-        tracker.log_params({key: value for key, value in params.items() if key not in run.params})
+        if run.params is not None:
+            tracker.log_params({key: value for key, value in params.items() if key not in run.params})
     if parts is not None:
         sizes = {"train": len(parts.dataset.train_labels), "test": len(parts.dataset.test_labels)}
         for context, images in sizes.items():
@@ -494,7 +512,9 @@ def _record_unbuilt(job: Job, error: Exception) -> None:
 def _record_failure(tracker: Tracker, error: BaseException) -> None:
     """End the run as FAILED, saying why; the traceback goes to the log file and the artifacts."""
     if isinstance(error, KeyboardInterrupt):
-        tracker.fail("interrupted", f"stopped by {'SIGTERM' if isinstance(error, Terminated) else 'Ctrl-C'}")
+        by = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+        with suppress(InputError):  # the run is taken up again in any case
+            tracker.fail("interrupted", f"stopped by {by}")
         return
     if not foreseen(error):
         tracker.log_text(_write_traceback(error).read_text(encoding="utf-8"), "traceback.txt")

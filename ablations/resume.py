@@ -6,11 +6,12 @@ each sweep has a run of its own for all that it asked for, so that its report is
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.checkpoints import Checkpoint, is_claimed
 from ablations.tracking.earlier import EarlierRun
+from ablations.tracking.outbox import LOCAL_ID
 
 DEAD_AFTER_HEARTBEATS = 10
 
@@ -30,7 +31,7 @@ class Plan:
     checkpoint: Checkpoint | None = None
     go_on: EarlierRun | None = None
     replaced: Sequence[EarlierRun] = ()
-    orphans: Sequence[EarlierRun] = field(default=())
+    orphans: Sequence[EarlierRun] = ()
 
 
 def plan(
@@ -61,7 +62,8 @@ def plan(
         """Whether nothing is in the store that would then be there twice."""
         if result is not None:
             return run.tags.get("copied_from") == result.run_id or not epochs[run.run_id]
-        covered = checkpoint.state.epoch if checkpoint and checkpoint.run_id == run.run_id else 0
+        ids = run.run_id, run.tags.get(LOCAL_ID)
+        covered = checkpoint.state.epoch if checkpoint and checkpoint.run_id in ids else 0
         return "copied_from" not in run.tags and epochs[run.run_id] <= covered
 
     go_on = next((run for run in unfinished if continues(run)), None)
@@ -73,6 +75,13 @@ def plan(
         replaced=[run for run in unfinished if run is not go_on],
         orphans=orphans,
     )
+
+
+def plan_without_store(checkpoint: Checkpoint | None) -> Plan:
+    """What to do while the store is away: go on with the run that the checkpoint is of, or begin a new one."""
+    if checkpoint is None:
+        return Plan()
+    return Plan(checkpoint=checkpoint, go_on=EarlierRun(checkpoint.run_id, "RUNNING", None, {}, {}))
 
 
 def has_result(run: EarlierRun) -> bool:

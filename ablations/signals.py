@@ -43,6 +43,7 @@ def stoppable() -> Iterator[None]:
     itself ends with the signal's exit code (128 + its number) instead of reporting to a parent that is leaving.
     """
     if _Process.busy or threading.current_thread() is not threading.main_thread():
+        check()
         yield
         return
     previous = {number: signal.signal(number, _stop) for number in SIGNALS}

@@ -12,11 +12,14 @@ from ablations.tracking.writer import Tracker
 
 @dataclass(frozen=True)
 class EarlierRun:
-    """A run as the store has it: its parameters, tags and last metrics, by name."""
+    """A run as the store has it: its parameters, tags and last metrics, by name.
+
+    `params` is None for one that is known from elsewhere, while the store is away.
+    """
 
     run_id: str
     status: str
-    params: Mapping[str, str]
+    params: Mapping[str, str] | None
     metrics: Mapping[str, float]
     tags: Mapping[str, str]
 
