@@ -6,7 +6,7 @@ each sweep has a run of its own for all that it asked for, so that its report is
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ablations.checkpoints import Checkpoint, is_claimed
@@ -30,8 +30,8 @@ class Plan:
     copy: bool = False
     checkpoint: Checkpoint | None = None
     go_on: EarlierRun | None = None
-    replaced: Sequence[EarlierRun] = ()
-    orphans: Sequence[EarlierRun] = ()
+    replaced: list[EarlierRun] = field(default_factory=list)
+    orphans: list[EarlierRun] = field(default_factory=list)
 
 
 def plan(
