@@ -26,6 +26,7 @@ from ablations.tracking.outbox import (
     deliver,
     find_created,
     new_local_id,
+    outbox,
     send,
 )
 from ablations.tracking.store import AwayError, probe
@@ -128,6 +129,7 @@ class Tracker:
         try:
             if offline_ok and not _patience[uri].over():
                 raise AwayError(f"the MLflow store {uri} is still away")
+            probe(uri, patient=True)
             if run_id.startswith(LOCAL):
                 found = find_created(uri, run_id)
                 if not found:
@@ -287,11 +289,16 @@ class Tracker:
 
 
 def _deliver_earlier(uri: str) -> None:
-    for run in deliver(uri):
-        if run.problem is None:
-            log.info("delivered %r, which was kept earlier, as run %s", run.name, run.run_id)
-        else:
-            log.warning("%r is kept in %s still: %s", run.name, run.folder, run.problem)
+    try:
+        runs = deliver(uri)
+    except InputError as error:
+        log.warning("%s", error)
+        return
+    left = [run for run in runs if run.problem]
+    if len(runs) > len(left):
+        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), uri)
+    if left:
+        log.warning("%d runs are kept in %s still: %s", len(left), outbox(), left[0].problem)
 
 
 def _now_ms() -> int:
