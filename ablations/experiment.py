@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import sys
 import tempfile
 import time
@@ -351,7 +350,7 @@ def _trained(job: Job, todo: Plan, claim: Claim) -> Result:
     tracker, finished = None, False
     try:
         with undisturbed():
-            tracker = _open(job, todo.go_on, {"claim": claim.name})
+            tracker = _open(job, todo.go_on, {"claim": claim.name, **_heartbeat(job)})
         training = _Training(job, tracker, claim, todo.checkpoint)
         test = training.run()
         with tempfile.TemporaryDirectory() as folder:
@@ -381,7 +380,7 @@ class _Training:
     checkpoint: Checkpoint | None
     measured: list[Measured] = field(default_factory=list)
     sent: int = 0
-    beat: float = -math.inf
+    beat: float = field(default_factory=time.monotonic)
 
     def run(self) -> Evaluation:
         """Train, from the checkpoint on, and evaluate."""
@@ -426,10 +425,10 @@ class _Training:
         every = self.job.parts.every_steps
         if every is not None and step.number % every == 0:
             self._measure({"step/loss": step.loss, "step/accuracy": step.accuracy}, step.number)
-        if sqlite_path(self.job.uri) is None and time.monotonic() - self.beat > self.job.heartbeat_s:
+        if time.monotonic() - self.beat > self.job.heartbeat_s:
             self.beat = time.monotonic()
-            with suppress(InputError):
-                self.tracker.set_tags({"heartbeat": str(time.time_ns() // 1_000_000)})
+            if tags := _heartbeat(self.job):
+                self.tracker.set_tags(tags)
 
     def _measure(self, metrics: Mapping[str, float], step: int) -> None:
         self.measured.append(Measured(metrics, step, time.time_ns() // 1_000_000))
@@ -444,6 +443,11 @@ class _Training:
             self.tracker.log_metrics(each.metrics, each.step, each.time_ms)
         self.sent = len(self.measured)
         self.tracker.flush(every=1.0)
+
+
+def _heartbeat(job: Job) -> dict[str, str]:
+    """A sign of life for other machines; beside a local store the lock is enough."""
+    return {} if sqlite_path(job.uri) else {"heartbeat": str(time.time_ns() // 1_000_000)}
 
 
 def _epoch_metrics(epoch: Epoch) -> dict[str, float]:

@@ -30,6 +30,7 @@ from ablations.tracking import Reader
 EPOCH_METRICS = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}
 EPOCH_METRICS |= {"time/epoch_s", "time/images_per_s"}
 LAST_METRICS = {"test/loss", "test/accuracy", "test/error_pct", "test/confidence"}
+KILLS_PER_SWEEP = 5
 
 
 class Sweep:
@@ -163,7 +164,10 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
 
 
 def campaign(root: Path, kills: int, number: signal.Signals, seed: int) -> Iterator[str]:
-    """Kill until `kills` is reached, beginning with a fresh store whenever the sweep is done; yield what happened."""
+    """Kill until `kills` is reached, beginning with a fresh store whenever the sweep is done; yield what happened.
+
+    After a few kills a sweep is left to finish, so that all moments of its life get their share on a busy machine.
+    """
     rng = random.Random(seed)
     sweep = Sweep(root, "optimizer", ["sgd", "adam", "sdlm", "rmsprop"], 10, "distortion=planar")
     started = time.monotonic()
@@ -173,13 +177,14 @@ def campaign(root: Path, kills: int, number: signal.Signals, seed: int) -> Itera
     sweep.forget()
     done, rounds, starts, phases, slowest = 0, 0, 0, Counter(), 0.0
     for launcher in cycle(["basic", "joblib"]):
+        enough = min(kills, done + KILLS_PER_SWEEP)
         while True:
             process = sweep.start(f"hydra/launcher={launcher}")
             starts += 1
-            if done < kills:
+            if done < enough:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(rng.uniform(0, life))
-            if done == kills or process.poll() is not None:
+            if done == enough or process.poll() is not None:
                 out, err = process.communicate(timeout=240)
                 assert process.returncode == 0, out + err
                 break
