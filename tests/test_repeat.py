@@ -41,29 +41,28 @@ def test_a_run_of_its_own(project):
     assert len(models(project, runs)) == 1  # the same bytes, time stamps of the archive included
 
 
-def test_a_result_of_another_sweep_is_there_in_ones_own_report(project):
-    first = project.run("-m", "activation=tanh,relu", QUICK, "name=first")
-    assert first.returncode == 0, first.stderr
-    second = project.run("-m", "activation=tanh,sigmoid", QUICK, "name=second")
-    assert second.returncode == 0, second.stderr
-    source = project.runs("first").set_index("params.activation").loc["tanh"]
-    copy = project.runs("second").set_index("params.activation").loc["tanh"]
-    assert f"activation=tanh seed=0: already finished (run {source['run_id']}), test error" in second.stdout
+def test_a_result_that_is_there_is_part_of_a_sweeps_report(project):
+    """That of the run above, which belongs to no sweep."""
+    done = project.run(
+        "-m", "activation=relu,tanh", QUICK, "seed=7", "tracking.experiment=alone", "name=sweep"
+    )
+    assert done.returncode == 0, done.stderr
+    source = project.reader.runs("alone").iloc[1]
+    sweep = project.runs("sweep")
+    copy = sweep[sweep["params.activation"] == "relu"].iloc[0]
+    assert f"activation=relu seed=7: already finished (run {source['run_id']}), test error" in done.stdout
+    assert "activation=tanh seed=7: already finished" not in done.stdout
     assert copy["tags.copied_from"] == source["run_id"]
     assert copy["status"] == "FINISHED"
-    same = [
-        key
-        for key in source.index
-        if key.partition(".")[0] in ("params", "metrics")
-        or key in ("run_name", "tags.code", "tags.config_hash")
-    ]
-    assert source[same].equals(copy[same])
+    same = [key for key in source.index if key.partition(".")[0] in ("params", "metrics")]
+    same += ["tags.code", "tags.config_hash"]
+    assert {key: source[key] for key in same} == {key: copy[key] for key in same}
     histories = [project.reader.histories([run["run_id"]]).drop(columns="run_id") for run in (source, copy)]
     assert histories[0].equals(histories[1])
     folders = [project.reader.artifact(run["run_id"], "model.npz").parent for run in (source, copy)]
     contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
     assert contents[0] == contents[1]
-    report = (project.root / "reports" / "second" / "README.md").read_text()
+    report = (project.root / "reports" / "sweep" / "README.md").read_text()
     assert copy["run_id"] in report
 
 
@@ -76,8 +75,8 @@ def test_what_failed(project):
         "optimizer=sgd",
         QUICK,
     ]
-    command += ["head=mse", "name=failing", "hydra/launcher=joblib"]
-    first = project.run(*command)
+    command += ["head=mse", "name=failing"]
+    first = project.run(*command, "hydra/launcher=joblib")
     assert first.returncode == 1, first.stderr
     before = project.runs("failing")
     keys = ["params.network.layers.C5.units", "params.optimizer.lr"]
@@ -131,3 +130,16 @@ def test_a_damaged_checkpoint_is_named_and_the_run_is_trained_from_its_beginning
     (run_id,) = project.reader.runs("damaged")["run_id"]
     steps = project.reader.histories([run_id], ["train/loss"])["step"]
     np.testing.assert_array_equal(steps, np.arange(1, 61))
+
+
+def test_two_at_the_same_moment_train_once(project):
+    command = [sys.executable, str(project.root / "run.py"), "trainer.epochs=20", "tracking.experiment=both"]
+    both = [
+        subprocess.Popen(command, env=project.environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    assert sum("already finished" in each for each in said) == 1
+    assert list(project.reader.runs("both")["status"]) == ["FINISHED"]
+    assert said[0].splitlines()[-2:] == said[1].splitlines()[-2:]  # the same run
