@@ -103,8 +103,7 @@ class Tracker:
             tracker._keep_from_now_on(error, started)
             tracker._write(record)
         try:
-            fitted = {key: _fit(str(value), PARAM_CHARACTERS) for key, value in params.items()}
-            tracker._write({"do": "params", "params": fitted})
+            tracker.log_params(params)
         except InputError as error:
             tracker.fail("error", str(error))
             raise
@@ -143,6 +142,11 @@ class Tracker:
             tracker._keep_from_now_on(error, started)
             tracker._write({"do": "resume"})
         return tracker
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters as `start` does. Those logged before must be the same."""
+        fitted = {key: _fit(str(value), PARAM_CHARACTERS) for key, value in params.items()}
+        self._write({"do": "params", "params": fitted})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Remember metrics of one step (an epoch, from 1) until the next `flush`.
