@@ -231,6 +231,9 @@ def _result(job: Job) -> Result:
             discard(job.uri, stale.run_id)
         if todo.copy:
             _copy(job, todo, claim)
+        elif todo.result is not None and job.sweep is not None:
+            # It belongs to this invocation now: what is asked for last is what the report is about.
+            Tracker(job.uri, todo.result.run_id).set_tags(_invocation(job))
         if todo.result is not None:
             return _recorded(todo.result)
         return _trained(job, todo, claim)
@@ -309,16 +312,11 @@ def _copy(job: Job, todo: Plan, claim: Claim) -> None:
 
 def _open(job: Job, run: EarlierRun | None, tags: Mapping[str, str]) -> Tracker:
     """The run to write to: an earlier one that goes on, or a new one."""
-    config, parts = job.config, job.parts
+    parts = job.parts
     tags = {**job.identity, **provenance(), **tags}
-    params, in_sweep = _params(config), job.sweep is not None
+    params, in_sweep = _params(job.config), job.sweep is not None
     if in_sweep:
-        tags |= {
-            "sweep": job.sweep,
-            "sweep_id": config.sweep.id,
-            "factors": ",".join(config.sweep.factors),
-            "command": config.sweep.command,
-        }
+        tags |= _invocation(job)
     if study := HydraConfig.get().runtime.choices.get("study"):
         tags["study"] = study
     if parts is not None:
@@ -346,6 +344,16 @@ def _open(job: Job, run: EarlierRun | None, tags: Mapping[str, str]) -> Tracker:
                 parts.dataset.name, parts.dataset.sha256, context, profile={"num_rows": images}
             )
     return tracker
+
+
+def _invocation(job: Job) -> dict[str, str]:
+    """The tags that tie the runs of one command together."""
+    return {
+        "sweep": job.sweep,
+        "sweep_id": job.config.sweep.id,
+        "factors": ",".join(job.config.sweep.factors),
+        "command": job.config.sweep.command,
+    }
 
 
 def _trained(job: Job, todo: Plan, claim: Claim) -> Result:

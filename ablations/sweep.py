@@ -19,6 +19,7 @@ from ablations import markdown as md
 from ablations.errors import InputError
 from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.study import Study, tag_of
+from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
 
@@ -82,9 +83,11 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         for key, value in tell_jobs.items():
             config.hydra.overrides.hydra.append(f"{key}={_quoted(value)}")
     _keep(study, uri, prepare(uri, config.tracking.experiment))
+    _deliver(uri)  # what an earlier command could not
     results = launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did
+    _deliver(uri)
     _report(name, uri)
     return results
 
@@ -136,6 +139,12 @@ def _keep(study: Study, uri: str, experiment_id: str) -> None:
             "shorten published, sections or claims"
         )
     tag_experiment(uri, experiment_id, tag_of(study.name), text)
+
+
+def _deliver(uri: str) -> None:
+    for delivery in deliver(uri):
+        if delivery.problem is not None:
+            print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
 
 
 def _report(name: str, uri: str) -> None:

@@ -39,7 +39,7 @@ class Sweep:
     def __init__(self, root: Path, factor: str, values: list[str], epochs: int, *more: str) -> None:
         self.root, self.factor, self.values, self.epochs = root, factor, values, epochs
         self.command = ["-m", f"{factor}={','.join(values)}", f"trainer.epochs={epochs}", "name=s", *more]
-        for name in ("conf", "ablations"):
+        for name in ("conf", "ablations", "hydra_plugins"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", root)
 
