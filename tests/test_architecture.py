@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "paths": set(),
     "streams": set(),
     "images": {"errors"},
-    "datasets": {"errors"},
+    "datasets": {"datasets", "errors", "images"},
     "distortions": set(),
     "nn": {"errors", "nn"},
     "optimizers": {"errors"},
@@ -39,6 +39,7 @@ MAY_IMPORT = {
     "ui": {"errors", "paths", "tracking"},
     "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
     "describe": {"errors", "experiment", "nn", "paths", "streams"},
+    "export_images": {"datasets", "errors", "paths"},
     "experiment": {  # the only assembler; draws a run's own figures
         "datasets",
         "distortions",
@@ -59,7 +60,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "seaborn": {"plots"},
     "matplotlib": {"plots"},
-    "hydra": {"experiment", "sweep", "describe"},
+    "hydra": {"experiment", "sweep", "describe", "export_images"},
     "omegaconf": {"experiment", "reproductions", "sweep"},  # a study names what was published
     "torch": set(),
     "jax": set(),
@@ -181,7 +182,15 @@ def test_run_py_only_hands_on():
 
 
 @pytest.mark.parametrize(
-    "module", ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui"]
+    "module",
+    [
+        "run",
+        "ablations.sweep",
+        "ablations.report",
+        "ablations.describe",
+        "ablations.ui",
+        "ablations.export_images",
+    ],
 )
 def test_heavy_imports_wait_until_they_are_needed(module):
     """`--help` and tab completion answer at once."""
