@@ -42,9 +42,8 @@ def export(dataset: Dataset, folder: Path, limit: int | None = None) -> int:
     from PIL import Image
     from tqdm import tqdm
 
+    require_free(folder)
     try:
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise InputError(f"{printable(folder)}: is there already; accepted: a new or an empty folder")
         folder.parent.mkdir(parents=True, exist_ok=True)
         temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.part")
         try:
@@ -63,9 +62,22 @@ def export(dataset: Dataset, folder: Path, limit: int | None = None) -> int:
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     except OSError as error:
-        where = printable(error.filename or folder)
-        raise InputError(f"{where}: {error.strerror}; accepted: a folder that can be written") from None
+        raise _unusable(folder, error) from None
     return written
+
+
+def require_free(folder: Path) -> None:
+    """Raises InputError where `folder` is no folder or holds something."""
+    try:
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+            raise InputError(f"{printable(folder)}: is there already; accepted: a new or an empty folder")
+    except OSError as error:
+        raise _unusable(folder, error) from None
+
+
+def _unusable(folder: Path, error: OSError) -> InputError:
+    where = printable(error.filename or folder)
+    return InputError(f"{where}: {error.strerror}; accepted: a folder that can be written")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -84,8 +96,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_intermixed_args(arguments)
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit: {options.limit}; accepted: a number from 1")
-    dataset = load(options.dataset, options.overrides)
     folder = options.folder.expanduser()
+    require_free(folder)  # before a download, perhaps
+    dataset = load(options.dataset, options.overrides)
     written = export(dataset, folder, options.limit)
     command = ["python", "run.py", "dataset=images", f"dataset.root={json.dumps(str(folder.absolute()))}"]
     if dataset.classes != DIGITS:

@@ -70,7 +70,8 @@ class ImageFiles(Source):
             except InputError:
                 raise InputError(
                     f"{printable(root)}: {len(files)} images are too few to split off a test part by class; "
-                    "accepted: folders train and test, or at least 2 images of each class and 5 for each class"
+                    "accepted: folders train and test, or at least 2 images of each class and 5 times as many "
+                    "images as classes"
                 ) from None
             arrays = (images[train], labels[train], images[test], labels[test])
         return assemble(self.name, arrays, classes)
