@@ -17,6 +17,7 @@ from PIL import Image
 from ablations import export_images, images
 from ablations.datasets import Dataset, Digits, ImageFiles, idx_header
 from ablations.errors import InputError
+from ablations.experiment import assemble
 from ablations.paths import ROOT
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 28, 28), dtype=np.uint8)
@@ -138,6 +139,16 @@ def test_links_are_followed(root, tmp_path):
     for part in ("train", "test"):
         (root / part).symlink_to(tmp_path / "elsewhere")
     assert source(root).load().test_labels.tolist() == [1, 2]
+
+
+def test_the_network_has_as_many_outputs_as_there_are_classes(root, compose):
+    write(root, *(f"{name}/{n}.png" for n in range(10) for name in ("cat", "dog", "owl")))
+    overrides = ["dataset=images", f"dataset.root={root}"]
+    with pytest.raises(InputError, match=r"3 classes, but the network has 10 outputs; .*head\.output\.units"):
+        assemble(compose(*overrides))
+    parts = assemble(compose(*overrides, "head.output.units=3"))
+    assert parts.dataset.classes == ("cat", "dog", "owl")
+    assert parts.network.layers["output"].summary().shape == (3,)
 
 
 # What is refused
@@ -301,7 +312,7 @@ def test_names_of_classes_are_shown_on_one_line(root):
 
 
 @pytest.fixture
-def decoded(monkeypatch) -> list[Path]:
+def decoded(monkeypatch) -> list[str]:
     """The files that were decoded."""
     seen = []
     original = images.decode
@@ -415,7 +426,7 @@ def test_a_folder_that_changes_while_it_is_read_is_not_cached(root, monkeypatch,
     write(root, "train/1/1.png", "train/2/1.png", "test/1/1.png")
     original = images.decode
 
-    def meanwhile(path: Path) -> np.ndarray:
+    def meanwhile(path: str) -> np.ndarray:
         write(root, "train/2/1.png")
         return original(path)
 
