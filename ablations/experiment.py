@@ -86,6 +86,12 @@ def assemble(config: DictConfig) -> Parts:
     network = build_network(config, streams)
     optimizer = instantiate(config.optimizer)
     dataset = instantiate(config.dataset).load()
+    outputs = network.layers["output"].summary().shape[0]
+    if outputs != len(dataset.classes):
+        raise InputError(
+            f"dataset={dataset.name}: {len(dataset.classes)} classes, but the network has {outputs} outputs; "
+            "accepted: as many of the one as of the other (head.output.units)"
+        )
     val_fraction = _typed(config, "dataset.val_fraction", float)
     train_at, val_at = split(dataset.train_labels, val_fraction, streams.generator("split"))
     training = Images(dataset.train_images[train_at], dataset.train_labels[train_at])

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "errors": {"signals"},
     "paths": set(),
     "streams": set(),
-    "datasets": {"errors"},
+    "images": {"errors"},
+    "datasets": {"datasets", "errors", "images"},
     "distortions": set(),
     "nn": {"errors", "nn"},
     "optimizers": {"errors"},
@@ -68,6 +69,7 @@ MAY_IMPORT = {
         "training",
     },
     "describe": {"errors", "experiment", "nn", "paths", "streams"},
+    "export_images": {"datasets", "errors", "paths"},
     "experiment": {  # the only assembler; draws a run's own figures
         "checkpoints",
         "datasets",
@@ -92,7 +94,7 @@ ONLY_IN = {
     "mlflow": {"tracking"},
     "seaborn": {"plots"},
     "matplotlib": {"plots", "report"},  # a report holds figures, but draws none
-    "hydra": {"experiment", "sweep", "describe"},
+    "hydra": {"experiment", "sweep", "describe", "export_images"},
     "omegaconf": {"experiment", "sweep"},
     "torch": set(),
     "jax": set(),
@@ -227,7 +229,15 @@ def test_run_py_only_hands_on():
 
 @pytest.mark.parametrize(
     "module",
-    ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui", "ablations.sync"],
+    [
+        "run",
+        "ablations.sweep",
+        "ablations.report",
+        "ablations.describe",
+        "ablations.ui",
+        "ablations.sync",
+        "ablations.export_images",
+    ],
 )
 def test_heavy_imports_wait_until_they_are_needed(module):
     """`--help` and tab completion answer at once."""
