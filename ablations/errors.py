@@ -15,6 +15,11 @@ class InputError(PlainError, ValueError):
     """What the user gave cannot be used. The message is one line: what, where, what is accepted."""
 
 
+def printable(text: object) -> str:
+    """Text or a file's name from outside as it can be shown: on one line, what has no glyph as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
 def one_line(error: BaseException) -> str:
     """What went wrong in one line, the type of the error first where it was not foreseen."""
     for cause in _causes(error):

@@ -21,6 +21,7 @@ MAY_IMPORT = {
     "errors": set(),
     "paths": set(),
     "streams": set(),
+    "images": {"errors"},
     "datasets": {"errors"},
     "distortions": set(),
     "nn": {"errors", "nn"},
