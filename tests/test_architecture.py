@@ -27,6 +27,10 @@ MAY_IMPORT = {
     "nn": {"errors", "nn"},
     "optimizers": {"errors"},
     "training": {"datasets", "errors", "nn", "optimizers", "streams"},
+    "model": {"datasets", "errors", "nn", "streams"},
+    "serving": {"model"},
+    "artifacts": {"model", "tracking"},
+    "digit_image": {"errors"},
     "progress": {"training"},
     "provenance": {"paths"},
     "tracking": {"errors", "paths", "tracking"},
@@ -38,11 +42,14 @@ MAY_IMPORT = {
     "report": {"errors", "markdown", "paths", "plots", "reproductions", "statistics", "tracking"},
     "ui": {"errors", "paths", "tracking"},
     "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
-    "describe": {"errors", "experiment", "nn", "paths", "streams"},
+    "describe": {"errors", "model", "nn", "paths", "streams"},
+    "predict": {"artifacts", "digit_image", "errors", "images", "model", "plots", "tracking"},
     "experiment": {  # the only assembler; draws a run's own figures
+        "artifacts",
         "datasets",
         "distortions",
         "errors",
+        "model",
         "nn",
         "optimizers",
         "plots",
@@ -56,11 +63,17 @@ MAY_IMPORT = {
 
 # Who may import a third-party package at run time.
 ONLY_IN = {
-    "mlflow": {"tracking"},
+    "mlflow": {"serving", "tracking"},  # MLflow itself runs serving
     "seaborn": {"plots"},
     "matplotlib": {"plots"},
-    "hydra": {"experiment", "sweep", "describe"},
-    "omegaconf": {"experiment", "reproductions", "sweep"},  # a study names what was published
+    "hydra": {"experiment", "model", "sweep", "describe"},
+    "omegaconf": {
+        "artifacts",
+        "experiment",
+        "model",
+        "reproductions",
+        "sweep",
+    },  # a study names what was published
     "torch": set(),
     "jax": set(),
     "numba": set(),
