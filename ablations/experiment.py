@@ -18,7 +18,7 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.artifacts import misread, write_features, write_model
+from ablations.artifacts import MODEL, misread, write_features, write_model
 from ablations.datasets import Dataset, Normalization, split
 from ablations.distortions import PlanarDistortion
 from ablations.errors import InputError, foreseen, one_line
@@ -28,6 +28,7 @@ from ablations.optimizers import Optimizer
 from ablations.progress import ProgressBar
 from ablations.provenance import provenance
 from ablations.streams import Streams
+from ablations.tracking.models import model_tags
 from ablations.tracking.store import tracking_uri
 from ablations.tracking.writer import Tracker
 from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, Step, evaluate, train
@@ -202,6 +203,7 @@ def _tracked(config: DictConfig, parts: Parts, tracker: Tracker, name: str) -> E
         with tempfile.TemporaryDirectory() as folder:
             _write_artifacts(Path(folder), config, parts, history, test)
             tracker.log_files(Path(folder))
+            tracker.set_tags(model_tags(Path(folder) / MODEL, MODEL))
         tracker.finish()
     except BaseException as error:
         _record_failure(tracker, error)

@@ -1,5 +1,6 @@
 """Models in MLflow's format: written beside a run's other artifacts, and registered."""
 
+import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,17 @@ def save_model(
         pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
         metadata=dict(about),
     )
+
+
+def model_tags(folder: Path, path: str) -> dict[str, str]:
+    """The tags by which MLflow's pages know that a run has the model in `folder` as its artifact `path`.
+
+    They list it among the run's logged models, with its signature and how to use it.
+    """
+    from mlflow.models import Model
+
+    about = Model.load(str(folder)).get_tags_dict() | {"artifact_path": path}
+    return {"mlflow.log-model.history": json.dumps([about])}
 
 
 def register_model(uri: str, run_id: str, path: str, name: str) -> str:

@@ -74,7 +74,7 @@ def client(uri: str) -> "MlflowClient":
 
     Raises InputError where the store cannot be opened.
     """
-    silence()
+    _silence()
     with store_errors(uri):
         from mlflow import MlflowClient
 
@@ -153,7 +153,7 @@ def _create(path: Path) -> None:
 
 def _build(path: Path, artifacts: Path) -> None:
     """Write a new MLflow database in WAL mode, in which readers and a writer do not block each other."""
-    silence()
+    _silence()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     uri = f"sqlite:///{path}"
@@ -204,7 +204,7 @@ def _experiment_id(uri: str, experiment: str, artifacts: Path | None) -> str:
     raise AssertionError("unreachable")
 
 
-def silence() -> None:
+def _silence() -> None:
     """Keep MLflow from calling home and from talking on our stdout and stderr."""
     import logging
 
