@@ -32,6 +32,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _outbox(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test leaves undelivered is not delivered by the project's next run."""
+    os.environ["ABLATIONS_OUTBOX"] = str(tmp_path_factory.mktemp("outbox"))
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> Iterator[None]:
     """As in a run: one BLAS thread."""
     with threadpool_limits(limits=1):

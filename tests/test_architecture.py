@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "reproductions": {"errors", "markdown", "paths"},
     "report": {"errors", "markdown", "paths", "plots", "reproductions", "statistics", "tracking"},
     "ui": {"errors", "paths", "tracking"},
+    "sync": {"errors", "tracking"},
     "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
     "describe": {"errors", "model", "nn", "paths", "streams"},
     "predict": {"artifacts", "digit_image", "errors", "images", "model", "plots", "tracking"},
@@ -159,6 +160,7 @@ def test_the_halves_meet_in_the_store_alone():
             "reproductions",
             "report",
             "ui",
+            "sync",
             "tracking",
         ):
             assert not {part_of(name) for name in reached(module, set())} & training, module
@@ -194,7 +196,8 @@ def test_run_py_only_hands_on():
 
 
 @pytest.mark.parametrize(
-    "module", ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui"]
+    "module",
+    ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui", "ablations.sync"],
 )
 def test_heavy_imports_wait_until_they_are_needed(module):
     """`--help` and tab completion answer at once."""
