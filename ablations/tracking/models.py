@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.tracking.store import client, silence, store_errors
+from ablations.tracking.store import client, tame, store_errors
 
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
@@ -25,7 +25,7 @@ def save_model(
     The signature declares the input as objects of any shape: MLflow refuses every other type of number than
     the declared one, while both bytes and floats are welcome here. The code itself checks shape and range.
     """
-    silence()
+    tame()
     import mlflow.pyfunc
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
