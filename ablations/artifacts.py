@@ -30,9 +30,14 @@ def write_model(folder: Path, config: DictConfig, trained: model.Model, example:
 
 
 def write_features(path: Path, trained: model.Model, image: np.ndarray) -> None:
-    """Write the file `features.npz`: `image` (28, 28), and what each layer makes of it, in float32."""
-    features = {name: maps.astype(np.float32) for name, maps in trained.feature_maps(image).items()}
-    np.savez_compressed(path, image=image, **features)
+    """Write `features.npz`: what the network makes of one image (28, 28).
+
+    Arrays: `image` as it is, each layer's output by its name (`Network.feature_maps`), and `probabilities`
+    (classes,); all but the first in float32.
+    """
+    _, probabilities = trained.read(image[None])
+    features = trained.feature_maps(image) | {"probabilities": probabilities[0]}
+    np.savez_compressed(path, image=image, **{name: x.astype(np.float32) for name, x in features.items()})
 
 
 def misread(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ CENTRE = 14
 
 ENOUGH = 800  # pixels: a digit may be small in its picture
 LEAST_CONTRAST = 24  # of 255: less is paper alone, as cameras and scanners see it
-FAINTEST = 0.15  # of the darkest ink: what is fainter does not count for the digit's extent
+FAINTEST = 0.25  # of the darkest ink: what is fainter does not count for the digit's extent
 SPECK = 0.04  # of all ink: a separate spot that has less is none of the digit's strokes
 
 

@@ -72,6 +72,12 @@ class Model:
             probabilities.append(self.network.loss.probabilities(outputs).T)
         return np.concatenate(digits), np.concatenate(probabilities)
 
+    @property
+    def first_kernels(self) -> np.ndarray:
+        """The weights of the first layer, (maps, y, x)."""
+        first = next(iter(self.network.layers.values()))
+        return first.parameters["weight"].value
+
     def feature_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What each layer makes of one image (28, 28): `Network.feature_maps`."""
         _check(image[None])

@@ -191,7 +191,9 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
         for number, (path, image) in enumerate(images.items(), start=1):
             stem = path.stem if path.stem not in taken else f"{number}-{path.stem}"
             taken.add(stem)
-            figure = plots.kernels_and_maps(image, model.feature_maps(image))
+            _, probabilities = model.read(image[None])
+            layers = model.feature_maps(image) | {"output": probabilities[0]}
+            figure = plots.kernels_and_maps(image, model.first_kernels, layers)
             plots.save(figure, target if single else folder / f"{stem}.png")
     except OSError as error:
         raise InputError(f"--plot {printable(target)}: {error.strerror or error}") from error

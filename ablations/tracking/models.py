@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.tracking.store import client, tame, store_errors
+from ablations.tracking.store import client, store_errors, tame
 
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
