@@ -18,7 +18,7 @@ from ablations.streams import Streams
 INPUT_SHAPE = (1, 32, 32)
 
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
-MODULES = ("__init__.py", "datasets.py", "errors.py", "model.py", "streams.py", "nn")
+MODULES = ("__init__.py", "datasets", "errors.py", "images.py", "model.py", "nn", "streams.py")
 """What of this package a model needs: all that this module imports, directly or not."""
 
 IMAGES_AT_ONCE = 32

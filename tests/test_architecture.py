@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "paths": set(),
     "streams": set(),
     "images": {"errors"},
-    "datasets": {"errors"},
+    "datasets": {"datasets", "errors", "images"},
     "distortions": set(),
     "nn": {"errors", "nn"},
     "optimizers": {"errors"},
@@ -45,6 +45,7 @@ MAY_IMPORT = {
     "sweep": {"errors", "report", "tracking"},  # compiles the report after the last run
     "describe": {"errors", "model", "nn", "paths", "streams"},
     "predict": {"artifacts", "digit_image", "errors", "images", "model", "plots", "tracking"},
+    "export_images": {"datasets", "errors", "paths"},
     "experiment": {  # the only assembler; draws a run's own figures
         "artifacts",
         "datasets",
@@ -67,14 +68,9 @@ ONLY_IN = {
     "mlflow": {"serving", "tracking"},  # MLflow itself runs serving
     "seaborn": {"plots"},
     "matplotlib": {"plots"},
-    "hydra": {"experiment", "model", "sweep", "describe"},
-    "omegaconf": {
-        "artifacts",
-        "experiment",
-        "model",
-        "reproductions",
-        "sweep",
-    },  # a study names what was published
+    "hydra": {"experiment", "model", "sweep", "describe", "export_images"},
+    # A study names what was published.
+    "omegaconf": {"artifacts", "experiment", "model", "reproductions", "sweep"},
     "torch": set(),
     "jax": set(),
     "numba": set(),
@@ -184,6 +180,17 @@ def test_the_global_random_generator_is_never_used(module):
     assert "random" not in imports(module)
 
 
+def test_a_model_brings_along_all_that_it_imports():
+    from ablations.model import MODULES as copied
+
+    needed, ahead = set(), {"ablations.model"}
+    while ahead:
+        module = ahead.pop()
+        needed.add(part_of(module))
+        ahead |= {name for name in imports(module) & MODULES.keys() if part_of(name) not in needed}
+    assert {Path(name).stem for name in copied} - {"__init__"} == needed - {""}
+
+
 def test_run_py_only_hands_on():
     tree = ast.parse((ROOT / "run.py").read_text("utf-8"))
     names = {
@@ -197,7 +204,16 @@ def test_run_py_only_hands_on():
 
 @pytest.mark.parametrize(
     "module",
-    ["run", "ablations.sweep", "ablations.report", "ablations.describe", "ablations.ui", "ablations.sync"],
+    [
+        "run",
+        "ablations.sweep",
+        "ablations.report",
+        "ablations.describe",
+        "ablations.predict",
+        "ablations.ui",
+        "ablations.export_images",
+        "ablations.sync",
+    ],
 )
 def test_heavy_imports_wait_until_they_are_needed(module):
     """`--help` and tab completion answer at once."""
