@@ -155,7 +155,7 @@ def _drawings(
     best = statistics.best_run(runs)
     if best is None:
         return
-    done = runs[runs["finished"]]
+    done = runs[runs["finished"]].rename(columns={"error": "value"})
     labels = [_values(row, factors) or "all runs" for row in table.to_dict("records")]
     title = ", ".join(map(md.plain, factors))
     several = len(table) > 1
@@ -176,7 +176,7 @@ def _drawings(
         caption = (
             "Each point is one run on the test set, the bar their mean: how far the seed alone moves it."
         )
-    figure = plots.errors_by_variant(done, labels, title)
+    figure = plots.values_by_variant(done, labels, "test error (%)", title)
     yield _Drawing("error_by_variant", heading, caption + shown + note, figure)
 
     curves = statistics.curves(histories[histories["metric"].isin(CURVES)], runs)
@@ -212,7 +212,7 @@ def _drawings(
             "Each point is one run; lower left is better and quicker. Time is the sum over the run's epochs, "
         )
         caption += "on a machine that may have done other work."
-        figure = plots.error_against_time(timed, labels, title)
+        figure = plots.value_against_time(timed, labels, "test error (%)", title)
         yield _Drawing("error_against_time", heading, caption, figure)
 
 
@@ -236,7 +236,7 @@ def _grid(table: "pd.DataFrame", factors: Sequence[str]) -> _Drawing:
     if len(drawn) < len(factors):
         caption += f" Averaged over {', '.join(md.escaped(key) for key in factors[len(drawn) :])}."
     rows, columns, *facet = (md.plain(key) for key in drawn)
-    figure = plots.error_grids(grids, rows, columns, *facet)
+    figure = plots.value_grids(grids, "mean test error (%)", rows, columns, *facet)
     return _Drawing("error_grid", heading, caption, figure)
 
 
