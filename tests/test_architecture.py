@@ -186,11 +186,10 @@ def test_the_global_random_generator_is_never_used(module):
 def test_a_model_brings_along_all_that_it_imports():
     from ablations.model import MODULES as copied
 
-    needed, ahead = set(), {"ablations.model"}
-    while ahead:
-        module = ahead.pop()
-        needed.add(part_of(module))
-        ahead |= {name for name in imports(module) & MODULES.keys() if part_of(name) not in needed}
+    needed = ["ablations.model"]
+    for module in needed:  # grows on the way
+        needed += sorted(imports(module) & MODULES.keys() - set(needed))
+    needed = {part_of(module) for module in needed}
     assert {Path(name).stem for name in copied} - {"__init__"} == needed - {""}
 
 
