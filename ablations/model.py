@@ -1,13 +1,12 @@
 """A trained network with the normalisation of its input, in one folder: grey pixels in, digits out."""
 
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
+from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.datasets import Normalization
@@ -49,9 +48,7 @@ class Model:
         """
         try:
             config = OmegaConf.load(folder / CONFIG)
-            foreign = [target for target in _targets(config) if not target.startswith("ablations.")]
-            if foreign:
-                raise InputError(f"{folder / CONFIG}: {foreign[0]} is not a part of a network")
+            _check_targets(OmegaConf.to_container(config, resolve=True))
             network = build_network(config, Streams(0))
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
@@ -128,11 +125,18 @@ def _check(images: np.ndarray) -> None:
         raise InputError("images: no pixel above 1; accepted: from 0 to 255, so multiply these by 255")
 
 
-def _targets(node: Any) -> Iterator[str]:
-    """Every class that a config names."""
-    if isinstance(node, DictConfig | dict):
-        for key, value in node.items():
-            if key == "_target_":
-                yield str(value)
-            else:
-                yield from _targets(value)
+def _check_targets(node: Any) -> None:
+    """Raise InputError unless every `_target_` is a class of this package: a model's file must start nothing else."""
+    if isinstance(node, list):
+        for item in node:
+            _check_targets(item)
+    if isinstance(node, dict):
+        for item in node.values():
+            _check_targets(item)
+        if "_target_" in node and not _is_own_class(str(node["_target_"])):
+            raise InputError(f"{node['_target_']} is not a part of a network")
+
+
+def _is_own_class(target: str) -> bool:
+    # The name alone is not enough: `ablations.….os.system` would be found, too.
+    return target.startswith("ablations.") and get_class(target).__module__.startswith("ablations.")
