@@ -17,7 +17,16 @@ from ablations.streams import Streams
 INPUT_SHAPE = (1, 32, 32)
 
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
-MODULES = ("__init__.py", "datasets", "errors.py", "images.py", "model.py", "nn", "streams.py")
+MODULES = (
+    "__init__.py",
+    "datasets",
+    "errors.py",
+    "images.py",
+    "model.py",
+    "nn",
+    "signals.py",
+    "streams.py",
+)
 """What of this package a model needs: all that this module imports, directly or not."""
 
 IMAGES_AT_ONCE = 32

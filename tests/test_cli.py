@@ -40,13 +40,17 @@ class Project:
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", self.root)
 
-    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         unset = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"}
         environment = {key: value for key, value in os.environ.items() if key not in unset}
+        return environment | {"PYTHONPATH": str(self.root)}
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.elsewhere,
-            env=environment | {"PYTHONPATH": str(self.root)},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=240,
@@ -181,7 +185,8 @@ def test_report_again_is_the_same_to_the_byte(project, card):
 
 def test_same_numbers_to_the_last_bit_under_any_launcher(project):
     basic = project.run("-m", "c3=full,sparse", QUICK, "name=basic")
-    joblib = project.run("-m", "c3=full,sparse", QUICK, "name=parallel", "hydra/launcher=joblib")
+    again = ["name=parallel", "tracking.rerun=true", "hydra/launcher=joblib"]
+    joblib = project.run("-m", "c3=full,sparse", QUICK, *again)
     assert (basic.returncode, joblib.returncode) == (0, 0), basic.stderr + joblib.stderr
     digests = [
         {

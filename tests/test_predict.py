@@ -213,6 +213,14 @@ def test_a_run_without_a_model_is_said(store, pictures, wanted, said):
         predict.main([runs[wanted], str(pictures[0]), "--tracking-uri", uri])
 
 
+def test_a_logged_model_is_named_where_the_pages_of_mlflow_look(store):
+    tags = table(store[0]).set_index("run_id")["tags.mlflow.log-model.history"]
+    (model,) = json.loads(tags[store[1]["max"]])
+    assert model["artifact_path"] == "model"
+    assert "python_function" in model["flavors"]
+    assert tags.isna()[store[1]["bare"]]
+
+
 def test_a_registered_model_is_loaded_by_name_and_version(store, trained, capsys):
     import mlflow
 

@@ -42,26 +42,6 @@ def through_the_api(uri: str) -> Reader:
     return reader
 
 
-@pytest.fixture(scope="module")
-def blank(tmp_path_factory) -> Path:
-    """A store that was made once and is copied for each test."""
-    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    prepare(f"sqlite:///{path}", EXPERIMENT)
-    return path
-
-
-@pytest.fixture
-def uri(blank, tmp_path) -> str:
-    path = tmp_path / "a store" / "mlflow.db"
-    path.parent.mkdir()
-    with closing(sqlite3.connect(blank)) as source, closing(sqlite3.connect(path)) as copy:
-        source.backup(copy)
-        artifacts = (path.parent / "artifacts").as_uri()
-        copy.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
-        copy.commit()
-    return f"sqlite:///{path}"
-
-
 def log_run(uri: str, name: str = "run", **tags: str) -> str:
     tracker = Tracker.start(uri, EXPERIMENT, name, {"activation": "relu", "seed": 0}, tags)
     tracker.log_metrics({"val/accuracy": 0.5}, 1)

@@ -42,15 +42,18 @@ def save_model(
     )
 
 
-def model_tags(folder: Path, path: str) -> dict[str, str]:
-    """The tags by which MLflow's pages know that a run has the model in `folder` as its artifact `path`.
+def model_tags(folder: Path) -> dict[str, str]:
+    """The tag by which MLflow's pages know that a run has the models in `folder` among its artifacts, if any.
 
-    They list it among the run's logged models, with its signature and how to use it.
+    They list them as the run's logged models, each with its signature and how to use it.
     """
+    paths = sorted(folder.glob("*/MLmodel"))
+    if not paths:
+        return {}
     from mlflow.models import Model
 
-    about = Model.load(str(folder)).get_tags_dict() | {"artifact_path": path}
-    return {"mlflow.log-model.history": json.dumps([about])}
+    models = [Model.load(str(path)).get_tags_dict() | {"artifact_path": path.parent.name} for path in paths]
+    return {"mlflow.log-model.history": json.dumps(models)}
 
 
 def register_model(uri: str, run_id: str, path: str, name: str) -> str:

@@ -262,14 +262,15 @@ class Outbox:
         except BaseException as error:
             if self._delivered > before:
                 self._mark()
-            if isinstance(error, KeyError | TypeError):
+            if isinstance(error, LookupError | TypeError | AttributeError):
                 raise InputError(f"{self.folder / JOURNAL} is damaged: {error!r}") from error
             raise
         self.remove()
 
     def remove(self) -> None:
         """Delete the folder."""
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        with suppress(OSError):  # what cannot be deleted is delivered again, which changes nothing
+            (self.folder / JOURNAL).unlink()
         shutil.rmtree(self.folder, ignore_errors=True)
         self.close()
 
@@ -345,11 +346,16 @@ class Delivery:
 
 
 def waiting() -> list[Path]:
-    """Return the folders of the runs that wait, the oldest first; also those that are still being written."""
+    """Return the folders of the runs that wait, the oldest first; also those that are still being written.
+
+    Raises InputError where the outbox cannot be read.
+    """
     try:
         folders = [path for path in outbox().iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
         return []
+    except OSError as error:
+        raise InputError(f"cannot read the outbox {outbox()}: {error.strerror}") from error
     return sorted(folders, key=_age)
 
 

@@ -84,14 +84,15 @@ def prepare(uri: str, experiment: str) -> str:
     return known or _experiment_id(uri, experiment, artifacts_folder(path))
 
 
-def probe(uri: str) -> None:
-    """Raise AwayError, soon, where a store that existed does not answer or cannot be written to."""
+def probe(uri: str, patient: bool = False) -> None:
+    """Raise AwayError, soon unless `patient`, where a store that existed does not answer or is locked."""
+    wait = LOCK_SECONDS if patient else PROBE_SECONDS
     path = sqlite_path(uri)
     if path is None:
-        require_answer(uri, PROBE_SECONDS)
+        require_answer(uri, wait)
         return
     try:
-        _require_writable(path, PROBE_SECONDS)
+        _require_writable(path, wait)
     except (OSError, sqlite3.Error) as error:
         raise AwayError(f"cannot write to the MLflow store {uri}: {_line(error)}") from error
 
@@ -144,8 +145,10 @@ def require_answer(uri: str, wait: float = 10.0) -> None:
         return
     try:
         urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=wait).close()
-    except urllib.error.HTTPError:
-        pass  # it answers, and what it answers is MLflow's to judge
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise AwayError(f"the MLflow server at {uri} is out of order: {error}") from error
+        # Otherwise it answers, and what it answers is MLflow's to judge.
     except (OSError, http.client.HTTPException) as error:
         raise AwayError(f"no MLflow server answers at {uri}: {_line(error)}") from error
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ablations.errors import InputError
+from ablations.tracking.models import model_tags
 from ablations.tracking.outbox import (
     LOCAL,
     LOCAL_ID,
@@ -26,6 +27,7 @@ from ablations.tracking.outbox import (
     deliver,
     find_created,
     new_local_id,
+    outbox,
     send,
 )
 from ablations.tracking.store import AwayError, probe
@@ -102,8 +104,7 @@ class Tracker:
             tracker._keep_from_now_on(error, started)
             tracker._write(record)
         try:
-            fitted = {key: _fit(str(value), PARAM_CHARACTERS) for key, value in params.items()}
-            tracker._write({"do": "params", "params": fitted})
+            tracker.log_params(params)
         except InputError as error:
             tracker.fail("error", str(error))
             raise
@@ -129,6 +130,7 @@ class Tracker:
         try:
             if offline_ok and not _patience[uri].over():
                 raise AwayError(f"the MLflow store {uri} is still away")
+            probe(uri, patient=True)
             if run_id.startswith(LOCAL):
                 found = find_created(uri, run_id)
                 if not found:
@@ -141,6 +143,11 @@ class Tracker:
             tracker._keep_from_now_on(error, started)
             tracker._write({"do": "resume"})
         return tracker
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters as `start` does. Those logged before must be the same."""
+        fitted = {key: _fit(str(value), PARAM_CHARACTERS) for key, value in params.items()}
+        self._write({"do": "params", "params": fitted})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Remember metrics of one step (an epoch, from 1) until the next `flush`.
@@ -193,11 +200,14 @@ class Tracker:
     def log_files(self, folder: Path) -> None:
         """Log everything in a folder as artifacts, under the same relative names.
 
-        Raises InputError for a name with a character that not every store keeps (a control character or one
-        of `\\ ? # % :`).
+        Models in MLflow's format become the run's logged models. Raises InputError for a name with a character
+        that not every store keeps (a control character or one of `\\ ? # % :`).
         """
         check_names(folder)
+        models = model_tags(folder)
         self._write({"do": "files"}, folder)
+        if models:
+            self.set_tags(models)
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log a text as the artifact `artifact_file`, a relative path as `log_files` takes."""
@@ -283,11 +293,16 @@ class Tracker:
 
 
 def _deliver_earlier(uri: str) -> None:
-    for run in deliver(uri):
-        if run.problem is None:
-            log.info("delivered %r, which was kept earlier, as run %s", run.name, run.run_id)
-        else:
-            log.warning("%r is kept in %s still: %s", run.name, run.folder, run.problem)
+    try:
+        runs = deliver(uri)
+    except InputError as error:
+        log.warning("%s", error)
+        return
+    left = [run for run in runs if run.problem]
+    if len(runs) > len(left):
+        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), uri)
+    if left:
+        log.warning("%d runs are kept in %s still: %s", len(left), outbox(), left[0].problem)
 
 
 def _now_ms() -> int:
