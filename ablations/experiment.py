@@ -20,10 +20,12 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.artifacts import misread, write_features, write_model
 from ablations.checkpoints import Checkpoint, Claim, Measured, claimed
 from ablations.datasets import Dataset, Normalization, split
 from ablations.distortions import PlanarDistortion
 from ablations.errors import InputError, foreseen, one_line
+from ablations.model import Model, build_network
 from ablations.nn.network import Network
 from ablations.optimizers import Optimizer
 from ablations.paths import MLRUNS
@@ -37,8 +39,6 @@ from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError, prepare, sqlite_path, tracking_uri
 from ablations.tracking.writer import Tracker
 from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, State, Step, evaluate, train
-
-INPUT_SHAPE = (1, 32, 32)
 
 NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
@@ -59,16 +59,6 @@ class Parts:
     stream: str
     options: Options
     every_steps: int | None
-
-
-def build_network(config: DictConfig, streams: Streams) -> Network:
-    """The network that `config` describes, with its initial weights."""
-    dtype = config.trainer.dtype
-    if dtype not in ("float32", "float64"):
-        raise InputError(f"trainer.dtype: must be float32 or float64, got {dtype}")
-    return instantiate(config.network).build(
-        INPUT_SHAPE, instantiate(config.init), lambda layer: streams.generator(f"init/{layer}"), dtype
-    )
 
 
 def assemble(config: DictConfig) -> Parts:
@@ -507,7 +497,11 @@ def _write_artifacts(
         labels=labels,
         predictions=test.predictions,
         confidences=test.confidences,
+        **misread(parts.dataset.test_images, labels, test.predictions),
     )
+    model = Model(parts.network, parts.normalization)
+    write_model(folder, config, model, parts.dataset.test_images[:1])
+    write_features(folder / "features.npz", model, parts.dataset.test_images[0])
     report = classification_report(
         labels,
         test.predictions,

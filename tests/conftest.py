@@ -18,7 +18,7 @@ import pytest
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
-from ablations.experiment import build_network
+from ablations.model import build_network
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
 from ablations.streams import Streams

@@ -294,9 +294,9 @@ def _inside(reader: Reader, best: pd.Series, how: str) -> Iterator[Drawing]:
         layers = _arrays(reader, best["run_id"], "features.npz")
         if model is None or layers is None:
             return
-        image = layers.pop("image")
-        kernels = model["C1.weight"].reshape(-1, 5, 5)
-        figure = plots.kernels_and_maps(image, kernels, layers)
+        image, probabilities = layers.pop("image"), layers.pop("probabilities")
+        layers["output"] = probabilities
+        figure = plots.kernels_and_maps(image, model["C1.weight"], layers)
     except UNREADABLE:
         return
     caption = (

@@ -106,7 +106,7 @@ def client(uri: str) -> "MlflowClient":
 
     Raises InputError where the store cannot be opened.
     """
-    _tame()
+    tame()
     with store_errors(uri):
         from mlflow import MlflowClient
 
@@ -192,7 +192,7 @@ def _create(path: Path) -> None:
 
 def _build(path: Path, artifacts: Path) -> None:
     """Write a new MLflow database in WAL mode, in which readers and a writer do not block each other."""
-    _tame()
+    tame()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     uri = f"sqlite:///{path}"
@@ -243,7 +243,7 @@ def _experiment_id(uri: str, experiment: str, artifacts: Path | None) -> str:
     raise AssertionError("unreachable")
 
 
-def _tame() -> None:
+def tame() -> None:
     """Keep MLflow from calling home, from talking on our stdout and stderr, and from retrying for minutes.
 
     Each request is sent once: MLflow would send the one that creates a run again after an answer that was
@@ -258,7 +258,8 @@ def _tame() -> None:
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "mlflow.pyfunc"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # It logs the traceback of every error that it also raises.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
 

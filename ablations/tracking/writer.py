@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ablations.errors import InputError
+from ablations.tracking.models import model_tags
 from ablations.tracking.outbox import (
     LOCAL,
     LOCAL_ID,
@@ -199,11 +200,14 @@ class Tracker:
     def log_files(self, folder: Path) -> None:
         """Log everything in a folder as artifacts, under the same relative names.
 
-        Raises InputError for a name with a character that not every store keeps (a control character or one
-        of `\\ ? # % :`).
+        Models in MLflow's format become the run's logged models. Raises InputError for a name with a character
+        that not every store keeps (a control character or one of `\\ ? # % :`).
         """
         check_names(folder)
+        models = model_tags(folder)
         self._write({"do": "files"}, folder)
+        if models:
+            self.set_tags(models)
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log a text as the artifact `artifact_file`, a relative path as `log_files` takes."""
