@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
@@ -29,6 +29,7 @@ class _Process:
     """What this process knows of being stopped."""
 
     signal: int | None = None  # the one that told it to stop
+    listening = False  # for signals
     busy = False  # something wants to be told by an exception
     undisturbed = False  # but not now
     parent = os.getppid()
@@ -46,7 +47,7 @@ def stoppable() -> Iterator[None]:
         check()
         yield
         return
-    previous = {number: signal.signal(number, _stop) for number in SIGNALS}
+    ignore = _listen()
     _Process.busy = True
     try:
         check()
@@ -59,8 +60,7 @@ def stoppable() -> Iterator[None]:
         _Process.busy = False
         # A worker between two runs still leaves quietly, and who is leaving is not to be disturbed.
         if not _is_worker() and _Process.signal is None:
-            for number, handler in previous.items():
-                signal.signal(number, handler)
+            ignore()
 
 
 @contextmanager
@@ -90,19 +90,49 @@ def exit_code(error: KeyboardInterrupt) -> int:
     return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
 
 
+def _listen() -> Callable[[], None]:
+    """Have signals come to `_stop`, and to `_cut_off`; return what undoes it."""
+    if _Process.listening:
+        return lambda: None
+    _Process.listening = True
+    handlers = {number: signal.signal(number, _stop) for number in SIGNALS}
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_cut_off, args=[heard], daemon=True).start()
+
+    def ignore() -> None:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(before)
+        os.close(told)
+        _Process.listening = False
+
+    return ignore
+
+
 def _stop(number: int, frame: FrameType | None) -> None:
     if _Process.signal is not None:
         return
     _Process.signal = number
-    worker = _is_worker()
-    if worker and not _Process.busy:
+    if _is_worker() and not _Process.busy:
         _leave(number)
-    cut_off = threading.Timer(WORKER_GRACE_S if worker else GRACE_S, os._exit, [128 + number])
-    cut_off.daemon = True
-    cut_off.start()
     _stop_children(WORKER_GRACE_S + 0.5)
     if not _Process.undisturbed:
         raise _exception(number)
+
+
+def _cut_off(heard: int) -> None:
+    """End the process some time after a signal.
+
+    `heard` says when one came, also where the main thread is inside a call, as to a locked database, that does not
+    return so soon: Python handles signals between two of its own instructions.
+    """
+    with open(heard, "rb", buffering=0) as signals:
+        while number := signals.read(1):
+            if number[0] in SIGNALS:
+                time.sleep(WORKER_GRACE_S if _is_worker() else GRACE_S)
+                os._exit(128 + number[0])
 
 
 def _exception(number: int) -> KeyboardInterrupt:

@@ -129,7 +129,7 @@ def stop_when(sweep: Sweep, process: subprocess.Popen[str], number: signal.Signa
 
 
 def test_a_sweep_that_was_killed_goes_on(tmp_path):
-    sweep = Sweep(tmp_path, "optimizer", ["adam", "sdlm"], 20, "distortion=planar")
+    sweep = Sweep(tmp_path, "optimizer", ["adam", "sdlm"], 15, "distortion=planar")
     sweep.finish()
     models = sweep.models()
     sweep.forget()
@@ -226,14 +226,14 @@ def campaign(root: Path, kills: int, number: signal.Signals, seed: int) -> Itera
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_25_kills_at_random_moments(number, tmp_path):
     for line in campaign(tmp_path, 25, number, seed=25):
         print(line, flush=True)
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_100_kills_at_random_moments(number, tmp_path):
     for line in campaign(tmp_path, 100, number, seed=100):
         print(line, flush=True)

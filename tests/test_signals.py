@@ -127,6 +127,23 @@ finally:
     assert end(process) == (143, "", "")
 
 
+def test_a_call_that_does_not_return_is_cut_off_too(tmp_path):
+    process = start(
+        """
+import sqlite3
+signals.GRACE_S = 0.3
+first, second = (sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None) for _ in range(2))
+first.execute("BEGIN IMMEDIATE")
+say("ready")
+second.execute("BEGIN IMMEDIATE")
+""",
+        tmp_path / "locked.db",
+    )
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "", "")
+
+
 WORKERS = """
 from joblib import Parallel, delayed
 
