@@ -22,7 +22,7 @@ from typing import NamedTuple, TextIO
 
 import numpy as np
 
-from ablations.errors import PlainError
+from ablations.errors import InputError, PlainError
 from ablations.training import State
 
 FORMAT = 1
@@ -161,14 +161,17 @@ class Claim:
 def claimed(folder: Path, wait_for: Callable[[str], None]) -> Iterator[Claim]:
     """Claim what is trained in `folder`; `wait_for` is told the process that trains it now, if there is one.
 
-    The lock is the kernel's, so that it is free as soon as its holder is gone, whatever ended it.
+    The lock is the kernel's, so that it is free as soon as its holder is gone, whatever ended it. Raises InputError
+    where the folder cannot be made.
     """
     while True:
-        folder.mkdir(parents=True, exist_ok=True)
         try:
+            folder.mkdir(parents=True, exist_ok=True)
             lock = open(folder / LOCK, "a+")  # noqa: SIM115
         except FileNotFoundError:  # its last holder removed the folder just now
             continue
+        except OSError as error:
+            raise InputError(f"cannot keep checkpoints in {folder}: {error.strerror}") from error
         with lock:
             if not _locked(lock, blocking=False):
                 lock.seek(0)
