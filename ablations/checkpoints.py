@@ -161,7 +161,8 @@ class Claim:
 def claimed(folder: Path, wait_for: Callable[[str], None]) -> Iterator[Claim]:
     """Claim what is trained in `folder`; `wait_for` is told the process that trains it now, if there is one.
 
-    The lock is the kernel's, so that it is free as soon as its holder is gone, whatever ended it.
+    The lock is the kernel's, so that it is free as soon as its holder is gone, whatever ended it. Raises InputError
+    where the folder cannot be made.
     """
     while True:
         try:

@@ -146,10 +146,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Result:
-    """What a job came to: its run and its test accuracy; `remark` says where that is not from now."""
+    """What a job came to, as the store has it: the test accuracy of its run, or the error that it failed with.
+
+    `remark` says where that is not from now.
+    """
 
     run_id: str
-    accuracy: float
+    accuracy: float | None = None
+    error: Exception | None = None
     remark: str = ""
 
 
@@ -162,12 +166,12 @@ def run(config: DictConfig) -> None:
     """
     from threadpoolctl import threadpool_limits
 
-    # One thread: these matrices are small, and the last bits must not depend on the number of cores.
     with (
         stoppable(),
+        # These matrices are small, and the last bits must not depend on the number of cores.
         threadpool_limits(limits=1),
-        np.errstate(all="ignore"),
-    ):  # overflow is caught as divergence
+        np.errstate(all="ignore"),  # what overflows is caught as divergence
+    ):
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _run_in_sweep(config)
         else:
@@ -178,6 +182,8 @@ def _run_alone(config: DictConfig) -> None:
     try:
         job = _job(config, assemble(config))
         result = _result(job)
+        if result.error is not None:
+            raise result.error
     except Exception as error:  # Hydra would print more than the one line that is the user's concern
         hint = "" if foreseen(error) else f" (traceback in {_write_traceback(error)})"
         sys.exit(f"error: {one_line(error)}{hint}")
@@ -190,15 +196,17 @@ def _run_alone(config: DictConfig) -> None:
 
 
 def _run_in_sweep(config: DictConfig) -> None:
+    """Raises where not even the failure can be recorded, so that the sweep knows of it."""
     started, parts = time.perf_counter(), None
     try:
         parts = assemble(config)
         result = _result(_job(config, parts))
+    except Exception as error:  # before its training began: the store must know of it all the same
+        result = _record_unbegun(_job(config, parts), error)
+    if result.error is None:
         outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %"
-    except Exception as error:
-        if parts is None:  # it failed before its training began: the store must know of it all the same
-            _record_unbuilt(_job(config, None), error)
-        outcome = f"FAILED: {one_line(error)}"
+    else:
+        outcome = f"FAILED: {one_line(result.error)}"
     print(f"{_run_name(config)}: {outcome}, {time.perf_counter() - started:.1f} s", flush=True)
 
 
@@ -241,22 +249,31 @@ def _planned(job: Job) -> Iterator[tuple[Claim, Plan]]:
 
     Raises AwayError for a store that is away; in a sweep, in whose middle that may happen, it is gone without.
     """
+    away = False
+    try:
+        prepare(job.uri, job.experiment)
+        deliver(job.uri)  # a run that waits in the outbox may be the one that is wanted
+    except AwayError:
+        if job.sweep is None:
+            raise
+        away = True
     with claimed(job.folder, lambda process: _say_busy(job, process)) as claim:
         checkpoint, complaints = claim.latest(job.identity)
         for complaint in complaints:
             print(f"{job.name}: {complaint}", flush=True)
-        try:
-            prepare(job.uri, job.experiment)
-            deliver(job.uri)  # a run that waits in the outbox may be the one that is wanted
-            earlier = _settled(job, claim)
-            unfinished = [run.run_id for run in earlier if not has_result(run)]
-            epochs = {run_id: last_epoch(job.uri, run_id, "train/loss") for run_id in unfinished}
-            todo = plan(earlier, epochs, job.sweep, checkpoint, job.rerun)
-        except AwayError:
-            if job.sweep is None:
-                raise
-            todo = plan_without_store(checkpoint)
-        yield claim, todo
+        yield claim, plan_without_store(checkpoint) if away else _plan(job, claim, checkpoint)
+
+
+def _plan(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Plan:
+    try:
+        earlier = _settled(job, claim)
+        unfinished = [run.run_id for run in earlier if not has_result(run)]
+        epochs = {run_id: last_epoch(job.uri, run_id, "train/loss") for run_id in unfinished}
+    except AwayError:
+        if job.sweep is None:
+            raise
+        return plan_without_store(checkpoint)
+    return plan(earlier, epochs, job.sweep, checkpoint, job.rerun)
 
 
 def _settled(job: Job, claim: Claim) -> list[EarlierRun]:
@@ -289,8 +306,10 @@ def _earlier(job: Job) -> list[EarlierRun]:
 def _recorded(run: EarlierRun) -> Result:
     if run.status != "FINISHED":
         reason = run.tags.get("failure_reason", "diverged")
-        raise DivergedError(f"{reason}, as before (run {run.run_id}; tracking.rerun=true trains it again)")
-    return Result(run.run_id, run.metrics["test/accuracy"], f"already finished (run {run.run_id}), ")
+        again = f"as before (run {run.run_id}; tracking.rerun=true trains it again)"
+        return Result(run.run_id, error=DivergedError(f"{reason}, {again}"))
+    remark = f"already finished (run {run.run_id}), "
+    return Result(run.run_id, run.metrics["test/accuracy"], remark=remark)
 
 
 def _copy(job: Job, todo: Plan, claim: Claim) -> None:
@@ -353,7 +372,10 @@ def _invocation(job: Job) -> dict[str, str]:
 
 
 def _trained(job: Job, todo: Plan, claim: Claim) -> Result:
-    """Train and evaluate; whatever happens, the run does not stay RUNNING."""
+    """Train and evaluate; whatever happens, the run does not stay RUNNING, and its error is in the result.
+
+    Raises what comes before the run can be written to, and what stops this process.
+    """
     tracker, finished = None, False
     try:
         with undisturbed():
@@ -372,7 +394,9 @@ def _trained(job: Job, todo: Plan, claim: Claim) -> Result:
             _record_failure(tracker, error)
             if isinstance(error, DivergedError):
                 claim.remove()
-        raise
+        if tracker is None or not isinstance(error, Exception):
+            raise
+        return Result(tracker.run_id, error=error)
     return Result(tracker.run_id, test.accuracy)
 
 
@@ -387,6 +411,7 @@ class _Training:
     checkpoint: Checkpoint | None
     measured: list[Measured] = field(default_factory=list)
     sent: int = 0
+    warned: bool = False
     beat: float = field(default_factory=time.monotonic)
 
     def run(self) -> Evaluation:
@@ -442,7 +467,14 @@ class _Training:
 
     def _keep(self, state: State) -> None:
         checkpoint = Checkpoint(self.job.identity, self.tracker.run_id, state, self.measured)
-        if self.claim.save(checkpoint, must=state.epoch == self.job.parts.options.epochs):
+        try:
+            saved = self.claim.save(checkpoint, must=state.epoch == self.job.parts.options.epochs)
+        except OSError as error:  # a full disk does not stop the training
+            saved = True
+            if not self.warned:
+                print(f"{self.job.name}: goes on without checkpoints: {error}", flush=True)
+                self.warned = True
+        if saved:
             self._send()
 
     def _send(self) -> None:
@@ -517,11 +549,14 @@ def _write_artifacts(
     plots.save(plots.confusion_matrix(labels, test.predictions, classes), folder / "confusion_matrix.png")
 
 
-def _record_unbuilt(job: Job, error: Exception) -> None:
-    """Have a FAILED run of a job that could not be assembled, or could not be tracked before."""
+def _record_unbegun(job: Job, error: Exception) -> Result:
+    """Have a FAILED run of a job that could not be assembled, or not be tracked at first."""
     with _planned(job) as (claim, todo), undisturbed():
-        if todo.result is None:
-            _record_failure(_open(job, todo.go_on, {"claim": claim.name}), error)
+        if todo.result is not None:
+            return _recorded(todo.result)
+        tracker = _open(job, todo.go_on, {"claim": claim.name})
+        _record_failure(tracker, error)
+        return Result(tracker.run_id, error=error)
 
 
 def _record_failure(tracker: Tracker, error: BaseException) -> None:

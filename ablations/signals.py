@@ -32,6 +32,7 @@ class _Process:
     listening = False  # for signals
     busy = False  # something wants to be told by an exception
     undisturbed = False  # but not now
+    lost = False  # the exception was raised where nothing can be raised, as in a finalizer
     parent = os.getppid()
 
 
@@ -77,7 +78,7 @@ def undisturbed() -> Iterator[None]:
 def check() -> None:
     """To be called often by what takes long: raise where this process is to stop.
 
-    It makes up for an exception that was lost, as it may be inside a finalizer, and for a parent that was killed.
+    It makes up for an exception that somebody caught, and for a parent that was killed.
     """
     if _Process.signal is not None:
         raise _exception(_Process.signal)
@@ -99,12 +100,14 @@ def _listen() -> Callable[[], None]:
     heard, told = os.pipe()
     os.set_blocking(told, False)
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    hook, sys.unraisablehook = sys.unraisablehook, _raise_later
     threading.Thread(target=_cut_off, args=[heard], daemon=True).start()
 
     def ignore() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
         signal.set_wakeup_fd(before)
+        sys.unraisablehook = hook
         os.close(told)
         _Process.listening = False
 
@@ -113,6 +116,9 @@ def _listen() -> Callable[[], None]:
 
 def _stop(number: int, frame: FrameType | None) -> None:
     if _Process.signal is not None:
+        if _Process.lost and not _Process.undisturbed:
+            _Process.lost = False
+            raise _exception(number)
         return
     _Process.signal = number
     if _is_worker() and not _Process.busy:
@@ -120,6 +126,17 @@ def _stop(number: int, frame: FrameType | None) -> None:
     _stop_children(WORKER_GRACE_S + 0.5)
     if not _Process.undisturbed:
         raise _exception(number)
+
+
+def _raise_later(lost: "sys.UnraisableHookArgs") -> None:
+    """Where the exception that is to stop this process was ignored, quietly have it raised again."""
+    if _Process.signal is None or not issubclass(lost.exc_type, KeyboardInterrupt):
+        sys.__unraisablehook__(lost)
+        return
+    _Process.lost = True
+    again = threading.Timer(0.02, os.kill, [os.getpid(), _Process.signal])
+    again.daemon = True
+    again.start()
 
 
 def _cut_off(heard: int) -> None:

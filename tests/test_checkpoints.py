@@ -424,6 +424,12 @@ def test_many_processes_take_turns(tmp_path):
     assert not (tmp_path / "a run").exists()
 
 
+def test_a_folder_that_cannot_be_made_is_one_line():
+    with pytest.raises(InputError, match="cannot keep checkpoints in /dev/null/x: Not a directory"):  # noqa: SIM117
+        with claimed(Path("/dev/null/x"), pytest.fail):
+            pass
+
+
 def test_a_claim_on_another_machine_or_by_oneself(tmp_path):
     with claimed(tmp_path, pytest.fail) as claim:
         assert checkpoints.is_claimed(claim.name, claim.lock) is False

@@ -98,20 +98,48 @@ finally:
     assert end(process) == (143, "in order\n", QUIET)
 
 
-def test_an_exception_that_was_lost_is_raised_again():
+def test_an_exception_that_was_ignored_is_raised_again():
+    """Python ignores what is raised in a finalizer or in the callback of a weak reference."""
     process = start("""
 class Lossy:
     def __del__(self):
         say("ready")
         time.sleep(0.5)
+        say("not reached")
 
-sys.unraisablehook = lambda lost: say(f"lost {lost.exc_type.__name__}")
 Lossy()
+time.sleep(60)
+""")
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "", QUIET)
+
+
+def test_an_exception_that_was_caught_is_raised_again():
+    process = start("""
+try:
+    say("ready")
+    time.sleep(60)
+except BaseException:
+    say("caught")
 while True:
     signals.check()
 """)
     process.send_signal(signal.SIGTERM)
-    assert end(process) == (143, "lost Terminated\n", QUIET)
+    assert end(process) == (143, "caught\n", QUIET)
+
+
+def test_other_exceptions_that_are_ignored_are_shown():
+    process = start("""
+class Broken:
+    def __del__(self):
+        raise RuntimeError("broken")
+
+Broken()
+say("ready")
+""")
+    code, _, err = end(process)
+    assert code == 0
+    assert "RuntimeError: broken" in err
 
 
 def test_putting_in_order_that_hangs_is_cut_off():
