@@ -394,11 +394,11 @@ def _unpaired(analysis: Analysis) -> Iterator[str]:
     if len(table):
         foreign = table[table["reason"].str.contains("differ", regex=False)]
         if len(foreign):
+            seeds = sorted(set(foreign["seed"]), key=natural)
+            listed = ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else "")
             yield (
-                f"**Not paired**: {md.many(foreign['seed'].nunique(), 'seed')} whose runs have different "
-                "fingerprints "
-                "of their random streams or data, so that they are no pairs "
-                f"(seeds {md.escaped(', '.join(sorted(set(foreign['seed']), key=natural)[:12]))})."
+                f"**Not paired**: {'seeds' if len(seeds) > 1 else 'seed'} {md.escaped(listed)}. Runs with different "
+                "fingerprints of their random streams or data are no pairs."
             )
         rest = table.drop(foreign.index)
         lines = []
