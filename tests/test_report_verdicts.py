@@ -232,6 +232,13 @@ def test_no_interaction_is_said_to_be_none(store, tmp_path):
     )
 
 
+def test_too_few_seeds_do_not_deny_an_interaction(store, tmp_path):
+    planted_grid(store, SPACED[:3])
+    assert answer_of(compiled(tmp_path)[1])[-1] == (
+        "Whether the effect of one factor depends on another cannot be said yet: too few seeds."
+    )
+
+
 def test_many_comparisons_are_counted_and_the_largest_spelt_out(store, tmp_path):
     store.keep(a_study("activation"))
     for seed in range(10):

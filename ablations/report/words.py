@@ -187,12 +187,13 @@ def answer(analysis: Analysis) -> Iterator[str]:
     found = found.loc[found["mean_diff"].abs().sort_values(ascending=False, kind="stable").index]
     for row in found.head(2).to_dict("records"):
         yield _interaction(row, form)
-    if len(together) and not len(found):
-        none = f"None of the {len(together)} interactions" if len(together) > 1 else "The interaction is not"
-        yield (
-            f"{none}{' is' if len(together) > 1 else ''} established: nothing says that the effect of one factor "
-            "depends on another."
+    if len(together) and (together["verdict"] == TOO_FEW).all():
+        yield "Whether the effect of one factor depends on another cannot be said yet: too few seeds."
+    elif len(together) and not len(found):
+        none = (
+            "The interaction is not" if len(together) == 1 else f"None of the {len(together)} interactions is"
         )
+        yield f"{none} established: nothing says that the effect of one factor depends on another."
     if len(analysis.dependences):
         yield from _dependence(analysis.dependences, form)
 
