@@ -208,8 +208,19 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
     else:
         found, runs = _sweep(reader, name, request.experiment)
         study = replace(_kept(reader, found, runs), **request.changes)
+    unknown = [key for key in request.baseline or {} if key not in study.factors]
+    if unknown:
+        factors = ", ".join(study.factors) or "none"
+        raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
     seed = f"params.{study.seed_param}"
     if seed != "params.seed":
+        if seed not in runs:
+            from ablations.report.analysis import params_of
+
+            raise InputError(
+                f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are "
+                f"{params_of(runs)}"
+            )
         runs = runs.drop(columns="params.seed", errors="ignore")
         runs = runs.rename(columns={seed: "params.seed"})
     return study, runs

@@ -69,6 +69,7 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
         raise InputError(f"runs.csv: the columns {', '.join(sorted(lacking))} are missing")
     frame = frame.rename(columns=names)
     frame = frame.where(frame != "", None)
+    frame = frame.assign(**{name: None for name in DERIVED if name not in frame})
     numeric = [name for name in frame if name.startswith("metrics.") or name in (*DERIVED, "seconds")]
     for name in numeric:
         try:

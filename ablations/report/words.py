@@ -1,6 +1,7 @@
 """What a report says, section by section, from numbers that are ready."""
 
 import math
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -238,7 +239,9 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
     if not row["n"]:
         return f"{what}: no seed gave a pair, so nothing can be said."
     side = "lower" if row["mean_diff"] < 0 else "higher"
-    difference = f"its {md.escaped(study.noun)} is {form.with_unit(row['mean_diff'])} {side}"
+    shown = form.with_unit(row["mean_diff"])
+    size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
+    difference = f"its {md.escaped(study.noun)} is {size}"
     interval = f"95 % interval {form.interval(row['ci_low'], row['ci_high'])}"
     evidence = (
         f"{interval}, p = {p_value(row['p_holm'])} after Holm's correction, {md.many(row['n'], 'seed')}"
