@@ -18,5 +18,5 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    with one_line_errors("interrupted: the same command goes on from here"):
         main()

@@ -165,8 +165,8 @@ def disagreement(
     drawable = np.isin(np.arange(len(labels)), list(pixels))
     sides = [np.flatnonzero(drawable & (sign * lead > 0)) for sign in (1, -1)]
     sides = [side[np.argsort(-np.abs(lead[side]), kind="stable")] for side in sides]
-    room = [most - min(len(side), most // 2) for side in sides[::-1]]
-    chosen = np.concatenate([side[:places] for side, places in zip(sides, room, strict=True)])
+    leading = sides[0][: most - min(len(sides[1]), most // 2)]
+    chosen = np.concatenate([leading, sides[1][: most - len(leading)]])
     images = pd.DataFrame({"index": chosen, "label": labels[chosen]}).assign(
         first=[int(np.bincount(read[0][:, i]).argmax()) for i in chosen],
         second=[int(np.bincount(read[1][:, i]).argmax()) for i in chosen],

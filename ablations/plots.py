@@ -4,6 +4,7 @@ Figures are made without pyplot, so that nothing stays open and threads do not m
 to import; the two figures of a single run, which every training draws, do without it.
 """
 
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -172,18 +173,20 @@ def sweep_curves(
         _by_epoch(axes)
         axes.grid(alpha=0.3)
         part, _, quantity = metric.partition("/") if own else ("", "", "")
-        axes.set_title(PARTS.get(part) or _text(metric, 50), fontsize="medium")
+        axes.set_title(PARTS.get(part) or _text(metric, 50 // across), fontsize="medium")
         means = curves.loc[curves["metric"].isin(placed[i] if alike else [metric]), "mean"]
         if quantity != "accuracy":
             _log_if_wide(axes, "y", means, 20)
         elif means.max() <= 1:
             axes.yaxis.set_major_formatter(_percent)
             quantity = "accuracy (%)"
-        labelled = not alike or not any(placed[i][:j])
-        axes.set_ylabel((quantity + _log_note(axes.yaxis)).removeprefix(", ") if labelled else "")
+        first = not alike or not any(placed[i][:j])
+        axes.set_ylabel((quantity + _log_note(axes.yaxis)).removeprefix(", ") if first else "")
         lowest = i == down - 1 or not placed[i + 1][j]
         axes.set_xlabel(("epoch" if own else "step") if lowest else "")
-        axes.tick_params(labelbottom=lowest)
+        axes.tick_params(labelleft=first, labelbottom=lowest)
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.label.set_visible(True)  # shared axes hide those of inner panels
     if len(labels) > 1:
         shown = sorted(set(curves["variant"]))
         _legend(figure, labels, shown, title, lambda variant: _look(variant, few_epochs))
@@ -237,7 +240,9 @@ def values_by_variant(runs: pd.DataFrame, labels: Sequence[str], label: str, tit
     axes.scatter(means, range(len(shown)), marker="|", s=260, linewidths=2.2, color="black", zorder=4)
     axes.set_yticks(range(len(shown)), [_text(labels[variant]) for variant in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
-    axes.set(xlabel=_text(label, 60) + _log_note(axes.xaxis), ylabel=_text(title, 40))
+    axes.set(
+        xlabel=_text(label, 44) + _log_note(axes.xaxis), ylabel=_text(title, int(8 * figure.get_figheight()))
+    )
     axes.grid(axis="x", which="both", alpha=0.3)
     axes.legend(
         handles=[
@@ -297,17 +302,19 @@ def value_grids(
         cells = axes.collections[0].to_rgba(grid.to_numpy(dtype=float)[grid.notna()])
         for text, colour in zip(axes.texts, cells, strict=False):
             text.set_color("white" if sns.utils.relative_luminance(colour) < 0.18 else "black")
-        axes.set(xlabel=_text(columns, 30), ylabel=_text(rows, 30))
+        axes.set(xlabel=_text(columns, 30), ylabel=_text(rows, int(8 * height)))
         axes.tick_params(left=False, bottom=False)
         axes.set_yticks(axes.get_yticks(), axes.get_yticklabels(), rotation=0)
         if max(len(str(name)) for name in grid.columns) > 7 or grid.shape[1] > 12:
             axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=45, ha="right")
         axes.set_facecolor("#e4e4e4")
         if facet:
-            axes.set_title(_text(f"{facet} = {level}", 36), fontsize="medium")
+            axes.set_title(_text(f"{facet} = {level}", int(10 * width)), fontsize="medium")
     for axes in panels[len(grids) :]:
         axes.set_visible(False)
-    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), label=_text(label, 40), aspect=15)
+    lines = textwrap.wrap(label, 20, max_lines=2, placeholder="…")
+    label = "\n".join(_text(line, 20) for line in lines)
+    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), label=label, aspect=15)
     _plain_numbers(bar.ax.yaxis)
     return figure
 
@@ -342,7 +349,7 @@ def value_against_time(runs: pd.DataFrame, labels: Sequence[str], label: str, ti
         )
     axes.set(
         xlabel="training time of the run (s)" + _log_note(axes.xaxis),
-        ylabel=_text(label, 40) + _log_note(axes.yaxis),
+        ylabel=_text(label, 26) + _log_note(axes.yaxis),
     )
     axes.grid(which="both", alpha=0.3)
     if len(labels) > 1:
@@ -498,6 +505,7 @@ def interactions(means: pd.DataFrame, label: str) -> Figure:
     for axes, (a, b) in zip(panels, shown, strict=False):
         own = means[(means["a"] == a) & (means["b"] == b)]
         levels, lines = (list(dict.fromkeys(own[name])) for name in ("level_a", "level_b"))
+        names = []
         for i, line in enumerate(lines):
             points = own[own["level_b"] == line]
             aside = 0.24 * ((i + 0.5) / len(lines) - 0.5)  # so that bars do not hide each other
@@ -506,11 +514,13 @@ def interactions(means: pd.DataFrame, label: str) -> Figure:
             axes.vlines(
                 place, points["low"], points["high"], color=look["color"], lw=1.2, alpha=0.5, zorder=2
             )
-            name = _text(line, 14) if i < HIGHLIGHTED else "the others" if i == HIGHLIGHTED else "_"
-            axes.plot(place, points["mean"], lw=1.5, zorder=3, label=name, **look)
+            names.append(_text(line, 14) if i < HIGHLIGHTED else "the others")
+            axes.plot(place, points["mean"], lw=1.5, zorder=3, **look)
         _levels(axes, [_text(level, 14) for level in levels])
         axes.set_xlabel(_text(a, 26))
         axes.legend(
+            axes.lines[: HIGHLIGHTED + 1],
+            names[: HIGHLIGHTED + 1],
             title=_text(b, 26),
             title_fontsize=9,
             fontsize=8.5,

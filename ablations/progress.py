@@ -11,20 +11,23 @@ REFRESH_STEPS = 10
 class ProgressBar:
     """A bar over all steps of a run with running loss, accuracy and largest absolute gradient.
 
-    Nothing is shown where stderr is not a terminal, or when `shown` is false (parallel sweeps).
+    `done` of them were made before. Nothing is shown where stderr is not a terminal, or when `shown` is false
+    (parallel sweeps).
     """
 
-    def __init__(self, description: str, steps: int, shown: bool) -> None:
-        from tqdm import tqdm
+    def __init__(self, description: str, steps: int, shown: bool, done: int = 0) -> None:
+        self._bar = None
+        if shown and sys.stderr.isatty():  # else not even its lock is made, which workers would leave behind
+            from tqdm import tqdm
 
-        self._bar = tqdm(
-            total=steps,
-            desc=description,
-            unit="step",
-            leave=False,
-            dynamic_ncols=True,
-            disable=not (shown and sys.stderr.isatty()),
-        )
+            self._bar = tqdm(
+                total=steps,
+                initial=done,
+                desc=description,
+                unit="step",
+                leave=False,
+                dynamic_ncols=True,
+            )
         self._loss = self._accuracy = None
         self._largest = 0.0
 
@@ -34,11 +37,12 @@ class ProgressBar:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()
 
     def __call__(self, step: Step) -> None:
         """Take note of one step."""
-        if self._bar.disable:
+        if self._bar is None:
             return
         self._loss = step.loss if self._loss is None else 0.98 * self._loss + 0.02 * step.loss
         self._accuracy = (

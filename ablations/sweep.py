@@ -19,6 +19,7 @@ from ablations import markdown as md
 from ablations.errors import InputError
 from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.study import Study, tag_of
+from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
 
@@ -82,9 +83,11 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         for key, value in tell_jobs.items():
             config.hydra.overrides.hydra.append(f"{key}={_quoted(value)}")
     _keep(study, uri, prepare(uri, config.tracking.experiment))
+    _deliver(uri)  # what an earlier command could not
     results = launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did
+    _deliver(uri)
     _report(name, uri)
     return results
 
@@ -138,6 +141,12 @@ def _keep(study: Study, uri: str, experiment_id: str) -> None:
     tag_experiment(uri, experiment_id, tag_of(study.name), text)
 
 
+def _deliver(uri: str) -> None:
+    for delivery in deliver(uri):
+        if delivery.problem is not None:
+            print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
+
+
 def _report(name: str, uri: str) -> None:
     from ablations.report import compile_report
 
@@ -167,9 +176,12 @@ def _preview(study: Study, jobs: Sequence[Job], uri: str, workers: int) -> str:
     ahead = [job.config for job, there in zip(jobs, exists, strict=True) if not there]
     summary = f"{md.many(len(jobs), 'run')} planned, {sum(exists)} of them finished already"
     if ahead:
-        seconds = _estimate(ahead) / min(workers, len(ahead))
         at_once = "one at a time" if workers == 1 else f"{workers} at a time"
-        summary += f"; the other {len(ahead)} train for about {md.duration(seconds)}, {at_once}"
+        try:
+            how_long = f"about {md.duration(_estimate(ahead) / min(workers, len(ahead)))}, {at_once}"
+        except InputError as error:  # the data are not at hand, as a rule
+            how_long = f"a time that is not known: {error}"
+        summary += f"; the other {len(ahead)} train for {how_long}"
     return "\n".join([*lines, summary])
 
 

@@ -1,9 +1,9 @@
 """Figures by what they contain, not by their pixels."""
 
-import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -139,7 +139,11 @@ def test_metrics_of_other_programs_have_a_panel_each(names, titles):
 
 def test_where_one_of_the_four_is_missing_the_others_keep_their_places():
     figure = plots.sweep_curves(foreign("train/loss", "val/loss", "val/accuracy"), ["all"])
-    places = [(axes.get_title(), axes.get_ylabel()) for axes in figure.axes if axes.get_visible()]
+    assert_nothing_is_cut_off(figure)
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    places = [(axes.get_title(), axes.get_ylabel()) for axes in shown]
+    assert all(axes.yaxis.label.get_visible() for axes in shown)
+    assert [axes.yaxis.get_tick_params()["labelleft"] for axes in shown] == [True, False, True]
     # 100 is no fraction, so that this accuracy keeps the numbers that it came with.
     assert places == [("training", "loss"), ("validation", ""), ("validation", "accuracy")]
 
@@ -388,7 +392,7 @@ def test_captions_do_not_meet(classes, across):
     figure = plots.disagreements(images, pixels, (10, 10), (24, 0), ("a", "b"), classes)
     figure.draw_without_rendering()
     boxes = [axes.xaxis.label.get_window_extent() for axes in figure.axes]
-    assert all(one.x1 < two.x0 for one, two in itertools.pairwise(boxes))
+    assert all(one.x1 < two.x0 for one, two in pairwise(boxes[:across]))
     assert boxes[across - 1].x1 <= figure.bbox.x1
     assert boxes[0].y0 > figure.axes[across].get_window_extent().y1
 
@@ -416,13 +420,34 @@ def test_a_network_from_the_inside():
     assert_nothing_is_cut_off(figure)
 
 
+def test_only_so_many_maps_are_drawn():
+    layers = {"C1": np.zeros((70, 2, 2)), "output": np.ones(1)}
+    figure = plots.kernels_and_maps(np.eye(2), np.ones((1, 2, 2)), layers)
+    assert len(figure.axes) == 1 + 1 + 64 + 1
+    assert "70 of 2×2, 64 shown" in "".join(text.get_text() for text in figure.texts)
+
+
 @pytest.mark.parametrize("value", [0.0, np.nan, np.inf])
 def test_a_network_that_went_wrong_can_still_be_looked_at(value, tmp_path):
-    layers = {"C1": np.full((70, 3, 3), value), "output": np.full(26, 1 / 26)}
+    layers = {"C1": np.full((2, 3, 3), value), "output": np.full(26, 1 / 26)}
     figure = plots.kernels_and_maps(np.zeros((4, 4)), np.full((2, 3, 3), value), layers, ["W" * 20] * 26)
-    assert "70 of 3×3, 64 shown" in "".join(drawn_texts(figure))
+    assert "2 of 3×3" in "".join(drawn_texts(figure))
     plots.save(figure, tmp_path / "figure.png")
     assert_nothing_is_cut_off(figure)
+
+
+def test_long_names_are_cut_before_they_leave_the_page():
+    name = "W" * 90
+    grid = pd.DataFrame(np.ones((3, 2)), index=[name + "1", "b", "c"], columns=[name, "e"])
+    for figure in (
+        plots.value_grids({name: grid, "b": grid}, name, name, name, name),
+        plots.values_by_variant(runs(40), [name] * 40, name, name),
+        plots.values_by_variant(runs(2), [name] * 2, name, name),
+        plots.value_against_time(runs(40), [name] * 40, name, name),
+        plots.sweep_curves(sweep(9), [name] * 9, name),
+        plots.main_effects(means((name, name, 1, 0, 2, 3), (name, "b", 100, 0, 2, 3)), name),
+    ):
+        assert_nothing_is_cut_off(figure)
 
 
 def test_time_is_on_the_other_axis():
@@ -432,7 +457,7 @@ def test_time_is_on_the_other_axis():
 
 
 @pytest.mark.parametrize("name", ["$a$", "$", "_hidden", "x" * 500, "two\nlines", r"\frac{", "%s", ""])
-def test_names_are_not_read_as_formulas(name, tmp_path):
+def test_names_are_not_read_as_formulas(name):
     figures = [
         plots.sweep_curves(sweep(2), [name, "b"], name),
         plots.values_by_variant(runs(2), [name, "b"], name, name),
@@ -452,7 +477,7 @@ def test_names_are_not_read_as_formulas(name, tmp_path):
         ),
     ]
     for figure in figures:
-        plots.save(figure, tmp_path / "figure.png")
+        figure.draw_without_rendering()  # a formula that is none would raise
     assert len(figures[0].legends[0].get_texts()) == 2
 
 

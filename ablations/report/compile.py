@@ -262,8 +262,8 @@ def _sweep(reader: "Reader", name: str | None, experiment: str | None) -> tuple[
 
 
 def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> Study:
-    """The study that the sweep left in its experiment; for runs that were copied without it, what they "
-    "say."""
+    """The study that the sweep left in its experiment; for runs that were copied without it, what they
+    say."""
     from ablations.statistics import factors_of
 
     newest = runs.sort_values(["start_time", "run_id"]).iloc[-1]

@@ -242,8 +242,8 @@ def _confusion(reader: Reader, best: pd.Series, how: str) -> Drawing:
 
 
 def _disagreements(reader: Reader, analysis: Analysis, labels: Sequence[str]) -> Iterator[Drawing]:
-    """What the baseline and the best other variant read differently; nothing where predictions are not "
-    "at hand."""
+    """What the baseline and the best other variant read differently; nothing where predictions are not
+    at hand."""
     study, table = analysis.study, analysis.variants
     if not study.baseline:
         return
@@ -287,16 +287,16 @@ def _disagreements(reader: Reader, analysis: Analysis, labels: Sequence[str]) ->
 
 
 def _inside(reader: Reader, best: pd.Series, how: str) -> Iterator[Drawing]:
-    """The best run's first kernels and what its layers make of a test image; nothing where they were "
-    "not kept."""
+    """The best run's first kernels and what its layers make of a test image; nothing where they were
+    not kept."""
     try:
         model = _arrays(reader, best["run_id"], "model.npz")
         layers = _arrays(reader, best["run_id"], "features.npz")
         if model is None or layers is None:
             return
-        image = layers.pop("image")
-        kernels = model["C1.weight"].reshape(-1, 5, 5)
-        figure = plots.kernels_and_maps(image, kernels, layers)
+        image, probabilities = layers.pop("image"), layers.pop("probabilities")
+        layers["output"] = probabilities
+        figure = plots.kernels_and_maps(image, model["C1.weight"], layers)
     except UNREADABLE:
         return
     caption = (

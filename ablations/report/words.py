@@ -69,7 +69,7 @@ def before_figures(analysis: Analysis) -> Iterator[Section]:
     yield Section("\n".join(f"- {sentence}" for sentence in answer(analysis)))
     failed = analysis.everything[~_ended_well(analysis)]
     if len(failed):
-        lost = int(analysis.failures["survivors_only"].sum())
+        lost = failed[[f"params.{key}" for key in study.factors]].drop_duplicates().shape[0] or 1
         yield Section(
             f"**{len(failed)} of {md.many(len(analysis.everything), 'run')} gave no result**, in "
             f"{md.many(lost, 'variant')}; they are named under [Failed runs](#failed-runs). "
@@ -452,9 +452,11 @@ def _next_step(analysis: Analysis) -> Iterator[str]:
         first = have[-1] + 1 if have == list(range(len(have))) else 0
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
         last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
+        fewest = int(within["seeds_needed"].min())
+        sooner = f", {fewest} the clearest of them" if fewest < seeds else ""
         yield (
-            f"{md.many(len(within), 'comparison')} would be settled by about {seeds} seeds in all that give a "
-            "pair, if things are as they look now."
+            f"If things are as they look now, about {seeds} seeds in all that give a pair would settle "
+            f"{md.many(len(within), 'comparison')} that {'is' if len(within) == 1 else 'are'} open{sooner}."
         )
         if command:
             yield (
@@ -698,21 +700,28 @@ def console(analysis: Analysis) -> str:
         head, rows = verdict_rows(analysis)
         short = {"seeds": "n", "seeds needed": "needs"}
         kept = [
-            i for i, name in enumerate(head) if name not in ("p", "p (Holm)", "beats it in", "effect size")
+            i
+            for i, name in enumerate(head)
+            if name not in ("metric", "p", "p (Holm)", "beats it in", "effect size")
         ]
-        names = range(3 + ("metric" in head))
-        rows = [tuple(row[i] for i in kept) for row in rows]
-        text += "\n\n" + _aligned(
-            [short.get(head[i], head[i]) for i in kept], rows, names, left=len(names) + 1
-        )
+        rows = [
+            tuple(row[i] for i in kept)
+            for row, metric in zip(rows, analysis.effects["metric"], strict=True)
+            if metric == analysis.study.metric
+        ]
+        text += "\n\n" + _aligned([short.get(head[i], head[i]) for i in kept], rows, range(3), left=4)
+    if analysis.answers:
+        text += "\n"
+    for each in analysis.answers:
+        claim = textwrap.shorten(md.plain(each.claim.text), CONSOLE_WIDTH - 30, placeholder=" …")
+        text += f"\n{claim} {each.said}"
     return text
 
 
 def _aligned(
     head: Sequence[str], rows: Sequence[Sequence[str]], may_shrink: range, left: int | None = None
 ) -> str:
-    """A table of plain text whose names are cut where it would be too wide; the first `left` columns "
-    "lean left."""
+    """Plain text whose names are cut where it would be too wide; the first `left` columns lean left."""
     left = len(may_shrink) if left is None else left
     lines = [head, *rows[:CONSOLE_ROWS]]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
