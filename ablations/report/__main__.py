@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.check:
             from ablations.report.check import check
 
-            print(check(options.name, options.tracking_uri, _request(options)))
+            print(check(options.name, options.tracking_uri))
             return
         again = [
             shlex.join(

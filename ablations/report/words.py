@@ -1,6 +1,7 @@
 """What a report says, section by section, from numbers that are ready."""
 
 import math
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -187,12 +188,13 @@ def answer(analysis: Analysis) -> Iterator[str]:
     found = found.loc[found["mean_diff"].abs().sort_values(ascending=False, kind="stable").index]
     for row in found.head(2).to_dict("records"):
         yield _interaction(row, form)
-    if len(together) and not len(found):
-        none = f"None of the {len(together)} interactions" if len(together) > 1 else "The interaction is not"
-        yield (
-            f"{none}{' is' if len(together) > 1 else ''} established: nothing says that the effect of one factor "
-            "depends on another."
+    if len(together) and (together["verdict"] == TOO_FEW).all():
+        yield "Whether the effect of one factor depends on another cannot be said yet: too few seeds."
+    elif len(together) and not len(found):
+        none = (
+            "The interaction is not" if len(together) == 1 else f"None of the {len(together)} interactions is"
         )
+        yield f"{none} established: nothing says that the effect of one factor depends on another."
     if len(analysis.dependences):
         yield from _dependence(analysis.dependences, form)
 
@@ -237,7 +239,9 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
     if not row["n"]:
         return f"{what}: no seed gave a pair, so nothing can be said."
     side = "lower" if row["mean_diff"] < 0 else "higher"
-    difference = f"its {md.escaped(study.noun)} is {form.with_unit(row['mean_diff'])} {side}"
+    shown = form.with_unit(row["mean_diff"])
+    size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
+    difference = f"its {md.escaped(study.noun)} is {size}"
     interval = f"95 % interval {form.interval(row['ci_low'], row['ci_high'])}"
     evidence = (
         f"{interval}, p = {p_value(row['p_holm'])} after Holm's correction, {md.many(row['n'], 'seed')}"
@@ -394,11 +398,11 @@ def _unpaired(analysis: Analysis) -> Iterator[str]:
     if len(table):
         foreign = table[table["reason"].str.contains("differ", regex=False)]
         if len(foreign):
+            seeds = sorted(set(foreign["seed"]), key=natural)
+            listed = ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else "")
             yield (
-                f"**Not paired**: {md.many(foreign['seed'].nunique(), 'seed')} whose runs have different "
-                "fingerprints "
-                "of their random streams or data, so that they are no pairs "
-                f"(seeds {md.escaped(', '.join(sorted(set(foreign['seed']), key=natural)[:12]))})."
+                f"**Not paired**: {'seeds' if len(seeds) > 1 else 'seed'} {md.escaped(listed)}. Runs with different "
+                "fingerprints of their random streams or data are no pairs."
             )
         rest = table.drop(foreign.index)
         lines = []
