@@ -21,6 +21,7 @@ from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.study import Study, tag_of
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
+from ablations.views import share_views
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
@@ -141,6 +142,7 @@ def _keep(study: Study, uri: str, experiment_id: str) -> None:
 def _report(name: str, uri: str) -> None:
     from ablations.report import compile_report
 
+    share_views(uri, name)
     report = compile_report(name, uri)
     print(f"\n{report.summary}\n")
     print(f"report: {report.path}")

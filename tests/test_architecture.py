@@ -48,7 +48,8 @@ MAY_IMPORT = {
         "tracking",
         "verdicts",
     },
-    "ui": {"errors", "paths", "tracking"},
+    "views": {"errors", "study", "tracking"},
+    "ui": {"errors", "tracking", "views"},
     "plan": {"errors"},
     "study": {"errors"},
     # drives the runs of a sweep, and compiles the report after the last
@@ -62,6 +63,7 @@ MAY_IMPORT = {
         "study",
         "tracking",
         "training",
+        "views",
     },
     "describe": {"errors", "experiment", "nn", "paths", "streams"},
     "experiment": {  # the only assembler; draws a run's own figures
@@ -172,6 +174,7 @@ def test_the_halves_meet_in_the_store_alone():
             "reproductions",
             "report",
             "ui",
+            "views",
             "tracking",
         ):
             assert not {part_of(name) for name in reached(module, set())} & training, module
