@@ -22,6 +22,7 @@ from ablations.study import Study, tag_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
+from ablations.views import share_views
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
@@ -150,6 +151,7 @@ def _deliver(uri: str) -> None:
 def _report(name: str, uri: str) -> None:
     from ablations.report import compile_report
 
+    share_views(uri, name)
     report = compile_report(name, uri)
     print(f"\n{report.summary}\n")
     print(f"report: {report.path}")

@@ -1,9 +1,6 @@
 """`python -m ablations.ui`: the MLflow UI on the project's store, with a sweep's runs compared."""
 
 import argparse
-import base64
-import hashlib
-import json
 import os
 import signal
 import socket
@@ -11,113 +8,25 @@ import subprocess
 import sys
 import tempfile
 import time
-import urllib.error
-import urllib.parse
 import urllib.request
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING
+from typing import IO
 
 from ablations.errors import InputError, one_line_errors
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import artifacts_folder, sqlite_path, tag_experiment, tracking_uri
+from ablations.tracking.store import artifacts_folder, sqlite_path, tracking_uri
+from ablations.views import Comparison, compare, share
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-METRICS = ("test/error_pct", "val/accuracy", "test/accuracy", "time/epoch_s")
-SORTED_BY = "test/error_pct"
 START_SECONDS = 120.0
+TITLE_WIDTH = 10
 
 EXAMPLES = """examples:
   python -m ablations.ui                        the last sweep
-  python -m ablations.ui activation-pool        a sweep by its name
+  python -m ablations.ui activation-pool        a sweep or a study by its name
   python -m ablations.ui --port 0               on any free port
   python -m ablations.ui --tracking-uri sqlite:////data/runs/mlflow.db
 """
-
-
-@dataclass(frozen=True)
-class View:
-    """A comparison of one sweep's runs in MLflow's table."""
-
-    sweep: str
-    experiment_id: str
-    runs: int
-    params: tuple[str, ...]
-    metrics: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """The name under which the experiment keeps this view."""
-        return f"sweep-{hashlib.sha256(self.sweep.encode()).hexdigest()[:16]}"
-
-    def state(self) -> dict[str, object]:
-        """Return what MLflow's page remembers about its table: filter, order and columns."""
-        return {
-            **self._search(),
-            "selectedColumns": [
-                *(f"params.`{name}`" for name in self.params),
-                *(f"metrics.`{name}`" for name in self.metrics),
-            ],
-            "runsHiddenMode": "SHOW_ALL",
-            "groupBy": None,
-        }
-
-    def shared(self) -> tuple[str, str]:
-        """Return the experiment tag, key and value, from which MLflow's page restores this view."""
-        packed = base64.b64encode(zlib.compress(json.dumps(self.state()).encode())).decode()
-        now = time.time_ns() // 1_000_000
-        value = {"name": self.sweep, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
-        return f"mlflow.sharedViewState.{self.key}", json.dumps(value)
-
-    def address(self, server: str, shared: bool) -> str:
-        """Return the page with this view; where not `shared`, filtered and sorted, with default columns.
-
-        MLflow ignores a shared view when the address itself has a filter.
-        """
-        query = {"workflowType": "machine_learning"}
-        query |= {"viewStateShareKey": self.key} if shared else self._search()
-        return f"{server}/#/experiments/{self.experiment_id}/runs?{urllib.parse.urlencode(query)}"
-
-    def _search(self) -> dict[str, str]:
-        quote = "'" if '"' in self.sweep else '"'
-        return {
-            "searchFilter": f"tags.sweep = {quote}{self.sweep}{quote}",
-            "orderByKey": f"metrics.`{SORTED_BY}`",
-            "orderByAsc": "true",
-        }
-
-
-def sweep_view(runs: "pd.DataFrame", sweep: str | None = None) -> View | None:
-    """Return the view of a sweep, by default the one of the newest run; None where there is no sweep at all.
-
-    Raises InputError for an unknown sweep, with those that exist.
-    """
-    tagged = runs.dropna(subset="tags.sweep") if "tags.sweep" in runs else runs.iloc[:0]
-    if tagged.empty and sweep is None:
-        return None
-    if sweep is None:
-        sweep = tagged["tags.sweep"].iloc[-1]
-    chosen = tagged[tagged["tags.sweep"] == sweep] if len(tagged) else tagged
-    if chosen.empty:
-        known = tagged["tags.sweep"].drop_duplicates(keep="last").tolist()[:-21:-1] if len(tagged) else []
-        raise InputError(f"no sweep {sweep!r}; the latest: {', '.join(known) or 'none yet'}")
-    experiment_id = chosen["experiment_id"].iloc[-1]
-    chosen = chosen[chosen["experiment_id"] == experiment_id]
-    logged = [name for name in METRICS if f"metrics.{name}" in chosen]
-    return View(sweep, experiment_id, len(chosen), tuple(_factors(chosen)), tuple(logged or METRICS))
-
-
-def _factors(runs: "pd.DataFrame") -> list[str]:
-    """Return the swept params: those in the runs' tag `factors`, and the seed where it varies."""
-    texts = runs["tags.factors"].dropna() if "tags.factors" in runs else []
-    names = dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip())
-    if "params.seed" in runs and runs["params.seed"].nunique() > 1:
-        names["seed"] = None
-    return list(names)
 
 
 @contextmanager
@@ -207,20 +116,14 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def _share(uri: str, view: View) -> bool:
-    """Keep the view in its experiment. False where that is refused: the runs can be looked at without it."""
-    try:
-        tag_experiment(uri, view.experiment_id, *view.shared())
-    except InputError:
-        return False
-    return True
-
-
-def _announce(uri: str, address: str, view: View | None) -> None:
-    if view is None:
+def _announce(uri: str, address: str, comparison: Comparison | None) -> None:
+    if comparison is None:
         print(f"no sweep yet; all experiments:\n  {address}/#/experiments?workflowType=machine_learning")
     else:
-        print(f"sweep {view.sweep}, {view.runs} runs:\n  {view.address(address, _share(uri, view))}")
+        shared = share(uri, comparison)
+        print(f"sweep {comparison.name}, {comparison.runs} runs:")
+        for view in comparison.views:
+            print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
     sys.stdout.flush()
 
 
@@ -228,11 +131,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Show a sweep in MLflow's UI until Ctrl-C."""
     parser = argparse.ArgumentParser(
         prog="python -m ablations.ui",
-        description="Start the MLflow UI and print the address at which the runs of a sweep are compared.",
+        description="Start the MLflow UI and print the addresses at which the runs of a sweep are compared.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", help="the sweep (default: the last one)")
+    parser.add_argument("name", nargs="?", help="a sweep, or a study (default: the last sweep)")
     parser.add_argument(
         "--port", type=int, default=5000, help="port to listen on; 0: any free one (default: 5000)"
     )
@@ -244,20 +147,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors():
         uri = tracking_uri(options.tracking_uri)
         if uri.startswith(("http://", "https://")):
-            view = sweep_view(Reader(uri).runs(), options.name)
-            _announce(uri, uri.rstrip("/"), view)
+            _announce(uri, uri.rstrip("/"), compare(Reader(uri), options.name))
             return
         port = _port(options.host, options.port)
-        view = sweep_view(Reader(uri).runs(), options.name)
-        _serve(uri, options.host, port, view)
+        _serve(uri, options.host, port, compare(Reader(uri), options.name))
 
 
-def _serve(uri: str, host: str, port: int, view: View | None) -> None:
+def _serve(uri: str, host: str, port: int, comparison: Comparison | None) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):  # however this ends, the server ends too
         signal.signal(sign, signal.default_int_handler)
     try:
         with server(uri, host, port) as process:
-            _announce(uri, f"http://{_reachable(host)}:{port}", view)
+            _announce(uri, f"http://{_reachable(host)}:{port}", comparison)
             print("Ctrl-C ends the server", flush=True)
             process.wait()
             raise InputError("the MLflow server ended by itself")

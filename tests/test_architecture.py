@@ -56,7 +56,8 @@ MAY_IMPORT = {
         "tracking",
         "verdicts",
     },
-    "ui": {"errors", "paths", "tracking"},
+    "views": {"errors", "study", "tracking"},
+    "ui": {"errors", "tracking", "views"},
     "sync": {"errors", "tracking"},
     "plan": {"errors"},
     "study": {"errors"},
@@ -71,6 +72,7 @@ MAY_IMPORT = {
         "study",
         "tracking",
         "training",
+        "views",
     },
     "describe": {"errors", "model", "nn", "paths", "streams"},
     "predict": {"artifacts", "digit_image", "errors", "images", "model", "plots", "tracking"},
@@ -199,6 +201,7 @@ def test_the_halves_meet_in_the_store_alone():
             "report",
             "ui",
             "sync",
+            "views",
             "tracking",
         ):
             assert not {part_of(name) for name in reached(module, set())} & training, module

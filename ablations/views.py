@@ -1,0 +1,232 @@
+"""Prepared views of a sweep's runs in the MLflow UI: which runs, columns, order, groups and charts.
+
+MLflow's page keeps what its table and charts show as one JSON object. Where an experiment has that object in a tag
+`mlflow.sharedViewState.<key>`, an address with `viewStateShareKey=<key>` opens it. MLflow documents none of this
+(read from its page's source, tried with 3.17), so everything here works without it, too: an address that shares no
+view filters and sorts by itself.
+"""
+
+import base64
+import hashlib
+import json
+import time
+import urllib.parse
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.errors import InputError
+from ablations.study import Study, smaller_is_better, tag_of
+from ablations.tracking.reader import Reader
+from ablations.tracking.store import tag_experiment
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ERROR = "test/error_pct"
+COLUMNS = (ERROR, "val/accuracy", "time/epoch_s")
+CURVES = ("val/accuracy", "train/loss")
+
+
+@dataclass(frozen=True)
+class View:
+    """One page on a sweep's runs.
+
+    Attributes:
+        title: what it shows, in a word or two.
+        experiment_id: whose runs.
+        name: of the sweep.
+        state: what MLflow's page remembers about its table and charts.
+        charts: whether it opens with the charts in place of the table.
+    """
+
+    title: str
+    experiment_id: str
+    name: str
+    state: Mapping[str, Any]
+    charts: bool = False
+
+    @property
+    def key(self) -> str:
+        """The name under which the experiment keeps the state: the same for a sweep's table and its charts."""
+        grouped = "variants" if self.state["groupBy"] else "runs"
+        return f"{grouped}-{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
+
+    def tag(self) -> tuple[str, str]:
+        """Return the experiment's tag, key and value, from which MLflow's page restores this view."""
+        packed = base64.b64encode(zlib.compress(json.dumps(self.state).encode())).decode()
+        now = time.time_ns() // 1_000_000
+        value = {"name": self.name, "createdAt": now, "updatedAt": now, "state": f"deflate;{packed}"}
+        return f"mlflow.sharedViewState.{self.key}", json.dumps(value)
+
+    def address(self, server: str, shared: bool) -> str:
+        """Return the page with this view; where not `shared`, filtered and sorted, with default columns.
+
+        MLflow ignores a shared view when the address itself has a filter.
+        """
+        query = {"workflowType": "machine_learning"}
+        if shared:
+            query["viewStateShareKey"] = self.key
+        else:
+            query |= {key: self.state[key] for key in ("searchFilter", "orderByKey")}
+            query["orderByAsc"] = json.dumps(self.state["orderByAsc"])
+        if self.charts:
+            query["compareRunsMode"] = "CHART"
+        return f"{server}/#/experiments/{self.experiment_id}/runs?{urllib.parse.urlencode(query)}"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A sweep's runs and what to look at in them.
+
+    Attributes:
+        name: of the sweep.
+        experiment_id: that holds it.
+        runs: how many.
+        params: what tells variants apart, without `params.`.
+        seed: the param that tells a variant's runs apart, None where it does not vary.
+        metrics: the columns, without `metrics.`; the first one sorts.
+        curves: the metrics drawn by epoch, without `metrics.`.
+    """
+
+    name: str
+    experiment_id: str
+    runs: int
+    params: tuple[str, ...]
+    seed: str | None
+    metrics: tuple[str, ...]
+    curves: tuple[str, ...]
+
+    @property
+    def views(self) -> tuple[View, View, View]:
+        """Its runs as a table, their means by variant, and their curves."""
+        runs = self._state((*self.params, self.seed) if self.seed else self.params)
+        variants = self._state(self.params) | {"groupBy": self._groups()}
+        return (
+            View("runs", self.experiment_id, self.name, runs),
+            View("variants", self.experiment_id, self.name, variants),
+            View("charts", self.experiment_id, self.name, runs, charts=True),
+        )
+
+    def _state(self, params: tuple[str, ...]) -> dict[str, Any]:
+        columns = [*(f"params.`{name}`" for name in params), *(f"metrics.`{name}`" for name in self.metrics)]
+        quote = "'" if '"' in self.name else '"'
+        return {
+            "searchFilter": f"tags.sweep = {quote}{self.name}{quote}",
+            "orderByKey": f"metrics.`{self.metrics[0]}`",
+            "orderByAsc": smaller_is_better(self.metrics[0]),
+            "selectedColumns": columns,
+            "columnOrder": columns,
+            "runsHiddenMode": "SHOW_ALL",
+            "groupBy": None,
+            **self._charts(),
+        }
+
+    def _groups(self) -> dict[str, Any]:
+        """A group for each variant; one for all runs where nothing but the seed varies."""
+        keys = [{"mode": "param", "groupByData": name} for name in self.params]
+        return {
+            "aggregateFunction": "average",
+            "groupByKeys": keys or [{"mode": "tag", "groupByData": "sweep"}],
+        }
+
+    def _charts(self) -> dict[str, Any]:
+        """The curves in a section of their own, above those that MLflow adds for the other metrics."""
+        section = {"uuid": "curves", "name": "Learning curves", "display": True, "isReordered": True}
+        charts = [
+            {
+                "uuid": f"curve-{name}",
+                "type": "LINE",
+                "metricSectionId": section["uuid"],
+                "metricKey": name,
+                "selectedMetricKeys": [name],
+                "deleted": False,
+                "isGenerated": False,
+            }
+            for name in self.curves
+        ]
+        return {
+            "compareRunSections": [section],
+            "compareRunCharts": charts,
+            "isAccordionReordered": True,  # keeps our section first
+        }
+
+
+def compare(reader: Reader, name: str | None = None) -> Comparison | None:
+    """Return what to look at in a sweep; None where there is no sweep at all.
+
+    Args:
+        reader: of the store.
+        name: of a sweep, or of a study, which stands for its newest sweep; by default the sweep of the newest run.
+
+    Raises:
+        InputError: for an unknown name, with the latest sweeps, and for a store that cannot be read.
+    """
+    runs = reader.runs()
+    runs = runs.dropna(subset="tags.sweep") if "tags.sweep" in runs else runs.iloc[:0]
+    if runs.empty and name is None:
+        return None
+    chosen = _named(runs, name)
+    name, experiment_id = chosen[["tags.sweep", "experiment_id"]].iloc[-1]
+    chosen = chosen[(chosen["tags.sweep"] == name) & (chosen["experiment_id"] == experiment_id)]
+    study = _study(reader, experiment_id, name)
+    factors = study.varied if study else _factors(chosen)
+    seed = study.seed_param if study else "seed"
+    wanted = (*COLUMNS[:1], *([study.metric] if study else []), *COLUMNS[1:])
+    columns = [metric for metric in dict.fromkeys(wanted) if f"metrics.{metric}" in chosen]
+    return Comparison(
+        name=name,
+        experiment_id=experiment_id,
+        runs=len(chosen),
+        params=tuple(key for key in factors if key != seed),
+        seed=seed if f"params.{seed}" in chosen and chosen[f"params.{seed}"].nunique() > 1 else None,
+        metrics=tuple(columns or COLUMNS),
+        curves=CURVES,
+    )
+
+
+def share(uri: str, comparison: Comparison) -> bool:
+    """Keep the views in their experiment. False where that is refused: the runs can be looked at without them."""
+    try:
+        for view in comparison.views[:2]:  # the charts share the state of the table
+            tag_experiment(uri, view.experiment_id, *view.tag())
+    except InputError:
+        return False
+    return True
+
+
+def share_views(uri: str, name: str) -> None:
+    """Leave the views of a sweep that has ended; a store that refuses them is no reason for the sweep to fail."""
+    try:
+        comparison = compare(Reader(uri), name)
+    except InputError:
+        return
+    if comparison is not None:
+        share(uri, comparison)
+
+
+def _named(runs: "pd.DataFrame", name: str | None) -> "pd.DataFrame":
+    """The runs of a sweep, or of a study, of this name."""
+    if name is None:
+        return runs
+    for tag in ("tags.sweep", "tags.study"):
+        if tag in runs and (runs[tag] == name).any():
+            return runs[runs[tag] == name]
+    latest = runs["tags.sweep"].drop_duplicates(keep="last").tolist()[:-21:-1] if len(runs) else []
+    raise InputError(f"no sweep {name!r}; the latest: {', '.join(latest) or 'none yet'}")
+
+
+def _study(reader: Reader, experiment_id: str, name: str) -> Study | None:
+    """The study that the sweep left in its experiment, None where there is none that can be read."""
+    text = reader.experiment_tags(experiment_id).get(tag_of(name))
+    try:
+        return Study.from_json(text) if text else None
+    except InputError:
+        return None
+
+
+def _factors(runs: "pd.DataFrame") -> list[str]:
+    """The swept params in the runs' tag `factors`."""
+    texts = runs["tags.factors"].dropna() if "tags.factors" in runs else []
+    return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))
