@@ -60,7 +60,10 @@ def test_a_result_that_is_there_is_part_of_a_sweeps_report(project):
     histories = [project.reader.histories([run["run_id"]]).drop(columns="run_id") for run in (source, copy)]
     assert histories[0].equals(histories[1])
     folders = [project.reader.artifact(run["run_id"], "model.npz").parent for run in (source, copy)]
-    contents = [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    contents = [
+        {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        for folder in folders
+    ]
     assert contents[0] == contents[1]
     report = (project.root / "reports" / "sweep" / "README.md").read_text()
     assert copy["run_id"] in report
