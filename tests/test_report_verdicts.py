@@ -115,7 +115,7 @@ def test_what_is_not_settled_has_the_command_that_settles_it(store, tmp_path):
         f"about {needed} seeds in all would settle it."
     )
     section = text[text.index("## Add the seeds") : text.index("## Results")]
-    assert f"would be settled by about {needed} seeds in all" in section
+    assert f"about {needed} seeds in all that give a pair would settle 1 comparison" in section
     assert f"python run.py -m activation=relu,tanh 'seed=range(6,{needed})'" in section
 
 
