@@ -714,7 +714,7 @@ def console(analysis: Analysis) -> str:
         text += "\n"
     for each in analysis.answers:
         claim = textwrap.shorten(md.plain(each.claim.text), CONSOLE_WIDTH - 30, placeholder=" …")
-        text += f"\n{claim} {each.said}"
+        text += f"\n{claim.removesuffix('.')}: {each.said}"
     return text
 
 
