@@ -27,6 +27,7 @@ from ablations.verdicts import (
     WORSE,
     can_reach,
     unpaired,
+    with_outcomes,
 )
 
 COMPONENTS = ("dataset", "activation", "pool", "c3", "head", "optimizer", "init", "normalization")
@@ -67,7 +68,7 @@ def before_figures(analysis: Analysis) -> Iterator[Section]:
     if study.question:
         yield Section(f"*{md.escaped(study.question)}*")
     yield Section("\n".join(f"- {sentence}" for sentence in answer(analysis)))
-    failed = analysis.everything[~_ended_well(analysis)]
+    failed = analysis.everything[~finished(analysis)]
     if len(failed):
         lost = failed[[f"params.{key}" for key in study.factors]].drop_duplicates().shape[0] or 1
         yield Section(
@@ -121,7 +122,7 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
     if analysis.left_out:
         yield Section(f"Left out: {md.escaped('; '.join(analysis.left_out))}.")
 
-    failed = analysis.everything[~_ended_well(analysis)]
+    failed = analysis.everything[~finished(analysis)]
     if len(failed):
         yield Section("## Failed runs")
         rows = [
@@ -644,7 +645,7 @@ def _facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "seeds", said("params.seed", 40)
     if epochs := said("params.trainer.epochs"):
         yield "epochs", epochs
-    yield "runs", f"{len(runs)}, of which {int(_ended_well(analysis).sum())} finished"
+    yield "runs", f"{len(runs)}, of which {int(finished(analysis).sum())} finished"
     begun = runs.groupby(column(runs, "tags.sweep_id").fillna(""))
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
     trained = runs["train_s"].sum()
@@ -657,10 +658,8 @@ def _facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _ended_well(analysis: Analysis) -> pd.Series:
+def finished(analysis: Analysis) -> pd.Series:
     """Of every run, those at other nuisance values as well, whether it has a result."""
-    from ablations.verdicts import with_outcomes
-
     return with_outcomes(analysis.everything, analysis.study.metric)["outcome"] == "finished"
 
 
