@@ -29,11 +29,12 @@ from ablations.model import Model, build_network
 from ablations.nn.network import Network
 from ablations.optimizers import Optimizer
 from ablations.paths import MLRUNS
-from ablations.progress import ProgressBar
+from ablations.progress import DONE, ProgressBar
 from ablations.provenance import code_hash, provenance
 from ablations.resume import Plan, has_result, is_trained_elsewhere, plan, plan_without_store
 from ablations.signals import Terminated, check, stoppable, undisturbed
 from ablations.streams import Streams
+from ablations.terminal import say
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError, prepare, sqlite_path, tracking_uri
@@ -207,7 +208,8 @@ def _run_in_sweep(config: DictConfig) -> None:
         outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %"
     else:
         outcome = f"FAILED: {one_line(result.error)}"
-    print(f"{_run_name(config)}: {outcome}, {time.perf_counter() - started:.1f} s", flush=True)
+    (Path(HydraConfig.get().runtime.output_dir) / DONE).touch()
+    say(f"{_run_name(config)}: {outcome}, {time.perf_counter() - started:.1f} s")
 
 
 def _job(config: DictConfig, parts: Parts | None) -> Job:

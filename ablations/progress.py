@@ -1,11 +1,45 @@
-"""What a run shows while it trains."""
+"""What runs and sweeps show while they go on; on a terminal only."""
 
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from types import TracebackType
 
 from ablations.training import Step
 
 REFRESH_STEPS = 10
+REFRESH_S = 0.5
+DONE = "done"
+
+
+@contextmanager
+def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
+    """A bar over the runs of a sweep with the time that is left, whatever launches them.
+
+    A run that has ended says so by a file named `DONE` in its own folder in `folder`.
+    """
+    if not sys.stderr.isatty():
+        yield
+        return
+    from tqdm import tqdm
+
+    ended = threading.Event()
+    with tqdm(total=runs, desc="sweep", unit="run", dynamic_ncols=True, leave=False, smoothing=0.1) as bar:
+
+        def refresh() -> None:
+            while not ended.wait(REFRESH_S):
+                bar.update(sum(1 for _ in folder.glob(f"*/{DONE}")) - bar.n)
+                bar.refresh()
+
+        watcher = threading.Thread(target=refresh, daemon=True)
+        watcher.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            watcher.join()
 
 
 class ProgressBar:
@@ -26,6 +60,7 @@ class ProgressBar:
                 desc=description,
                 unit="step",
                 leave=False,
+                position=1,  # below that of the sweep, where there is one
                 dynamic_ncols=True,
             )
         self._loss = self._accuracy = None

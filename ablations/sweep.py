@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
@@ -18,7 +19,9 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from ablations import markdown as md
 from ablations.errors import InputError
 from ablations.plan import SEED, Given, Plan, plan, quoted
+from ablations.progress import sweep_bar
 from ablations.study import Study, tag_of
+from ablations.terminal import coloured
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
@@ -85,11 +88,14 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
             config.hydra.overrides.hydra.append(f"{key}={_quoted(value)}")
     _keep(study, uri, prepare(uri, config.tracking.experiment))
     _deliver(uri)  # what an earlier command could not
-    results = launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
-    for result in results:
-        _ = result.return_value  # raises what the job raised, if it did
+    with sweep_bar(Path(config.hydra.sweep.dir), len(jobs)):
+        results = launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
     _deliver(uri)
-    _report(name, uri)
+    failed = _report(name, uri)
+    for result in results:
+        _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
+    if failed:
+        sys.exit(1)
     return results
 
 
@@ -148,16 +154,16 @@ def _deliver(uri: str) -> None:
             print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
 
 
-def _report(name: str, uri: str) -> None:
+def _report(name: str, uri: str) -> int:
+    """Compile and show the report; how many of its runs have no result."""
     from ablations.report import compile_report
 
     share_views(uri, name)
     report = compile_report(name, uri)
-    print(f"\n{report.summary}\n")
+    print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
     print(f"look at the runs: python -m ablations.ui {shlex.quote(md.plain(report.name))}")
-    if report.failed:
-        sys.exit(1)
+    return report.failed
 
 
 # What would be run

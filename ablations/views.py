@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 ERROR = "test/error_pct"
 COLUMNS = (ERROR, "val/accuracy", "time/epoch_s")
 CURVES = ("val/accuracy", "train/loss")
+RUN_NAME = "attributes.`Run Name`"
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ class Comparison:
         experiment_id: that holds it.
         runs: how many.
         params: what tells variants apart, without `params.`.
+        variants: their levels, in the order of `params`.
         seed: the param that tells a variant's runs apart, None where it does not vary.
         metrics: the columns, without `metrics.`; the first one sorts.
         curves: the metrics drawn by epoch, without `metrics.`.
@@ -94,6 +96,7 @@ class Comparison:
     experiment_id: str
     runs: int
     params: tuple[str, ...]
+    variants: tuple[tuple[str, ...], ...]
     seed: str | None
     metrics: tuple[str, ...]
     curves: tuple[str, ...]
@@ -102,7 +105,7 @@ class Comparison:
     def views(self) -> tuple[View, View, View]:
         """Its runs as a table, their means by variant, and their curves."""
         runs = self._state((*self.params, self.seed) if self.seed else self.params)
-        variants = self._state(self.params) | {"groupBy": self._groups()}
+        variants = self._state(self.params) | self._groups()
         return (
             View("runs", self.experiment_id, self.name, runs),
             View("variants", self.experiment_id, self.name, variants),
@@ -117,23 +120,32 @@ class Comparison:
             "orderByKey": f"metrics.`{self.metrics[0]}`",
             "orderByAsc": smaller_is_better(self.metrics[0]),
             "selectedColumns": columns,
-            "columnOrder": columns,
+            "columnOrder": [RUN_NAME, *columns],
+            "columnWidths": {RUN_NAME: 320},
             "runsHiddenMode": "SHOW_ALL",
             "groupBy": None,
             **self._charts(),
         }
 
     def _groups(self) -> dict[str, Any]:
-        """A group for each variant; one for all runs where nothing but the seed varies."""
-        keys = [{"mode": "param", "groupByData": name} for name in self.params]
+        """A group for each variant, closed; one for all runs where nothing but the seed varies."""
+        keys = [("param", name) for name in self.params] or [("tag", "sweep")]
+        levels = self.variants if self.params else [(self.name,)]
+        groups = (
+            ",".join(f"{mode}.{key}.{level}" for (mode, key), level in zip(keys, variant, strict=True))
+            for variant in levels
+        )
         return {
-            "aggregateFunction": "average",
-            "groupByKeys": keys or [{"mode": "tag", "groupByData": "sweep"}],
+            "groupBy": {
+                "aggregateFunction": "average",
+                "groupByKeys": [{"mode": mode, "groupByData": key} for mode, key in keys],
+            },
+            "groupsExpanded": dict.fromkeys(groups, False),
         }
 
     def _charts(self) -> dict[str, Any]:
         """The curves in a section of their own, above those that MLflow adds for the other metrics."""
-        section = {"uuid": "curves", "name": "Learning curves", "display": True, "isReordered": True}
+        section = {"uuid": "curves", "name": "Learning curves", "display": True, "columns": len(self.curves)}
         charts = [
             {
                 "uuid": f"curve-{name}",
@@ -141,6 +153,8 @@ class Comparison:
                 "metricSectionId": section["uuid"],
                 "metricKey": name,
                 "selectedMetricKeys": [name],
+                "xAxisKey": "step",
+                "lineSmoothness": 0,
                 "deleted": False,
                 "isGenerated": False,
             }
@@ -149,7 +163,7 @@ class Comparison:
         return {
             "compareRunSections": [section],
             "compareRunCharts": charts,
-            "isAccordionReordered": True,  # keeps our section first
+            "isAccordionReordered": True,  # keeps this section first
         }
 
 
@@ -171,15 +185,18 @@ def compare(reader: Reader, name: str | None = None) -> Comparison | None:
     name, experiment_id = chosen[["tags.sweep", "experiment_id"]].iloc[-1]
     chosen = chosen[(chosen["tags.sweep"] == name) & (chosen["experiment_id"] == experiment_id)]
     study = _study(reader, experiment_id, name)
-    factors = study.varied if study else _factors(chosen)
     seed = study.seed_param if study else "seed"
+    factors = study.varied if study else _factors(chosen)
+    params = [key for key in factors if key != seed and f"params.{key}" in chosen]
+    variants = chosen[[f"params.{key}" for key in params]].drop_duplicates()
     wanted = (*COLUMNS[:1], *([study.metric] if study else []), *COLUMNS[1:])
     columns = [metric for metric in dict.fromkeys(wanted) if f"metrics.{metric}" in chosen]
     return Comparison(
         name=name,
         experiment_id=experiment_id,
         runs=len(chosen),
-        params=tuple(key for key in factors if key != seed),
+        params=tuple(params),
+        variants=tuple(variants.fillna("null").itertuples(index=False, name=None)),
         seed=seed if f"params.{seed}" in chosen and chosen[f"params.{seed}"].nunique() > 1 else None,
         metrics=tuple(columns or COLUMNS),
         curves=CURVES,

@@ -127,9 +127,9 @@ def compile_report(
         _write(home, compiled)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
-    from ablations.report.words import console
+    from ablations.report.words import console, finished
 
-    failed = int((~compiled.analysis.runs["finished"]).sum())
+    failed = int((~finished(compiled.analysis)).sum())
     return Report(study.name, home / "README.md", console(compiled.analysis), failed)
 
 

@@ -279,8 +279,9 @@ def _disagreements(reader: Reader, analysis: Analysis, labels: Sequence[str]) ->
         yield Drawing("disagreements", heading, f"{counts}.")
         return
     caption = (
-        f"{counts}; the clearest cases are drawn. Look for what they have in common: thin strokes, open "
-        "loops, slant."
+        f"{counts}. The clearest cases are drawn, each with its true class, what most runs of A and of B "
+        "read, and how "
+        "many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant."
     )
     figure = plots.disagreements(found.images, found.pixels, found.runs, found.better, names)
     yield Drawing("disagreements", heading, caption, figure)
