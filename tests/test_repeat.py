@@ -146,3 +146,23 @@ def test_two_at_the_same_moment_train_once(project):
     assert sum("already finished" in each for each in said) == 1
     assert list(project.reader.runs("both")["status"]) == ["FINISHED"]
     assert said[0].splitlines()[-2:] == said[1].splitlines()[-2:]  # the same run
+
+
+def test_a_full_disk_does_not_stop_the_training(project):
+    """Where no checkpoint can be written, it is said once, and every metric reaches the store all the same."""
+    code = """
+import errno, os, runpy, sys
+from ablations import checkpoints
+
+def write(path, checkpoint):
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+checkpoints.write = write
+sys.argv = sys.argv[1:]
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+    done = project.python("-c", code, str(project.root / "run.py"), QUICK, "tracking.experiment=full")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("goes on without checkpoints: [Errno 28] No space left on device") == 1
+    (run_id,) = project.reader.runs("full")["run_id"]
+    assert list(project.reader.histories([run_id], ["train/loss"])["step"]) == [1, 2]
