@@ -13,6 +13,7 @@ from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
@@ -89,7 +90,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     _keep(study, uri, prepare(uri, config.tracking.experiment))
     _deliver(uri)  # what an earlier command could not
     with sweep_bar(Path(config.hydra.sweep.dir), len(jobs)):
-        results = launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
+        results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(uri)
     failed = _report(name, uri)
     for result in results:
@@ -97,6 +98,17 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     if failed:
         sys.exit(1)
     return results
+
+
+def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobReturn]:
+    """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+    try:
+        return launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
+    except Exception as error:  # any: each launcher has its own; what a run raises is in its result
+        what = next(iter(str(error).strip().splitlines()), "")[:300]
+        raise InputError(
+            f"hydra/launcher={name}: {type(error).__name__}: {what}; the same command goes on from here"
+        ) from error
 
 
 def _given(loader: ConfigLoader, arguments: Sequence[str]) -> dict[str, Given]:

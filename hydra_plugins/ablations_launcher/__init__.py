@@ -1,7 +1,7 @@
 """A launcher of this project, where Hydra looks for its plugins."""
 
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 from hydra.core.utils import JobReturn
@@ -26,11 +26,12 @@ class BoundedSubmititLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         pool = ThreadPoolExecutor(self.at_once)
-        started = [
-            pool.submit(self.launcher.launch, [overrides], job_index)
-            for job_index, overrides in enumerate(job_overrides, initial_job_idx)
-        ]
         try:
-            return [job.result()[0] for job in started]
+            started = [
+                pool.submit(self.launcher.launch, [overrides], job_index)
+                for job_index, overrides in enumerate(job_overrides, initial_job_idx)
+            ]
+            wait(started)  # all of them, before the error of one is raised
         finally:
-            pool.shutdown(cancel_futures=True)
+            pool.shutdown(wait=False, cancel_futures=True)
+        return [job.result()[0] for job in started]
