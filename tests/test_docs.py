@@ -407,7 +407,6 @@ def test_the_worked_examples_work(extended):
     for command, (_, out, _) in results.items():
         if "pytest" in command:
             assert re.search(r"^[1-9]\d* passed", out.splitlines()[-1]), out
-            assert "skipped" not in out or "torch" in out
 
 
 def test_the_worked_examples_do_what_the_page_says(extended):
