@@ -20,6 +20,8 @@ from ablations.views import Comparison, compare, share
 
 START_SECONDS = 120.0
 TITLE_WIDTH = 10
+PAGE = 100
+"""How many runs MLflow's page loads at a time."""
 
 EXAMPLES = """examples:
   python -m ablations.ui                        the last sweep
@@ -124,6 +126,10 @@ def _announce(uri: str, address: str, comparison: Comparison | None) -> None:
         print(f"sweep {comparison.name}, {comparison.runs} runs:")
         for view in comparison.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
+        if comparison.runs > PAGE:
+            print(
+                f"the page loads {PAGE} runs; means by variant are of all runs after “Load more” below them"
+            )
     sys.stdout.flush()
 
 

@@ -1,191 +1,249 @@
-"""The MLflow UI as a person sees it: a real sweep, its prepared views, a real headless Chromium.
-
-    ABLATIONS_SCREENSHOTS=docs/images python -m pytest -n 0 tests/test_browser.py      writes the pictures of the docs
-
-Skipped where Debian's chromium and chromium-driver, or Python's selenium, are absent.
-"""
+"""The MLflow UI on a sweep as its users see it: in a real browser, at the addresses that `ablations.ui` prints."""
 
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
-import urllib.parse
 from collections.abc import Callable, Iterator
-from itertools import combinations
-from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
 from test_cli import Project
 
-CHROMIUM, DRIVER = (shutil.which(name) for name in ("chromium", "chromedriver"))
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
-    pytest.skip("no chromium and chromedriver", allow_module_level=True)
-selenium = pytest.importorskip("selenium", reason="no selenium")
+    pytest.skip("no chromium and chromedriver (Debian's packages of these names)", allow_module_level=True)
+webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: it comes with the extra `test`")
 
-from selenium.webdriver import Chrome, ChromeOptions  # noqa: E402
-from selenium.webdriver.chrome.service import Service  # noqa: E402
-from selenium.webdriver.remote.webelement import WebElement  # noqa: E402
-from selenium.webdriver.support.wait import WebDriverWait  # noqa: E402
+FACTORS = ["activation", "pool"]
+COLUMNS = ["test/error_pct", "val/accuracy", "time/epoch_s"]
+CURVES = ["val/accuracy", "train/loss"]
+RUNS, VARIANTS = 8, 4
+SECONDS = 90
+FLAGS = [
+    "headless",
+    "no-sandbox",
+    "disable-gpu",
+    "disable-quic",
+    "disable-dev-shm-usage",
+    "no-first-run",
+    "disable-background-networking",
+    "disable-component-update",
+    "disable-sync",
+    "window-size=1600,1000",
+]
 
-FLAGS = ("headless", "no-sandbox", "disable-gpu", "disable-quic", "no-first-run", "disable-sync")
-FLAGS += ("disable-background-networking", "disable-component-update", "window-size=1700,950")
-SECONDS = 60
-VARIANTS = {(a, p) for a in ("relu", "tanh") for p in ("avg", "max")}
+# One row of MLflow's grid is three elements: what is pinned at the left, the columns, and what is laid over them.
+ROWS = """
+const rows = {};
+for (const cell of document.querySelectorAll('[role=row][row-index] [role=gridcell][col-id]')) {
+    const row = rows[cell.closest('[role=row]').getAttribute('row-index')] ??= {};
+    row[cell.getAttribute('col-id')] = cell.innerText;
+}
+return Object.keys(rows).sort((a, b) => a - b).map(index => rows[index]);
+"""
+HEADERS = """
+return [...document.querySelectorAll('.ag-header-cell[col-id]')]
+    .sort((a, b) => a.getBoundingClientRect().x - b.getBoundingClientRect().x)
+    .map(header => header.getAttribute('col-id'));
+"""
+CHARTS = """
+return [...document.querySelectorAll('[data-testid=experiment-view-compare-runs-card]')]
+    .filter(card => card.querySelector('.js-plotly-plot path.js-line'))
+    .map(card => ({
+        title: card.innerText.split('\\n')[0],
+        lines: [...card.querySelectorAll('path.js-line')].map(line => line.getAttribute('d')),
+        traces: card.querySelector('.js-plotly-plot').data.map(trace => [trace.uuid, trace.x, trace.y]),
+    }));
+"""
+COMPARED = """
+return [...document.querySelectorAll('table.mlflow-compare-run-table tr')]
+    .filter(row => row.querySelector('th.head-value') && row.querySelector('td.data-value'))
+    .map(row => ({
+        name: row.querySelector('th.head-value').innerText,
+        values: [...row.querySelectorAll('td.data-value')].map(cell => cell.innerText),
+        colour: getComputedStyle(row.querySelector('td.data-value')).backgroundColor,
+    }));
+"""
+
+
+class Page:
+    """A browser's window, and the scripts that read it."""
+
+    def __init__(self, driver: Any) -> None:
+        self.driver = driver
+
+    def open(self, address: str) -> None:
+        """A fresh load: between two addresses that differ behind their # the page would stay as it is."""
+        self.driver.get("about:blank")
+        self.driver.get(address)
+
+    def read(self, script: str, until: Callable[[Any], bool]) -> Any:
+        """What the script finds, once that is what is waited for."""
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        found = None
+
+        def there(driver: Any) -> bool:
+            nonlocal found
+            found = driver.execute_script(script)
+            return until(found)
+
+        try:
+            WebDriverWait(self.driver, SECONDS).until(there)
+        except Exception as error:
+            pytest.fail(f"{self.driver.current_url} shows {found!r:.3000}: {type(error).__name__}")
+        return found
+
+    def table(self, rows: int) -> pd.DataFrame:
+        """The grid, once its rows have their metrics: one row for each, columns as MLflow names them."""
+        last = f"metrics.`{COLUMNS[-1]}`"
+        found = self.read(ROWS, lambda found: len(found) == rows and all(row.get(last) for row in found))
+        return pd.DataFrame(found)
+
+    def click(self, selector: str) -> None:
+        self.read(f"return document.querySelector({json.dumps(selector)}) !== null", bool)
+        self.driver.find_element("css selector", selector).click()
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory) -> Project:
-    project = Project(tmp_path_factory.mktemp("browser"))
-    done = project.run(
-        "-m", "activation=relu,tanh", "pool=max,avg", "seed=0,1", "trainer.epochs=2", "name=grid"
-    )
+    return Project(tmp_path_factory.mktemp("browser"))
+
+
+@pytest.fixture(scope="module")
+def left(project) -> dict[str, str]:
+    """The experiment's tags as the sweep left them."""
+    done = project.run("-m", "activation=relu,tanh", "pool=max,avg", "seed=0,1", "trainer.epochs=2")
     assert done.returncode == 0, done.stderr
-    return project
+    return project.reader.experiment_tags(project.runs("activation-pool")["experiment_id"].iloc[0])
 
 
 @pytest.fixture(scope="module")
-def runs(project) -> pd.DataFrame:
-    return project.runs("grid")
+def runs(project, left) -> pd.DataFrame:
+    return project.runs("activation-pool").sort_values("metrics.test/error_pct", kind="stable")
 
 
 @pytest.fixture(scope="module")
-def addresses(project) -> Iterator[dict[str, str]]:
-    """What `python -m ablations.ui` prints, by the views' titles, while its server is there."""
+def addresses(project, left) -> Iterator[dict[str, str]]:
+    """What `python -m ablations.ui` prints, by title; the server runs as long as the tests of this file."""
+    environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     process = subprocess.Popen(
-        [sys.executable, "-m", "ablations.ui", "grid", "--port", "0"],
+        [sys.executable, "-m", "ablations.ui", "--port", "0"],
         cwd=project.elsewhere,
-        env=os.environ | {"PYTHONPATH": str(project.root)},
+        env=environment | {"PYTHONPATH": str(project.root)},
         stdout=subprocess.PIPE,
         text=True,
     )
     try:
-        found = {}
-        for line in process.stdout:
-            if view := re.match(r"  (\w+) +(http\S+)", line):
-                found[view[1]] = view[2]
-            if line.startswith("Ctrl-C"):
-                break
-        yield found
+        assert process.stdout.readline() == f"sweep activation-pool, {RUNS} runs:\n"
+        yield dict(process.stdout.readline().split() for _ in range(3))
     finally:
         process.send_signal(signal.SIGINT)
         process.communicate(timeout=60)
 
 
 @pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Chrome]:
-    options = ChromeOptions()
+def page(addresses, tmp_path_factory) -> Iterator[Page]:
+    options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for flag in (*FLAGS, f"user-data-dir={tmp_path_factory.mktemp('profile')}"):
+    for flag in FLAGS:
         options.add_argument(f"--{flag}")
-    browser = Chrome(options=options, service=Service(DRIVER))
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    # A driver that is named is not looked for on the network.
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
     try:
-        yield browser
+        driver.get(addresses["runs"].partition("#")[0] + "health")
+        # The assistant opens on somebody's first visit, and takes a third of the window.
+        driver.execute_script("localStorage['mlflow.assistant.fab.autoOpenedOnFirstLoad_v1'] = true")
+        yield Page(driver)
     finally:
-        browser.quit()
+        driver.quit()
 
 
-def opened(browser: Chrome, address: str, ready: Callable[[Chrome], object]) -> object:
-    """Open a page anew and wait until it shows what it should."""
-    browser.get("about:blank")
-    browser.get(address)
-    return WebDriverWait(browser, SECONDS, ignored_exceptions=(Exception,)).until(ready)
+def test_the_sweep_leaves_its_views(left, addresses):
+    keys = {address.partition("viewStateShareKey=")[2].partition("&")[0] for address in addresses.values()}
+    assert len(keys) == 2
+    assert {f"mlflow.sharedViewState.{key}" for key in keys} <= set(left)
 
 
-def all_of(browser: Chrome, selector: str) -> list[WebElement]:
-    return browser.find_elements("css selector", selector)
+def test_the_table_shows_what_was_swept_and_what_came_of_it(page, addresses, runs):
+    page.open(addresses["runs"])
+    shown = page.table(RUNS)
+    swept = [f"params.`{name}`" for name in (*FACTORS, "seed")]
+    metrics = [f"metrics.`{name}`" for name in COLUMNS]
+    headers = page.read(HEADERS, lambda found: set(metrics) <= set(found))
+    assert [name for name in headers if name.startswith(("params", "metrics"))] == [*swept, *metrics]
+    assert headers[-1] == "duration"
+
+    shown.index = shown["attributes.`Run Name`"].str.split("\n").str[-1]
+    there = runs.set_index("run_name").loc[shown.index]
+    for column in swept:
+        assert list(shown[column]) == list(there[column.replace("`", "")]), column
+    for column in metrics:
+        values = shown[column].astype(float)
+        np.testing.assert_allclose(values, there[column.replace("`", "")], rtol=1e-12, err_msg=column)
+    assert list(shown[metrics[0]].astype(float)) == sorted(there["metrics.test/error_pct"])
 
 
-def cells(browser: Chrome, column: str) -> list[str]:
-    """The texts of a column of the table, from its first row on."""
-    rows = sorted(all_of(browser, f".ag-cell[col-id='{column}']"), key=lambda cell: cell.rect["y"])
-    return [row.text for row in rows]
+def test_two_runs_compared_show_the_params_that_differ_highlighted(page, addresses, runs):
+    page.open(addresses["runs"])
+    names = list(page.table(RUNS)["attributes.`Run Name`"].str.split("\n").str[-1])
+    chosen = ["activation=relu pool=max seed=0", "activation=tanh pool=max seed=1"]
+    for name in chosen:
+        page.click(
+            f'.ag-pinned-left-cols-container [row-index="{names.index(name)}"] .ag-selection-checkbox input'
+        )
+    page.click("[data-testid=runs-compare-button]")
+    rows = page.read(COMPARED, lambda found: {"activation", "seed"} <= {row["name"] for row in found})
+
+    two = runs.set_index("run_name").loc[chosen].filter(like="params.").dropna(axis=1)
+    two.columns = two.columns.str.removeprefix("params.")
+    compared = {row["name"]: row for row in rows if row["name"] in two}
+    assert set(compared) == set(two)
+    values = [compared[name]["values"] for name in ("activation", "pool", "seed")]
+    assert set(zip(*values, strict=True)) == {("relu", "max", "0"), ("tanh", "max", "1")}
+    colours = {name: row["colour"] for name, row in compared.items()}
+    assert colours["activation"] != colours["pool"]
+    highlighted = {name for name, colour in colours.items() if colour == colours["activation"]}
+    assert highlighted == {name for name in two if two[name].nunique() > 1} == {"activation", "seed"}
 
 
-def picture(browser: Chrome, name: str) -> None:
-    """Keep a picture of the page for the documentation, where one is asked for."""
-    folder = os.environ.get("ABLATIONS_SCREENSHOTS")
-    if folder is None:
-        return
-    for button in all_of(browser, "button[data-component-id='mlflow.assistant.chat_panel.close']"):
-        button.click()
-    WebDriverWait(browser, SECONDS).until(lambda b: not all_of(b, "[data-component-id*='chat_panel.close']"))
-    path = Path(folder) / f"{name}.png"
-    browser.save_screenshot(str(path))
-    Image.open(path).convert("RGB").resize((1275, 605)).quantize(256).save(path, optimize=True)
-
-
-def test_the_table_shows_what_was_varied_and_what_came_out(browser, addresses, runs):
-    opened(browser, addresses["runs"], lambda b: len(cells(b, "metrics.`test/error_pct`")) == 8)
-    shown = pd.DataFrame(
-        {
-            name: cells(browser, f"{kind}.`{name}`")
-            for kind, name in (
-                ("params", "activation"),
-                ("params", "pool"),
-                ("params", "seed"),
-                ("metrics", "test/error_pct"),
-                ("metrics", "val/accuracy"),
-            )
-        }
+def test_the_charts_draw_a_line_for_each_run(page, project, addresses, runs):
+    page.open(addresses["charts"])
+    drawn = page.read(
+        CHARTS,
+        lambda found: (
+            {chart["title"] for chart in found} >= set(CURVES)
+            and all(len(set(chart["lines"])) >= RUNS for chart in found)
+        ),
     )
-    stored = runs.sort_values("metrics.test/error_pct")
-    assert shown["test/error_pct"].astype(float).tolist() == pytest.approx(
-        stored["metrics.test/error_pct"].tolist()
-    )
-    by_run = {tuple(row[:3]): tuple(map(float, row[3:])) for row in shown.itertuples(index=False)}
-    columns = ["params.activation", "params.pool", "params.seed"]
-    measured = ["metrics.test/error_pct", "metrics.val/accuracy"]
-    for run in stored.to_dict("records"):
-        there = by_run[tuple(run[name] for name in columns)]
-        assert there == pytest.approx(tuple(run[name] for name in measured))
-    picture(browser, "ui_table")
+    charts = {chart["title"]: chart for chart in drawn}
+    histories = project.reader.histories(list(runs["run_id"]), CURVES)
+    for metric in CURVES:
+        assert len(set(charts[metric]["lines"])) == RUNS  # no two runs have the same values
+        traces = {run_id: (x, y) for run_id, x, y in charts[metric]["traces"]}
+        assert set(traces) == set(runs["run_id"])
+        for run_id, history in histories[histories["metric"] == metric].groupby("run_id"):
+            x, y = traces[run_id]
+            assert x == list(history["step"]) == [1, 2]
+            np.testing.assert_allclose(y, history["value"], rtol=1e-12)
 
 
-def test_two_runs_side_by_side_have_what_differs_highlighted(browser, addresses, runs):
-    opened(browser, addresses["runs"], lambda b: len(all_of(b, ".ag-selection-checkbox input")) == 8)
-    names = cells(browser, "attributes.`Run Name`")
-    i, j = next(
-        (i, j)
-        for (i, one), (j, two) in combinations(enumerate(names), 2)
-        if one.split()[-3] != two.split()[-3] and one.split()[-2:] == two.split()[-2:]
-    )
-    boxes = sorted(all_of(browser, ".ag-selection-checkbox input"), key=lambda box: box.rect["y"])
-    for box in (boxes[i], boxes[j]):
-        browser.execute_script("arguments[0].click()", box)
-    wait = WebDriverWait(browser, SECONDS, ignored_exceptions=(Exception,))
-    wait.until(lambda b: all_of(b, "[data-testid='runs-compare-button']:not([disabled])"))[0].click()
-    wait.until(lambda b: all_of(b, "tr.diff-row"))
-    chosen = json.loads(urllib.parse.unquote(browser.current_url).partition("runs=")[2].partition("&")[0])
-    pair = runs.set_index("run_id").loc[chosen]
-    highlighted = {row.text.split()[0] for row in all_of(browser, "tr.diff-row")}
-    differing = {key[7:] for key in pair if key.startswith("params.") and pair[key].nunique(dropna=False) > 1}
-    assert differing == {"activation"}
-    assert {name for name in highlighted if f"params.{name}" in pair} == differing
-
-
-def test_the_variants_have_one_group_each_with_means_over_the_seeds(browser, addresses, runs):
-    opened(browser, addresses["variants"], lambda b: len(cells(b, "metrics.`test/error_pct`")) == 4)
-    groups = cells(browser, "attributes.`Run Name`")
-    levels = [tuple(re.findall(r"(?:activation|pool): (\w+)", text)) for text in groups]
-    assert set(levels) == VARIANTS
-    means = runs.groupby(["params.activation", "params.pool"])["metrics.test/error_pct"].mean()
-    shown = map(float, cells(browser, "metrics.`test/error_pct`"))
-    assert dict(zip(levels, shown, strict=True)) == pytest.approx(means.to_dict())
-
-
-def test_the_charts_draw_a_line_for_each_run(browser, addresses):
-    def drawn(browser: Chrome) -> list[tuple[str, int]]:
-        found = []
-        for card in all_of(browser, "[data-testid='experiment-view-compare-runs-card']")[:2]:
-            # Beside each line lies a faint one, before smoothing, along the same path.
-            paths = {line.get_attribute("d") for line in card.find_elements("css selector", "path.js-line")}
-            found.append((card.text.splitlines()[0], len(paths)))
-        return found if [lines for _, lines in found] == [8, 8] else []
-
-    assert opened(browser, addresses["charts"], drawn) == [("val/accuracy", 8), ("train/loss", 8)]
-    picture(browser, "ui_charts")
+def test_the_variants_show_means_over_seeds(page, addresses, runs):
+    page.open(addresses["variants"])
+    shown = page.table(VARIANTS)
+    metrics = [f"metrics.{name}" for name in COLUMNS]
+    means = runs.groupby([f"params.{name}" for name in FACTORS])[metrics].mean()
+    means = means.sort_values("metrics.test/error_pct")
+    _, names, sizes = zip(*shown["attributes.`Run Name`"].str.split("\n"), strict=True)
+    assert list(names) == [f"Group: activation: {a}, pool: {p}" for a, p in means.index]
+    assert list(sizes) == ["2"] * VARIANTS
+    for metric in COLUMNS:
+        cells = shown[f"metrics.`{metric}`"].str.split()
+        assert set(cells.str[1]) == {"(average)"}
+        np.testing.assert_allclose(cells.str[0].astype(float), means[f"metrics.{metric}"], rtol=1e-9)
