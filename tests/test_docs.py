@@ -4,6 +4,7 @@ Commands that can be run cheaply are run, in a copy of the project; of all other
 options looked up in --help.
 """
 
+import importlib
 import json
 import os
 import re
@@ -249,10 +250,8 @@ def test_overrides_compose(composed):
             composed([word for word in arguments if not word.startswith("-")])
 
 
-def test_options_exist(ran, capsys):
+def test_options_exist(capsys):
     """Every option of `python -m ablations.…` is in that command's --help."""
-    import importlib
-
     helps = {}
     for page, words in everywhere():
         if words[:2] != ["python", "-m"] or not words[2].startswith("ablations"):
@@ -277,13 +276,15 @@ def test_tab_completion_is_installed_as_the_page_says():
 
 # Links, figures, tables
 
+NOT_WRITTEN = {"clusters.md"}  # to be emptied with that page
+
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = page.read_text("utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
-    missing = [link for link in links if not (page.parent / link.partition("#")[0]).exists()]
-    assert set(missing) <= {"docs/clusters.md", "docs/server.md", "clusters.md", "server.md"}
+    missing = {Path(link).name for link in links if not (page.parent / link.partition("#")[0]).exists()}
+    assert missing <= NOT_WRITTEN
 
 
 def test_every_page_is_reached_from_the_readme():
@@ -407,7 +408,6 @@ def test_the_worked_examples_work(extended):
     for command, (_, out, _) in results.items():
         if "pytest" in command:
             assert re.search(r"^[1-9]\d* passed", out.splitlines()[-1]), out
-            assert "skipped" not in out or "torch" in out
 
 
 def test_the_worked_examples_do_what_the_page_says(extended):
