@@ -276,15 +276,12 @@ def test_tab_completion_is_installed_as_the_page_says():
 
 # Links, figures, tables
 
-NOT_WRITTEN = {"clusters.md"}  # to be emptied with that page
-
-
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = page.read_text("utf-8")
     links = [link for link in re.findall(r"\]\(([^)\s]+)\)", text) if "://" not in link]
     missing = {Path(link).name for link in links if not (page.parent / link.partition("#")[0]).exists()}
-    assert missing <= NOT_WRITTEN
+    assert not missing
 
 
 def test_every_page_is_reached_from_the_readme():

@@ -279,29 +279,6 @@ def test_ray_goes_on_when_a_node_is_lost(cluster, monkeypatch):
     assert list(cluster.project.runs("lossy")["end_time"]) == list(runs["end_time"])
 
 
-@needs("ray")
-@pytest.mark.slow
-def test_ray_without_retries_leaves_what_was_lost_to_the_same_command(cluster):
-    once = "hydra.launcher.ray.remote.max_retries=0"
-    with ThreadPoolExecutor() as background:
-        sweep = background.submit(cluster.run, *SIXTEEN, "name=repeated", once)
-        lose_second_node(cluster, "repeated")
-        done = sweep.result()
-    assert done.returncode == 2
-    assert re.search(
-        r"^error: hydra/launcher=ray: \w+: .*; the same command goes on from here$", done.stderr, re.MULTILINE
-    )
-    before = cluster.project.runs("repeated")
-    finished = before[before["status"] == "FINISHED"]
-    assert 2 <= len(finished) < 16
-
-    again = cluster.run(*SIXTEEN, "name=repeated")
-    assert again.returncode == 0, again.stdout + again.stderr
-    runs = assert_whole(cluster.project, "repeated", 16, EPOCHS).set_index("run_id")
-    print(f"\n{len(finished)} of 16 runs finished before, {16 - len(finished)} after")
-    assert list(runs.loc[finished["run_id"], "end_time"]) == list(finished["end_time"])
-
-
 # submitit
 
 
