@@ -276,6 +276,7 @@ def test_tab_completion_is_installed_as_the_page_says():
 
 # Links, figures, tables
 
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page):
     text = page.read_text("utf-8")
