@@ -37,7 +37,7 @@ from ablations.streams import Streams
 from ablations.terminal import say
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
-from ablations.tracking.store import AwayError, prepare, sqlite_path, tracking_uri
+from ablations.tracking.store import AwayError, client, prepare, sqlite_path, tracking_uri
 from ablations.tracking.writer import Tracker
 from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, State, Step, evaluate, train
 
@@ -231,10 +231,11 @@ def _job(config: DictConfig, parts: Parts | None) -> Job:
 def _result(job: Job) -> Result:
     """The job's result: an earlier one, or that of a training, of which only what is missing is done."""
     with _planned(job) as (claim, todo):
-        for orphan in todo.orphans:
-            Tracker(job.uri, orphan.run_id).fail("interrupted", "its process is gone")
-        for stale in todo.replaced:
-            discard(job.uri, stale.run_id)
+        with undisturbed():
+            for orphan in todo.orphans:
+                Tracker(job.uri, orphan.run_id).fail("interrupted", "its process is gone")
+            for stale in todo.replaced:
+                discard(job.uri, stale.run_id)
         if todo.copy:
             _copy(job, todo, claim)
         elif todo.result is not None and job.sweep is not None:
@@ -263,7 +264,11 @@ def _planned(job: Job) -> Iterator[tuple[Claim, Plan]]:
         checkpoint, complaints = claim.latest(job.identity)
         for complaint in complaints:
             print(f"{job.name}: {complaint}", flush=True)
-        yield claim, plan_without_store(checkpoint) if away else _plan(job, claim, checkpoint)
+        todo = plan_without_store(checkpoint) if away else _plan(job, claim, checkpoint)
+        if todo != Plan(result=todo.result):  # something is to be written
+            with suppress(InputError):
+                client(job.uri)  # imports for seconds, which is not to happen where signals have to wait
+        yield claim, todo
 
 
 def _plan(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Plan:
@@ -386,7 +391,8 @@ def _trained(job: Job, todo: Plan, claim: Claim) -> Result:
         test = training.run()
         with tempfile.TemporaryDirectory() as folder:
             _write_artifacts(Path(folder), job.config, job.parts, training.history(), test)
-            tracker.log_files(Path(folder))
+            with undisturbed():
+                tracker.log_files(Path(folder))
         with undisturbed():
             tracker.finish()
             finished = True
@@ -462,7 +468,8 @@ class _Training:
         if time.monotonic() - self.beat > self.job.heartbeat_s:
             self.beat = time.monotonic()
             if tags := _heartbeat(self.job):
-                self.tracker.set_tags(tags)
+                with undisturbed():
+                    self.tracker.set_tags(tags)
 
     def _measure(self, metrics: Mapping[str, float], step: int) -> None:
         self.measured.append(Measured(metrics, step, time.time_ns() // 1_000_000))
@@ -483,7 +490,8 @@ class _Training:
         for each in self.measured[self.sent :]:
             self.tracker.log_metrics(each.metrics, each.step, each.time_ms)
         self.sent = len(self.measured)
-        self.tracker.flush(every=1.0)
+        with undisturbed():  # an exception inside a transaction could leave the database locked
+            self.tracker.flush(every=1.0)
 
 
 def _heartbeat(job: Job) -> dict[str, str]:

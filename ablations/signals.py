@@ -66,13 +66,14 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end of the block, which must be short."""
-    _Process.undisturbed = True
+    """Let SIGINT and SIGTERM wait until the end of the block, which must be short; it may be nested."""
+    before, _Process.undisturbed = _Process.undisturbed, True
     try:
         yield
     finally:
-        _Process.undisturbed = False
-    check()
+        _Process.undisturbed = before
+    if not before:
+        check()
 
 
 def check() -> None:

@@ -210,7 +210,9 @@ def campaign(root: Path, kills: int, number: signal.Signals, seed: int) -> Itera
             if process.returncode > 0:
                 assert err == "interrupted: the same command goes on from here\n"
             after = sweep.statuses()
-            assert after["RUNNING"] == 0
+            assert after["RUNNING"] == 0, (
+                f"{took:.1f} s after {before}, code {process.returncode}: {out}{err}"
+            )
             phases[f"{after['FINISHED']} finished"] += 1
         sweep.assert_done_once(models)
         rounds += 1
