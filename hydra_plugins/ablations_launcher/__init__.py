@@ -1,5 +1,6 @@
 """A launcher of this project, where Hydra looks for its plugins."""
 
+import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -8,6 +9,9 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
+
+# Files in conf/hydra/launcher/ stand in for those that the launchers' packages bring; Hydra warns of that.
+warnings.filterwarnings("ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema")
 
 
 class BoundedSubmititLauncher(Launcher):
