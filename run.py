@@ -3,6 +3,8 @@
 python run.py -m activation=relu,tanh pool=max,avg
 """
 
+import warnings
+
 import hydra
 from omegaconf import DictConfig
 
@@ -18,5 +20,9 @@ def main(config: DictConfig) -> None:
 
 
 if __name__ == "__main__":
-    with one_line_errors():
+    # Files in conf/hydra/launcher/ stand in for those that the launchers' packages bring; Hydra warns of that.
+    warnings.filterwarnings(
+        "ignore", message=r"\s*'hydra/launcher/\w+' is validated against ConfigStore schema"
+    )
+    with one_line_errors("interrupted: the same command goes on from here"):
         main()

@@ -19,7 +19,7 @@ def compose_network(overrides: Sequence[str]) -> Network:
     """The network of run.py's configuration with these overrides, built with the weights of its seed."""
     from hydra import compose, initialize_config_dir
 
-    from ablations.experiment import build_network
+    from ablations.model import build_network
     from ablations.streams import Streams
 
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ablations.signals import exit_code, stoppable
+
 
 class PlainError(Exception):
     """An error whose one-line message says all that its reader needs to know: no traceback is wanted."""
@@ -13,6 +15,11 @@ class PlainError(Exception):
 
 class InputError(PlainError, ValueError):
     """What the user gave cannot be used. The message is one line: what, where, what is accepted."""
+
+
+def printable(text: object) -> str:
+    """Text or a file's name from outside as it can be shown: on one line, what has no glyph as an escape."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
 
 
 def one_line(error: BaseException) -> str:
@@ -46,18 +53,19 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
-    """Turn bad input into one line on stderr and exit code 2, Ctrl-C into a quiet exit code 130.
+def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
+    """Turn bad input into one line on stderr and exit code 2, Ctrl-C into exit code 130 and SIGTERM into 143.
 
-    Errors that nobody foresaw go on as they are.
+    The latter two say `interrupted` and no more. Errors that nobody foresaw go on as they are.
     """
     os.environ.setdefault(
         "HYDRA_FULL_ERROR", "1"
     )  # makes Hydra raise its errors here instead of printing them
     try:
-        yield
-    except KeyboardInterrupt:
-        _exit("interrupted", 130)
+        with stoppable():
+            yield
+    except KeyboardInterrupt as stop:
+        _exit(interrupted, exit_code(stop))
     except BrokenPipeError:  # the reader of a pipe (`| head`) has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:

@@ -7,7 +7,9 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args
@@ -18,19 +20,26 @@ from hydra.types import RunMode
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.artifacts import misread, write_features, write_model
+from ablations.checkpoints import Checkpoint, Claim, Measured, claimed
 from ablations.datasets import Dataset, Normalization, split
 from ablations.distortions import PlanarDistortion
 from ablations.errors import InputError, foreseen, one_line
+from ablations.model import Model, build_network
 from ablations.nn.network import Network
 from ablations.optimizers import Optimizer
-from ablations.progress import ProgressBar
-from ablations.provenance import provenance
+from ablations.paths import MLRUNS
+from ablations.progress import DONE, ProgressBar
+from ablations.provenance import code_hash, provenance
+from ablations.resume import Plan, has_result, is_trained_elsewhere, plan, plan_without_store
+from ablations.signals import Terminated, check, stoppable, undisturbed
 from ablations.streams import Streams
-from ablations.tracking.store import tracking_uri
+from ablations.terminal import say
+from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
+from ablations.tracking.outbox import deliver
+from ablations.tracking.store import AwayError, client, prepare, sqlite_path, tracking_uri
 from ablations.tracking.writer import Tracker
-from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, Step, evaluate, train
-
-INPUT_SHAPE = (1, 32, 32)
+from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, State, Step, evaluate, train
 
 NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
@@ -53,16 +62,6 @@ class Parts:
     every_steps: int | None
 
 
-def build_network(config: DictConfig, streams: Streams) -> Network:
-    """The network that `config` describes, with its initial weights."""
-    dtype = config.trainer.dtype
-    if dtype not in ("float32", "float64"):
-        raise InputError(f"trainer.dtype: must be float32 or float64, got {dtype}")
-    return instantiate(config.network).build(
-        INPUT_SHAPE, instantiate(config.init), lambda layer: streams.generator(f"init/{layer}"), dtype
-    )
-
-
 def assemble(config: DictConfig) -> Parts:
     """Build the parts of a run. Raises InputError for a value that makes no sense."""
     seed = _typed(config, "seed", int)
@@ -78,6 +77,12 @@ def assemble(config: DictConfig) -> Parts:
     network = build_network(config, streams)
     optimizer = instantiate(config.optimizer)
     dataset = instantiate(config.dataset).load()
+    outputs = network.layers["output"].summary().shape[0]
+    if outputs != len(dataset.classes):
+        raise InputError(
+            f"dataset={dataset.name}: {len(dataset.classes)} classes, but the network has {outputs} outputs; "
+            "accepted: as many of the one as of the other (head.output.units)"
+        )
     val_fraction = _typed(config, "dataset.val_fraction", float)
     train_at, val_at = split(dataset.train_labels, val_fraction, streams.generator("split"))
     training = Images(dataset.train_images[train_at], dataset.train_labels[train_at])
@@ -109,15 +114,65 @@ def _typed(config: DictConfig, key: str, kind: type | UnionType) -> Any:
     return value
 
 
+@dataclass(frozen=True)
+class Job:
+    """One configuration as part of what one command asked for, and where it is tracked.
+
+    `sweep` is the sweep's name, None for a run of its own; `identity` are the tags in which runs with the same
+    result agree. Without `parts` it is one that could not even be assembled.
+    """
+
+    name: str
+    uri: str
+    experiment: str
+    sweep: str | None
+    rerun: bool
+    heartbeat_s: float
+    config: DictConfig
+    parts: Parts | None
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        found = {"config_hash": config_hash(self.config), "code_hash": code_hash()}
+        return found | ({"data_sha256": self.parts.dataset.sha256} if self.parts else {})
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints are: beside the local store, else in the project."""
+        path = sqlite_path(self.uri)
+        place = (path.parent if path else MLRUNS) / "checkpoints"
+        rest = json.dumps([self.uri, self.experiment, self.identity])
+        return place / f"{config_hash(self.config)}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a job came to, as the store has it: the test accuracy of its run, or the error that it failed with.
+
+    `remark` says where that is not from now.
+    """
+
+    run_id: str
+    accuracy: float | None = None
+    error: Exception | None = None
+    remark: str = ""
+
+
 def run(config: DictConfig) -> None:
     """Train, evaluate and track one configuration with one seed.
 
-    In a sweep a failing run is recorded as FAILED and the others go on; a single run raises.
+    What was done before is not done again: a run with the same configuration, data and code that has its result is
+    used, one that was interrupted goes on. In a sweep a failing run is recorded as FAILED and the others go on; a
+    single run raises.
     """
     from threadpoolctl import threadpool_limits
 
-    # One thread: these matrices are small, and the last bits must not depend on the number of cores.
-    with threadpool_limits(limits=1), np.errstate(all="ignore"):  # what overflows is caught as divergence
+    with (
+        stoppable(),
+        # These matrices are small, and the last bits must not depend on the number of cores.
+        threadpool_limits(limits=1),
+        np.errstate(all="ignore"),  # what overflows is caught as divergence
+    ):
         if HydraConfig.get().mode == RunMode.MULTIRUN:
             _run_in_sweep(config)
         else:
@@ -126,50 +181,168 @@ def run(config: DictConfig) -> None:
 
 def _run_alone(config: DictConfig) -> None:
     try:
-        parts = assemble(config)
-        uri, tracker, name = _start(config, parts)
-        test = _tracked(config, parts, tracker, name)
+        job = _job(config, assemble(config))
+        result = _result(job)
+        if result.error is not None:
+            raise result.error
     except Exception as error:  # Hydra would print more than the one line that is the user's concern
         hint = "" if foreseen(error) else f" (traceback in {_write_traceback(error)})"
         sys.exit(f"error: {one_line(error)}{hint}")
     print(
-        f"{name}: test accuracy {test.accuracy:.2%}, test error {100 * (1 - test.accuracy):.2f} %\n"
-        f"run {tracker.run_id} in {uri}\n"
+        f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
+        f" test error {100 * (1 - result.accuracy):.2f} %\n"
+        f"run {result.run_id} in {job.uri}\n"
         f"look at it: python -m ablations.ui"
     )
 
 
 def _run_in_sweep(config: DictConfig) -> None:
-    started = time.perf_counter()
-    tracker, name = None, _run_name(config)
+    """Raises where not even the failure can be recorded, so that the sweep knows of it."""
+    started, parts = time.perf_counter(), None
     try:
         parts = assemble(config)
-        _, tracker, _ = _start(config, parts)
-        test = _tracked(config, parts, tracker, name)
-        outcome = f"test error {100 * (1 - test.accuracy):.2f} %"
-    except Exception as error:
-        if tracker is None:  # it failed before its training began: the store must know of it all the same
-            _, tracker, _ = _start(config, None)
-            _record_failure(tracker, error)
-        outcome = f"FAILED: {one_line(error)}"
-    print(f"{name}: {outcome}, {time.perf_counter() - started:.1f} s", flush=True)
+        result = _result(_job(config, parts))
+    except Exception as error:  # before its training began: the store must know of it all the same
+        result = _record_unbegun(_job(config, parts), error)
+    if result.error is None:
+        outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %"
+    else:
+        outcome = f"FAILED: {one_line(result.error)}"
+    (Path(HydraConfig.get().runtime.output_dir) / DONE).touch()
+    say(f"{_run_name(config)}: {outcome}, {time.perf_counter() - started:.1f} s")
 
 
-def _start(config: DictConfig, parts: Parts | None) -> tuple[str, Tracker, str]:
-    uri, name = tracking_uri(config.tracking.uri), _run_name(config)
-    tags = {"config_hash": config_hash(config), **provenance()}
-    params = _params(config)
-    if config.sweep.id is not None:
-        tags |= {
-            "sweep": config.name,
-            "sweep_id": config.sweep.id,
-            "factors": ",".join(config.sweep.factors),
-            "command": config.sweep.command,
-        }
+def _job(config: DictConfig, parts: Parts | None) -> Job:
+    heartbeat_s = _typed(config, "tracking.heartbeat_s", float)
+    if not heartbeat_s > 0:
+        raise InputError(f"tracking.heartbeat_s: must be positive, got {heartbeat_s}")
+    return Job(
+        name=_run_name(config),
+        uri=tracking_uri(config.tracking.uri),
+        experiment=config.tracking.experiment,
+        sweep=config.name if config.sweep.id is not None else None,
+        rerun=_typed(config, "tracking.rerun", bool),
+        heartbeat_s=heartbeat_s,
+        config=config,
+        parts=parts,
+    )
+
+
+def _result(job: Job) -> Result:
+    """The job's result: an earlier one, or that of a training, of which only what is missing is done."""
+    with _planned(job) as (claim, todo):
+        with undisturbed():
+            for orphan in todo.orphans:
+                Tracker(job.uri, orphan.run_id).fail("interrupted", "its process is gone")
+            for stale in todo.replaced:
+                discard(job.uri, stale.run_id)
+        if todo.copy:
+            _copy(job, todo, claim)
+        elif todo.result is not None and job.sweep is not None:
+            # It belongs to this invocation now: what is asked for last is what the report is about.
+            Tracker(job.uri, todo.result.run_id).set_tags(_invocation(job))
+        if todo.result is not None:
+            return _recorded(todo.result)
+        return _trained(job, todo, claim)
+
+
+@contextmanager
+def _planned(job: Job) -> Iterator[tuple[Claim, Plan]]:
+    """What is to be done for a job, by this process alone while the context lasts.
+
+    Raises AwayError for a store that is away; in a sweep, in whose middle that may happen, it is gone without.
+    """
+    away = False
+    try:
+        prepare(job.uri, job.experiment)
+        deliver(job.uri)  # a run that waits in the outbox may be the one that is wanted
+    except AwayError:
+        if job.sweep is None:
+            raise
+        away = True
+    with claimed(job.folder, lambda process: _say_busy(job, process)) as claim:
+        checkpoint, complaints = claim.latest(job.identity)
+        for complaint in complaints:
+            print(f"{job.name}: {complaint}", flush=True)
+        todo = plan_without_store(checkpoint) if away else _plan(job, claim, checkpoint)
+        if todo != Plan(result=todo.result):  # something is to be written
+            with suppress(InputError):
+                client(job.uri)  # imports for seconds, which is not to happen where signals have to wait
+        yield claim, todo
+
+
+def _plan(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Plan:
+    try:
+        earlier = _settled(job, claim)
+        unfinished = [run.run_id for run in earlier if not has_result(run)]
+        epochs = {run_id: last_epoch(job.uri, run_id, "train/loss") for run_id in unfinished}
+    except AwayError:
+        if job.sweep is None:
+            raise
+        return plan_without_store(checkpoint)
+    return plan(earlier, epochs, job.sweep, checkpoint, job.rerun)
+
+
+def _settled(job: Job, claim: Claim) -> list[EarlierRun]:
+    """The earlier runs of a job, once no process trains any of them."""
+    told = False
+    while True:
+        earlier = _earlier(job)
+        busy = [run for run in earlier if is_trained_elsewhere(run, claim.lock, job.heartbeat_s)]
+        if not busy:
+            return earlier
+        if not told:
+            host, process, _ = busy[0].tags["claim"].split(" ", 2)
+            _say_busy(job, f"{process} on {host}")
+        told = True
+        time.sleep(min(job.heartbeat_s, 5.0))
+
+
+def _say_busy(job: Job, process: str) -> None:
+    print(f"{job.name}: is being trained by process {process}, waiting for it", flush=True)
+
+
+def _earlier(job: Job) -> list[EarlierRun]:
+    """The runs of the same configuration and code, and of the same data as far as they got to know them."""
+    identity = dict(job.identity)
+    data = identity.pop("data_sha256", None)
+    found = earlier_runs(job.uri, job.experiment, identity)
+    return [run for run in found if run.tags.get("data_sha256") in (data, None)]
+
+
+def _recorded(run: EarlierRun) -> Result:
+    if run.status != "FINISHED":
+        reason = run.tags.get("failure_reason", "diverged")
+        again = f"as before (run {run.run_id}; tracking.rerun=true trains it again)"
+        return Result(run.run_id, error=DivergedError(f"{reason}, {again}"))
+    remark = f"already finished (run {run.run_id}), "
+    return Result(run.run_id, run.metrics["test/accuracy"], remark=remark)
+
+
+def _copy(job: Job, todo: Plan, claim: Claim) -> None:
+    """Give a sweep its own record of a result that another one has."""
+    source = todo.result
+    kept = {tag: source.tags[tag] for tag in ("code", "machine", "versions") if tag in source.tags}
+    with undisturbed():
+        tracker = _open(job, todo.go_on, {**kept, "copied_from": source.run_id, "claim": claim.name})
+        copy_results(job.uri, source.run_id, tracker)
+        if source.status == "FINISHED":
+            tracker.finish()
+        else:
+            tracker.fail(source.tags["failure"], source.tags.get("failure_reason", ""))
+
+
+def _open(job: Job, run: EarlierRun | None, tags: Mapping[str, str]) -> Tracker:
+    """The run to write to: an earlier one that goes on, or a new one."""
+    parts = job.parts
+    tags = {**job.identity, **provenance(), **tags}
+    params, in_sweep = _params(job.config), job.sweep is not None
+    if in_sweep:
+        tags |= _invocation(job)
     if study := HydraConfig.get().runtime.choices.get("study"):
         tags["study"] = study
     if parts is not None:
-        tags |= {"data_sha256": parts.dataset.sha256, "stream": parts.stream}
+        tags["stream"] = parts.stream
         summaries = [layer.summary() for layer in parts.network.layers.values()]
         params |= {
             "network.parameters": parts.network.values.size,
@@ -179,73 +352,151 @@ def _start(config: DictConfig, parts: Parts | None) -> tuple[str, Tracker, str]:
             "dataset.val_images": len(parts.validation or ()),
             "dataset.test_images": len(parts.dataset.test_labels),
         }
-    tracker = Tracker.start(uri, config.tracking.experiment, name, params, tags)
+    if run is None:
+        tracker = Tracker.start(job.uri, job.experiment, job.name, params, tags, offline_ok=in_sweep)
+    else:
+        tracker = Tracker.resume(job.uri, run.run_id, offline_ok=in_sweep)
+        tracker.set_tags({**tags, "resumed": str(int(run.tags.get("resumed", 0)) + 1)})
+        if run.params is not None:
+            tracker.log_params({key: value for key, value in params.items() if key not in run.params})
     if parts is not None:
         sizes = {"train": len(parts.dataset.train_labels), "test": len(parts.dataset.test_labels)}
         for context, images in sizes.items():
             tracker.log_dataset(
                 parts.dataset.name, parts.dataset.sha256, context, profile={"num_rows": images}
             )
-    return uri, tracker, name
+    return tracker
 
 
-def _tracked(config: DictConfig, parts: Parts, tracker: Tracker, name: str) -> Evaluation:
-    """Train and evaluate; whatever happens, the run does not stay RUNNING."""
+def _invocation(job: Job) -> dict[str, str]:
+    """The tags that tie the runs of one command together."""
+    return {
+        "sweep": job.sweep,
+        "sweep_id": job.config.sweep.id,
+        "factors": ",".join(job.config.sweep.factors),
+        "command": job.config.sweep.command,
+    }
+
+
+def _trained(job: Job, todo: Plan, claim: Claim) -> Result:
+    """Train and evaluate; whatever happens, the run does not stay RUNNING, and its error is in the result.
+
+    Raises what comes before the run can be written to, and what stops this process.
+    """
+    tracker, finished = None, False
     try:
-        history = []
-        for epoch in _epochs(config, parts, tracker, name):
-            history.append(_epoch_metrics(epoch))
-            tracker.log_metrics(history[-1], step=epoch.number)
-            tracker.flush(every=1.0)
-        test = evaluate(
-            parts.network,
-            parts.normalization,
-            Images(parts.dataset.test_images, parts.dataset.test_labels),
-        )
-        tracker.log_metrics(
-            {
-                "test/loss": test.loss,
-                "test/accuracy": test.accuracy,
-                "test/error_pct": 100 * (1 - test.accuracy),
-                "test/confidence": float(test.confidences.mean()),
-                **{f"test/{name}": value for name, value in test.further.items()},
-            },
-            step=len(history),
-        )
+        with undisturbed():
+            tracker = _open(job, todo.go_on, {"claim": claim.name, **_heartbeat(job)})
+        training = _Training(job, tracker, claim, todo.checkpoint)
+        test = training.run()
         with tempfile.TemporaryDirectory() as folder:
-            _write_artifacts(Path(folder), config, parts, history, test)
-            tracker.log_files(Path(folder))
-        tracker.finish()
+            _write_artifacts(Path(folder), job.config, job.parts, training.history(), test)
+            with undisturbed():
+                tracker.log_files(Path(folder))
+        with undisturbed():
+            tracker.finish()
+            finished = True
+            claim.remove()
     except BaseException as error:
-        _record_failure(tracker, error)
-        raise
-    return test
+        if tracker is not None and not finished:
+            _record_failure(tracker, error)
+            if isinstance(error, DivergedError):
+                claim.remove()
+        if tracker is None or not isinstance(error, Exception):
+            raise
+        return Result(tracker.run_id, error=error)
+    return Result(tracker.run_id, test.accuracy)
 
 
-def _epochs(config: DictConfig, parts: Parts, tracker: Tracker, name: str) -> Iterator[Epoch]:
-    options, every = parts.options, parts.every_steps
-    steps = options.epochs * -(-len(parts.training) // options.batch_size)
-    alone = "basic" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
+@dataclass
+class _Training:
+    """A job being trained: what was measured reaches the store once it is in a checkpoint, so that it gets there
+    again, with the same values and times, from any later start, and never another time."""
 
-    with ProgressBar(name, steps, shown=alone) as bar:
+    job: Job
+    tracker: Tracker
+    claim: Claim
+    checkpoint: Checkpoint | None
+    measured: list[Measured] = field(default_factory=list)
+    sent: int = 0
+    warned: bool = False
+    beat: float = field(default_factory=time.monotonic)
 
-        def watch(step: Step) -> None:
-            bar(step)
-            if every is not None and step.number % every == 0:
-                metrics = {"step/loss": step.loss, "step/accuracy": step.accuracy}
-                tracker.log_metrics(metrics, step=step.number)
-
-        yield from train(
-            parts.network,
-            parts.optimizer,
-            parts.normalization,
-            parts.training,
-            parts.validation,
-            parts.streams,
-            options,
-            parts.distort,
-            watch,
+    def run(self) -> Evaluation:
+        """Train, from the checkpoint on, and evaluate."""
+        job, parts, resume = self.job, self.job.parts, None
+        if self.checkpoint is not None:
+            resume, self.measured = self.checkpoint.state, list(self.checkpoint.measured)
+            print(f"{job.name}: goes on after epoch {resume.epoch} of {parts.options.epochs}", flush=True)
+            self._send()
+        steps_of_epoch = -(-len(parts.training) // parts.options.batch_size)
+        alone = "basic" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
+        done = resume.epoch * steps_of_epoch if resume else 0
+        with ProgressBar(job.name, parts.options.epochs * steps_of_epoch, alone, done) as bar:
+            records = train(
+                parts.network,
+                parts.optimizer,
+                parts.normalization,
+                parts.training,
+                parts.validation,
+                parts.streams,
+                parts.options,
+                parts.distort,
+                watch=lambda step: self._watch(step, bar),
+                keep=self._keep,
+                resume=resume,
+            )
+            for epoch in records:
+                self._measure(_epoch_metrics(epoch), epoch.number)
+        test = evaluate(
+            parts.network, parts.normalization, Images(parts.dataset.test_images, parts.dataset.test_labels)
         )
+        # With the last epoch's time stamp, so that an evaluation that is done again is the same.
+        self.tracker.log_metrics(_test_metrics(test), parts.options.epochs, self.measured[-1].time_ms)
+        return test
+
+    def history(self) -> list[Mapping[str, float]]:
+        """The metrics of each epoch."""
+        return [each.metrics for each in self.measured if "train/loss" in each.metrics]
+
+    def _watch(self, step: Step, bar: ProgressBar) -> None:
+        check()
+        bar(step)
+        every = self.job.parts.every_steps
+        if every is not None and step.number % every == 0:
+            self._measure({"step/loss": step.loss, "step/accuracy": step.accuracy}, step.number)
+        if time.monotonic() - self.beat > self.job.heartbeat_s:
+            self.beat = time.monotonic()
+            if tags := _heartbeat(self.job):
+                with undisturbed():
+                    self.tracker.set_tags(tags)
+
+    def _measure(self, metrics: Mapping[str, float], step: int) -> None:
+        self.measured.append(Measured(metrics, step, time.time_ns() // 1_000_000))
+
+    def _keep(self, state: State) -> None:
+        checkpoint = Checkpoint(self.job.identity, self.tracker.run_id, state, self.measured)
+        try:
+            saved = self.claim.save(checkpoint, must=state.epoch == self.job.parts.options.epochs)
+        except OSError as error:  # a full disk does not stop the training
+            saved = True
+            if not self.warned:
+                print(f"{self.job.name}: goes on without checkpoints: {error}", flush=True)
+                self.warned = True
+        if saved:
+            self._send()
+
+    def _send(self) -> None:
+        for each in self.measured[self.sent :]:
+            self.tracker.log_metrics(each.metrics, each.step, each.time_ms)
+        self.sent = len(self.measured)
+        with undisturbed():  # an exception inside a transaction could leave the database locked
+            self.tracker.flush(every=1.0)
+
+
+def _heartbeat(job: Job) -> dict[str, str]:
+    """A sign of life for other machines; beside a local store the lock is enough."""
+    return {} if sqlite_path(job.uri) else {"heartbeat": str(time.time_ns() // 1_000_000)}
 
 
 def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
@@ -262,8 +513,18 @@ def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
     return metrics
 
 
+def _test_metrics(test: Evaluation) -> dict[str, float]:
+    return {
+        "test/loss": test.loss,
+        "test/accuracy": test.accuracy,
+        "test/error_pct": 100 * (1 - test.accuracy),
+        "test/confidence": float(test.confidences.mean()),
+        **{f"test/{name}": value for name, value in test.further.items()},
+    }
+
+
 def _write_artifacts(
-    folder: Path, config: DictConfig, parts: Parts, history: list[dict[str, float]], test: Evaluation
+    folder: Path, config: DictConfig, parts: Parts, history: list[Mapping[str, float]], test: Evaluation
 ) -> None:
     import pandas as pd
     from sklearn.metrics import classification_report
@@ -278,7 +539,11 @@ def _write_artifacts(
         labels=labels,
         predictions=test.predictions,
         confidences=test.confidences,
+        **misread(parts.dataset.test_images, labels, test.predictions),
     )
+    model = Model(parts.network, parts.normalization)
+    write_model(folder, config, model, parts.dataset.test_images[:1])
+    write_features(folder / "features.npz", model, parts.dataset.test_images[0])
     report = classification_report(
         labels,
         test.predictions,
@@ -294,17 +559,26 @@ def _write_artifacts(
     plots.save(plots.confusion_matrix(labels, test.predictions, classes), folder / "confusion_matrix.png")
 
 
+def _record_unbegun(job: Job, error: Exception) -> Result:
+    """Have a FAILED run of a job that could not be assembled, or not be tracked at first."""
+    with _planned(job) as (claim, todo), undisturbed():
+        if todo.result is not None:
+            return _recorded(todo.result)
+        tracker = _open(job, todo.go_on, {"claim": claim.name})
+        _record_failure(tracker, error)
+        return Result(tracker.run_id, error=error)
+
+
 def _record_failure(tracker: Tracker, error: BaseException) -> None:
     """End the run as FAILED, saying why; the traceback goes to the log file and the artifacts."""
-    if isinstance(error, DivergedError):
-        failure = "diverged"
-    elif isinstance(error, KeyboardInterrupt | SystemExit):
-        failure = "interrupted"
-    else:
-        failure = "error"
+    if isinstance(error, KeyboardInterrupt):
+        by = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+        with suppress(InputError):  # the run is taken up again in any case
+            tracker.fail("interrupted", f"stopped by {by}")
+        return
     if not foreseen(error):
         tracker.log_text(_write_traceback(error).read_text(encoding="utf-8"), "traceback.txt")
-    tracker.fail(failure, one_line(error))
+    tracker.fail("diverged" if isinstance(error, DivergedError) else "error", one_line(error))
 
 
 def _write_traceback(error: BaseException) -> Path:

@@ -6,7 +6,7 @@ holds for all later ones.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 
 import numpy as np
@@ -33,6 +33,19 @@ class Optimizer(ABC):
         self.steps = 0
         self.state = {name: np.zeros_like(values) for name in self.state_names}
         self._scratch = np.empty_like(values)
+
+    def resume(self, steps: int, state: Mapping[str, np.ndarray]) -> None:
+        """After `start`: take over the memory that a training of the same kind had after `steps` steps.
+
+        Raises InputError where it is that of another rule or of other parameters.
+        """
+        expected = {name: vector.shape for name, vector in self.state.items()}
+        given = {name: vector.shape for name, vector in state.items()}
+        if given != expected:
+            raise InputError(f"optimizer: expected the memory {expected}, got {given}")
+        self.steps = steps
+        for name, vector in self.state.items():
+            vector[...] = state[name]
 
     def begin_epoch(self, epoch: int) -> None:
         """Set the rate of `epoch`, counted from 1."""

@@ -4,6 +4,7 @@ A factor has levels, and a level may bring settings of its own (`optimizer=sgd` 
 setting has several values, each of them makes a run.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -171,18 +172,22 @@ def override_value(value: Any) -> str:
         return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
     if not isinstance(value, str):
         return "[" + ",".join(map(override_value, value)) + "]"
-    return value if value.replace("_", "").replace(".", "").isalnum() else quoted(value)
+    plain = value.isascii() and value.replace("_", "").replace(".", "").isalnum()
+    return value if plain else quoted(value)
 
 
 def quoted(text: str) -> str:
-    """Any text as one value in Hydra's override grammar."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    """Any text as one value in Hydra's override grammar, where backslashes are escaped before a quote only."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
     return f"'{escaped}'"
 
 
 def _unquoted(value: str) -> str:
     if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        return value[1:-1].replace("\\'", "'").replace("\\\\", "\\")
+        quote = value[0]
+        return re.sub(
+            rf"(\\+)({quote}|\Z)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1]
+        )
     return value
 
 

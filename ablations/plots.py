@@ -721,7 +721,7 @@ def kernels_and_maps(
         else:
             place(left, y, (across - 0.08) * cell, high).imshow(values[None], aspect="auto", **style)
             size = f"{len(values)} units"
-        scale = f"blue {low:.2g} … red {top:.2g}" if signed else f"black {low:.2g} … white {top:.2g}"
+        scale = f"blue {low:.3g} … red {top:.3g}" if signed else f"black {low:.3g} … white {top:.3g}"
         beside(y, name, f"{size}\n{scale}".replace("-", "−"))
         y += high + gap
 

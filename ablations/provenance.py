@@ -1,5 +1,6 @@
 """What a run was made with: code, machine, versions."""
 
+import hashlib
 import platform
 import subprocess
 from functools import cache
@@ -7,6 +8,9 @@ from importlib.metadata import version
 from pathlib import Path
 
 from ablations.paths import ROOT
+
+DETERMINING = ("datasets", "distortions", "nn", "optimizers", "streams", "training")
+"""The modules and packages whose source, with the configuration and the data, determines the result of a run."""
 
 
 @cache
@@ -20,6 +24,22 @@ def provenance() -> dict[str, str]:
             [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
         ),
     }
+
+
+@cache
+def code_hash() -> str:
+    """Sixteen hexadecimal digits that agree exactly where the code that determines a run's result agrees.
+
+    That is the source of `DETERMINING`, and the versions of numpy and scipy; not the git commit, which changes
+    with every word of documentation.
+    """
+    package = Path(__file__).parent
+    digest = hashlib.sha256(f"numpy {version('numpy')}, scipy {version('scipy')}".encode())
+    for name in DETERMINING:
+        files = sorted((package / name).rglob("*.py")) or [package / f"{name}.py"]
+        for file in files:
+            digest.update(f"\n{file.relative_to(package).as_posix()}\n".encode() + file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _commit() -> str:

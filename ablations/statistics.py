@@ -184,7 +184,8 @@ def with_times(
 def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str, smaller: bool) -> pd.DataFrame:
     """Runs with `finished`, `variant` (0 has the best mean of the metric) and `value`, in that order.
 
-    A run is finished where its status says so and it has a finite value of the metric.
+    A run is finished where its status says so and it has a finite value of the metric. Runs that did not log a
+    factor are no variant that could lead: they come last.
 
     Args:
         runs: as `select` gives them.
@@ -200,7 +201,11 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str, smaller: boo
     first = runs.groupby(group).head(1).assign(group=group)
     order = sorted(
         first.to_dict("records"),
-        key=lambda row: (means.get(row["group"], np.inf), [natural(row[key]) for key in keys]),
+        key=lambda row: (
+            NOT_LOGGED in [row[key] for key in keys],
+            means.get(row["group"], np.inf),
+            [natural(row[key]) for key in keys],
+        ),
     )
     rank = {row["group"]: place for place, row in enumerate(order)}
     frame = runs.assign(finished=finished, value=values.where(finished), variant=group.map(rank))
@@ -282,7 +287,9 @@ def best_run(runs: pd.DataFrame, label: str, smaller: bool) -> tuple[pd.Series, 
 
     Validation accuracy chooses where it was measured: the test set must not. `label` is the metric in words.
     """
-    done = runs[runs["finished"]].reset_index(drop=True)
+    done = runs[runs["finished"]]
+    known = ~(done.filter(regex=r"^params\.") == NOT_LOGGED).any(axis=1)
+    done = (done[known] if known.any() else done).reset_index(drop=True)
     if done.empty:
         return None
     validation = numbers(done, VALIDATION)

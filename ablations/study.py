@@ -14,8 +14,9 @@ from typing import Any
 from ablations.errors import InputError
 
 SMALLER_IS_BETTER = re.compile(
-    r"loss|error|err_|_err|(^|[^a-z])(err|r?mse|mae|ppl|nll|[wc]er|fid)([^a-z]|$)|perplexity|brier|entropy"
-    r"|time|seconds|latency|epochs_to|cost",
+    r"^(?!.*(accuracy|per_s(ec)?([^a-z]|$)|throughput)).*?"
+    r"(loss|error|err_|_err|(^|[^a-z])(err|r?mse|mae|ppl|nll|[wc]er|fid)([^a-z]|$)|perplexity|brier|entropy"
+    r"|time|seconds|latency|epochs_to|cost)",
     re.IGNORECASE,
 )
 # How metrics are called in sentences, their unit, and that of a difference.

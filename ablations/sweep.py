@@ -8,17 +8,22 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ablations import markdown as md
 from ablations.errors import InputError
 from ablations.plan import SEED, Given, Plan, plan, quoted
+from ablations.progress import sweep_bar
 from ablations.study import Study, tag_of
+from ablations.terminal import coloured
+from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
 from ablations.views import share_views
@@ -83,11 +88,27 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         for key, value in tell_jobs.items():
             config.hydra.overrides.hydra.append(f"{key}={_quoted(value)}")
     _keep(study, uri, prepare(uri, config.tracking.experiment))
-    results = launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
+    _deliver(uri)  # what an earlier command could not
+    with sweep_bar(Path(config.hydra.sweep.dir), len(jobs)):
+        results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
+    _deliver(uri)
+    failed = _report(name, uri)
     for result in results:
-        _ = result.return_value  # raises what the job raised, if it did
-    _report(name, uri)
+        _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
+    if failed:
+        sys.exit(1)
     return results
+
+
+def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobReturn]:
+    """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+    try:
+        return launcher.launch([list(overrides) for overrides in planned.jobs], initial_job_idx=0)
+    except Exception as error:  # any: each launcher has its own; what a run raises is in its result
+        what = next(iter(str(error).strip().splitlines()), "")[:300]
+        raise InputError(
+            f"hydra/launcher={name}: {type(error).__name__}: {what}; the same command goes on from here"
+        ) from error
 
 
 def _given(loader: ConfigLoader, arguments: Sequence[str]) -> dict[str, Given]:
@@ -139,16 +160,22 @@ def _keep(study: Study, uri: str, experiment_id: str) -> None:
     tag_experiment(uri, experiment_id, tag_of(study.name), text)
 
 
-def _report(name: str, uri: str) -> None:
+def _deliver(uri: str) -> None:
+    for delivery in deliver(uri):
+        if delivery.problem is not None:
+            print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
+
+
+def _report(name: str, uri: str) -> int:
+    """Compile and show the report; how many of its runs have no result."""
     from ablations.report import compile_report
 
     share_views(uri, name)
     report = compile_report(name, uri)
-    print(f"\n{report.summary}\n")
+    print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
     print(f"look at the runs: python -m ablations.ui {shlex.quote(md.plain(report.name))}")
-    if report.failed:
-        sys.exit(1)
+    return report.failed
 
 
 # What would be run

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from ablations.optimizers import Optimizer
 from ablations.streams import Streams
 
 IMAGES_AT_ONCE = 32  # large enough for full speed, small enough for the processor's caches
+
+STREAMS = ("order", "curvature", "distortion")
+"""The random streams that a training draws from."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,21 @@ class Epoch:
 
 
 @dataclass(frozen=True)
+class State:
+    """All that a training needs to go on after an epoch as if it had never stopped, to the last bit.
+
+    `epoch` and `steps` count what is done; `values` are the parameters (P,), `memory` the optimizer's vectors (P,)
+    by name, `streams` the states of the random streams' bit generators by purpose, as numpy gives and takes them.
+    """
+
+    epoch: int
+    steps: int
+    values: np.ndarray
+    memory: Mapping[str, np.ndarray]
+    streams: Mapping[str, Mapping[str, Any]]
+
+
+@dataclass(frozen=True)
 class Evaluation:
     """Mean loss, accuracy and the head's further metrics on some images, with the prediction and its confidence for
     each of them."""
@@ -126,37 +145,42 @@ def train(
     options: Options,
     distort: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
     watch: Callable[[Step], None] = lambda step: None,
+    keep: Callable[[State], None] = lambda state: None,
+    resume: State | None = None,
 ) -> Iterator[Epoch]:
     """Train `network` in place and yield one `Epoch` after each pass.
 
     `streams` draw the order of the images, or the images themselves. `distort` gives each epoch its own version of
-    the training images. `watch` is called after each step.
+    the training images. `watch` is called after each step. `keep` is called once the record of an epoch has been
+    taken, with what `resume` needs to go on from there; its arrays are those in use, and hold during the call.
 
-    Raises InputError for a batch larger than the training set, and DivergedError at the first loss or gradient
-    that is not finite, before it reaches the weights.
+    Raises InputError for a batch larger than the training set, or a state of another training, and DivergedError at
+    the first loss or gradient that is not finite, before it reaches the weights.
     """
     if options.batch_size > len(training):
         raise InputError(
             f"trainer.batch_size: there are only {len(training)} training images, got {options.batch_size}"
         )
     feed = Feeder(training.pixels, normalization, network)
-    order_rng, curvature_rng = streams.generator("order"), streams.generator("curvature")
-    distortion_rng = streams.generator("distortion")
+    rngs = {purpose: streams.generator(purpose) for purpose in STREAMS}
     if validation is not None and options.eval_limit is not None:
         first = slice(options.eval_limit)
         validation = Images(validation.pixels[first], validation.labels[first])
     optimizer.start(network.values)
-    size, step = len(training), 0
-    for epoch in range(1, options.epochs + 1):
+    if resume is not None:
+        _restore(resume, network, optimizer, rngs)
+    size, step, done = len(training), optimizer.steps, 0 if resume is None else resume.epoch
+    for epoch in range(done + 1, options.epochs + 1):
         started = time.perf_counter()
         optimizer.begin_epoch(epoch)
         if distort is not None:
-            feed.pixels = distort(training.pixels, distortion_rng)
-        order = order_rng.integers(size, size=size) if options.replacement else order_rng.permutation(size)
+            feed.pixels = distort(training.pixels, rngs["distortion"])
+        draw = rngs["order"]
+        order = draw.integers(size, size=size) if options.replacement else draw.permutation(size)
         total_loss, correct, largest = 0.0, 0, 0.0
         for start in range(0, size, options.batch_size):
             if samples := optimizer.curvature_samples(epoch, start, options.batch_size):
-                chosen = curvature_rng.choice(size, min(samples, size), replace=False)
+                chosen = rngs["curvature"].choice(size, min(samples, size), replace=False)
                 estimate = curvature(network, feed, chosen)
                 if not np.isfinite(estimate).all():
                     raise DivergedError(
@@ -191,6 +215,20 @@ def train(
             seconds=seconds,
             images_per_s=size / seconds,
         )
+        states = {purpose: rng.bit_generator.state for purpose, rng in rngs.items()}
+        keep(State(epoch, optimizer.steps, network.values, optimizer.state, states))
+
+
+def _restore(
+    state: State, network: Network, optimizer: Optimizer, rngs: Mapping[str, np.random.Generator]
+) -> None:
+    given, own = state.values, network.values
+    if (given.shape, given.dtype) != (own.shape, own.dtype) or state.streams.keys() != rngs.keys():
+        raise InputError("the state to go on from is that of another training")
+    own[...] = given
+    optimizer.resume(state.steps, state.memory)
+    for purpose, rng in rngs.items():
+        rng.bit_generator.state = state.streams[purpose]
 
 
 def gradient(

@@ -27,7 +27,7 @@ from measuring import (
 from threadpoolctl import threadpool_limits
 
 from ablations.datasets import Normalization
-from ablations.experiment import build_network
+from ablations.model import build_network
 from ablations.nn.network import Network
 from ablations.streams import Streams
 from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, evaluate, train

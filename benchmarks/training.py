@@ -39,7 +39,7 @@ from measuring import (
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
-from ablations.experiment import build_network
+from ablations.model import build_network
 from ablations.nn.activations import Activate
 from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from ablations.paths import ROOT
 from ablations.tracking import Reader
@@ -18,6 +19,8 @@ from ablations.tracking import Reader
 CARD = ["activation=relu,tanh", "pool=max,avg"]
 ARTIFACTS = {
     "config.yaml",
+    "features.npz",
+    "model",
     "model.npz",
     "predictions.npz",
     "classification_report.txt",
@@ -37,13 +40,17 @@ class Project:
             shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", self.root)
 
-    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         unset = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"}
         environment = {key: value for key, value in os.environ.items() if key not in unset}
+        return environment | {"PYTHONPATH": str(self.root)}
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, *arguments],
             cwd=self.elsewhere,
-            env=environment | {"PYTHONPATH": str(self.root)},
+            env=self.environment,
             capture_output=True,
             text=True,
             timeout=240,
@@ -114,6 +121,9 @@ def test_card_keeps_artifacts_that_agree_with_the_metrics(project, card):
         with np.load(folder / "predictions.npz", allow_pickle=False) as saved:
             accuracy = np.mean(saved["labels"] == saved["predictions"])
             assert saved["confidences"].shape == saved["labels"].shape == (360,)
+            wrong = np.flatnonzero(saved["labels"] != saved["predictions"])
+            np.testing.assert_array_equal(saved["misread"], wrong)
+            assert saved["misread_images"].shape == (len(wrong), 28, 28)
         logged = project.reader.runs().set_index("run_id").loc[run.run_id]
         assert accuracy == logged["metrics.test/accuracy"]
         with np.load(folder / "model.npz", allow_pickle=False) as saved:
@@ -151,6 +161,21 @@ def test_nothing_is_left_in_the_working_directory(project, card):
     }
 
 
+def test_the_best_of_the_card_reads_a_picture_of_a_test_image(project, card, tmp_path):
+    runs = project.runs("activation-pool").sort_values("metrics.val/loss")
+    best = runs.sort_values("metrics.val/accuracy", ascending=False, kind="stable").iloc[0]
+    with np.load(project.reader.artifact(best["run_id"], "features.npz"), allow_pickle=False) as saved:
+        image, answer = saved["image"], saved["probabilities"].argmax()
+    sheet = np.full((64, 64), 255, np.uint8)
+    sheet[20:48, 10:38] -= image
+    Image.fromarray(sheet).save(tmp_path / "first.png")
+    done = project.python("-m", "ablations.predict", "best:activation-pool", str(tmp_path / "first.png"))
+    assert (done.returncode, done.stderr) == (0, "")
+    _, row, last = done.stdout.splitlines()
+    assert row.split()[1] == str(answer)
+    assert last == f"read by {best['run_name']}, run {best['run_id']}"
+
+
 def test_report_again_is_the_same_to_the_byte(project, card):
     report = project.root / "reports" / "activation-pool"
     before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
@@ -161,7 +186,8 @@ def test_report_again_is_the_same_to_the_byte(project, card):
 
 def test_same_numbers_to_the_last_bit_under_any_launcher(project):
     basic = project.run("-m", "c3=full,sparse", QUICK, "name=basic")
-    joblib = project.run("-m", "c3=full,sparse", QUICK, "name=parallel", "hydra/launcher=joblib")
+    again = ["name=parallel", "tracking.rerun=true", "hydra/launcher=joblib"]
+    joblib = project.run("-m", "c3=full,sparse", QUICK, *again)
     assert (basic.returncode, joblib.returncode) == (0, 0), basic.stderr + joblib.stderr
     digests = [
         {

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from ablations.datasets import idx_header, read_idx
+from ablations.datasets.idx import DEFLATE_LIMIT
 from ablations.errors import InputError
 
 shared_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
@@ -160,31 +161,79 @@ def test_a_named_pipe_does_not_hang(tmp_path):
     assert refusal(tmp_path / "pipe") == "not a file"
 
 
+# Any bytes at all
+
+SMALL = np.random.default_rng(0).integers(0, 256, (3, 28, 28), dtype=np.uint8)
+WHOLE = [
+    content for array in (SMALL, SMALL[0, 0]) for content in (encode(array), gzip.compress(encode(array)))
+]
+
+sizes = st.one_of(st.integers(0, 4), st.sampled_from([28, 255, 2**16, 2**31, 2**32 - 1]))
 headers = st.builds(
     lambda start, ndim, sizes, rest: start + bytes([ndim]) + struct.pack(f">{len(sizes)}I", *sizes) + rest,
     st.sampled_from([b"\0\0\x08", b"\0\0\x09", b"\0\x08\0"]),
-    st.integers(0, 255),
-    st.lists(st.one_of(st.integers(0, 4), st.integers(0, 2**32 - 1)), max_size=4),
+    st.one_of(st.integers(1, 3), st.integers(0, 255)),
+    st.lists(sizes, max_size=4),
     st.binary(max_size=64),
 )
 
 
-@shared_tmp_path
-@given(
-    content=st.one_of(st.binary(max_size=100), headers),
-    wrapping=st.sampled_from(["plain", "gzip", "damaged"]),
-)
-def test_any_bytes_are_read_or_refused(tmp_path, content, wrapping):
+@st.composite
+def mutated(draw: st.DrawFn) -> bytes:
+    """A real file, plain or gzip, with a few bytes changed, cut out, put in, repeated; often cut short."""
+    content = bytearray(draw(st.sampled_from(WHOLE)))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.one_of(st.integers(0, 20), st.integers(0, len(content))))
+        gone = draw(st.sampled_from([0, 1, 1, 4, 100]))
+        content[at : at + gone] = draw(
+            st.one_of(st.binary(max_size=4), st.just(bytes(content[at : at + 50]) * 2))
+        )
+    cut = draw(st.one_of(st.none(), st.integers(0, len(content))))
+    return bytes(content[:cut]) + draw(st.sampled_from([b"", b"", b"\0", b"\x1f\x8b", WHOLE[1]]))
+
+
+BOMBS = [
+    gzip.compress(bytes([0, 0, 8, ndim]) + struct.pack(">I", size) * ndim + bytes(zeros), 9)
+    for ndim in (1, 2, 3)
+    for size in (1, 2, 100, 1000, 10_000, 2**31)
+    for zeros in (0, 1, 100, 10_000, 1_000_000, 10_000_000)
+]
+
+
+def test_any_bytes_are_read_or_refused(tmp_path):
+    """No exception but InputError, and no more memory than the file's size can account for."""
     path = tmp_path / "file"
-    if wrapping == "gzip":
-        path.write_bytes(gzip.compress(content))
-    elif wrapping == "damaged":
-        path.write_bytes(b"\x1f\x8b\x08\0" + content)
-    else:
+    outcomes = []
+
+    @settings(deadline=None, max_examples=3000)
+    @given(
+        content=st.one_of(st.binary(max_size=100), headers, mutated(), mutated(), st.sampled_from(BOMBS)),
+        wrapping=st.sampled_from(["plain", "plain", "gzip", "damaged"]),
+    )
+    def read_or_refuse(content, wrapping):
+        if wrapping == "gzip":
+            content = gzip.compress(content, 1)
+        elif wrapping == "damaged":
+            content = b"\x1f\x8b\x08\0" + content
         path.write_bytes(content)
-    try:
-        array = read_idx(path)
-    except InputError:
-        refusal(path)
-    else:
-        assert encode(array) == content
+        tracemalloc.start()
+        try:
+            array = read_idx(path)
+        except InputError as error:
+            array = None
+            message = str(error)
+            assert message.isprintable()
+            assert message.startswith(f"{path}: ")
+            assert message.endswith("; accepted: an IDX file of unsigned bytes, plain or .gz")
+        finally:
+            peak = tracemalloc.get_traced_memory()[1]
+            tracemalloc.stop()
+        assert peak < 2_000_000 + DEFLATE_LIMIT * len(content)
+        if array is not None:
+            unpacked = gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
+            assert encode(array) == unpacked
+        outcomes.append(array is None)
+
+    read_or_refuse()
+    assert outcomes.count(True) >= 2000
+    assert outcomes.count(False) >= 20

@@ -155,7 +155,8 @@ def subsample(x, reduce):
 
 
 def textbook(state, images, labels, activation, pool, head, table):
-    """Outputs (n, 10), mean loss, and the gradient by each parameter's name, for images (n, 1, 32, 32).
+    """Outputs (n, 10), mean loss, the gradient by each parameter's name, and what each layer shows, (n, …), for
+    images (n, 1, 32, 32).
 
     `table` holds the input maps of each of C3's maps.
     """
@@ -198,7 +199,8 @@ def textbook(state, images, labels, activation, pool, head, table):
     }
     for name, found in {"S2": by_s2, "S4": by_s4, "output": by_output}.items():
         gradients |= {f"{name}.{key}": gradient for key, gradient in found.items()}
-    return outputs, loss, gradients
+    shown = {"C1": f(c1), "S2": s2, "C3": f(c3), "S4": s4, "C5": f(c5), "F6": f(f6), "output": outputs}
+    return outputs, loss, gradients, shown
 
 
 # Helpers
@@ -258,7 +260,7 @@ def check_against_textbook(network_of, compose, expected):
     def check(activation, pool, c3, head, images, labels):
         how = "its textbook form to {} in test_network.py".format
         network = network_of(activation, pool, c3, head)
-        outputs, loss, gradients = textbook(
+        outputs, loss, gradients, shown = textbook(
             network.state(),
             images,
             labels,
@@ -273,6 +275,11 @@ def check_against_textbook(network_of, compose, expected):
         assert found.keys() == gradients.keys()
         for name, gradient in gradients.items():
             assert_close(found[name], gradient, 1e-9, name)
+        for at, image in enumerate(images):
+            maps = network.feature_maps(image)
+            assert maps.keys() == shown.keys()
+            for name, layer in shown.items():
+                assert_close(maps[name], layer[at], 1e-12, name)
         return gradients
 
     return check
@@ -316,6 +323,27 @@ def test_gradient_of_the_whole_network(activation, pool, c3, head, network_of, c
                 gradient = gradients[f"{name}.{key}"].ravel()
                 scale = np.linalg.norm(gradient) * np.linalg.norm(direction)
                 assert slope == pytest.approx(gradient @ direction, abs=1e-5 * scale + 1e-7), f"{name}.{key}"
+
+
+def test_feature_maps_are_kept_apart_and_need_a_forward_of_their_own_before_a_backward(build):
+    network, (images, _) = build(), images_of(2)
+    first = network.feature_maps(images[0])
+    kept = {name: maps.copy() for name, maps in first.items()}
+    network.feature_maps(images[1])
+    assert all(np.array_equal(first[name], kept[name]) for name in kept)
+    assert [(name, maps.shape) for name, maps in first.items()] == [
+        ("C1", (6, 28, 28)),
+        ("S2", (6, 14, 14)),
+        ("C3", (16, 10, 10)),
+        ("S4", (16, 5, 5)),
+        ("C5", (120,)),
+        ("F6", (84,)),
+        ("output", (10,)),
+    ]
+    network.forward(np.ones((1, 32, 32, 1)))
+    network.feature_maps(images[0])
+    with pytest.raises(RuntimeError, match="forward"):
+        network.backward(np.ones((10, 1)))
 
 
 def test_one_backward_for_each_forward(activation, pool, c3, head, build):

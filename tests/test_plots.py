@@ -415,7 +415,7 @@ def test_a_network_from_the_inside():
     assert [bar.get_height() for bar in bars] == output.tolist()
     assert [bar.get_facecolor() == bars[7].get_facecolor() for bar in bars].count(True) == 1
     texts = drawn_texts(figure)
-    assert {"S4", "16 of 5×5\nblack 0 … white 4e+02", "84 units\nblack 0 … white 83", "55 %"} <= set(texts)
+    assert {"S4", "16 of 5×5\nblack 0 … white 399", "84 units\nblack 0 … white 83", "55 %"} <= set(texts)
     assert "6 of 5×5\nblue −0.5 … red 0.5" in texts
     assert_nothing_is_cut_off(figure)
 

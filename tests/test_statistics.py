@@ -182,6 +182,14 @@ def test_one_run_has_no_spread_and_a_failed_variant_no_mean():
     assert table.loc[2, ["mean", "sd", "best"]].isna().all()
 
 
+def test_runs_that_did_not_log_a_factor_never_lead():
+    runs = select_all(a_run(1, 9.0), a_run(2, 1.0, activation=None), a_run(3, None, activation="tanh")).runs
+    order = ranked(runs, ["activation"])
+    assert list(order["params.activation"]) == ["relu", "tanh", "(not logged)"]
+    assert best_run(order, "test error (%)", True)[0]["run_id"] == "001"
+    assert best_run(order[order["run_id"] == "002"], "test error (%)", True)[0]["run_id"] == "002"
+
+
 def test_runs_come_by_rank_then_seed():
     runs, _ = the_table()
     assert list(runs["run_id"]) == ["003", "004", "000", "001", "002", "005"]

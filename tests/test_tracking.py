@@ -42,26 +42,6 @@ def through_the_api(uri: str) -> Reader:
     return reader
 
 
-@pytest.fixture(scope="module")
-def blank(tmp_path_factory) -> Path:
-    """A store that was made once and is copied for each test."""
-    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    prepare(f"sqlite:///{path}", EXPERIMENT)
-    return path
-
-
-@pytest.fixture
-def uri(blank, tmp_path) -> str:
-    path = tmp_path / "a store" / "mlflow.db"
-    path.parent.mkdir()
-    with closing(sqlite3.connect(blank)) as source, closing(sqlite3.connect(path)) as copy:
-        source.backup(copy)
-        artifacts = (path.parent / "artifacts").as_uri()
-        copy.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
-        copy.commit()
-    return f"sqlite:///{path}"
-
-
 def log_run(uri: str, name: str = "run", **tags: str) -> str:
     tracker = Tracker.start(uri, EXPERIMENT, name, {"activation": "relu", "seed": 0}, tags)
     tracker.log_metrics({"val/accuracy": 0.5}, 1)
@@ -146,9 +126,9 @@ def test_four_processes_make_one_store_at_once(tmp_path):
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     code = (
         "import sys; from ablations.tracking import *\n"
-        "for number in range(3):\n"
+        "for number in range(25):\n"
         "    tracker = Tracker.start(sys.argv[1], 'x', f'{sys.argv[2]}-{number}', {'n': number}, {})\n"
-        "    for step in range(1, 6):\n"
+        "    for step in (1, 2):\n"
         "        tracker.log_metrics({'m': step}, step); tracker.flush()\n"
         "    tracker.finish()\n"
     )
@@ -156,9 +136,9 @@ def test_four_processes_make_one_store_at_once(tmp_path):
         done = list(pool.map(lambda who: python(code, uri, str(who)), range(4)))
     assert [(process.returncode, process.stderr) for process in done] == [(0, "")] * 4
     runs = Reader(uri).runs("x")
-    assert sorted(runs.run_name) == sorted(f"{who}-{number}" for who in range(4) for number in range(3))
+    assert sorted(runs.run_name) == sorted(f"{who}-{number}" for who in range(4) for number in range(25))
     assert set(runs.status) == {"FINISHED"}
-    assert len(Reader(uri).histories(list(runs.run_id))) == 4 * 3 * 5
+    assert len(Reader(uri).histories(list(runs.run_id))) == 4 * 25 * 2
     assert {path.name for path in tmp_path.iterdir()} <= {
         f"mlflow.db{end}" for end in ("", ".lock", "-wal", "-shm")
     }
@@ -328,6 +308,27 @@ def test_flush_waits_where_told_to(uri):
         assert steps() == [1]
     tracker.flush()
     assert steps() == [1, 2]
+
+
+def test_a_run_that_failed_goes_on(uri):
+    first = Tracker.start(uri, EXPERIMENT, "run", {"a": 1}, {"sweep": "s"})
+    values = {"m": 0.25, "n": math.nan, "i": math.inf}
+    first.log_metrics(values, 1, time_ms=1000)
+    first.fail("interrupted", "SIGTERM")
+    second = Tracker.resume(uri, first.run_id)
+    row = Reader(uri).runs().iloc[0]
+    assert row.status == "RUNNING"
+    assert "tags.failure" not in row
+    assert row["tags.sweep"] == "s"
+    for step in (1, 2):  # the first again, as from a checkpoint
+        second.log_metrics(values, step, time_ms=1000 * step)
+        second.flush()
+    second.finish()
+    assert Reader(uri).runs().iloc[0].status == "FINISHED"
+    assert list(Reader(uri).histories([first.run_id], ["m"]).step) == [1, 2]
+    assert len(Reader(uri).histories([first.run_id])) == 6
+    with pytest.raises(InputError):
+        Tracker.resume(uri, "0" * 32)
 
 
 def test_what_mlflow_refuses_is_one_line(uri):

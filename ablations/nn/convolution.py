@@ -184,6 +184,13 @@ class Convolution(Layer):
         )
 
 
+def without_phases(phases: np.ndarray) -> np.ndarray:
+    """The phases of one image, (4, maps, y/2, x/2), as one picture for each map: (maps, y, x)."""
+    _, maps, height, width = phases.shape
+    by_row_and_column = phases.reshape(2, 2, maps, height, width)
+    return by_row_and_column.transpose(2, 3, 0, 4, 1).reshape(maps, 2 * height, 2 * width)
+
+
 def _is_table(table: object, maps: int, in_maps: int) -> bool:
     """Whether `table` has `maps` rows, each of one or more of the maps 0 … in_maps − 1, none of them twice."""
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from ablations.errors import InputError
 from ablations.nn.activations import Activate, Activation
+from ablations.nn.convolution import without_phases
 from ablations.nn.heads import Loss
 from ablations.nn.initializers import Initializer
 from ablations.nn.layer import Layer, Shape
@@ -21,7 +22,7 @@ class Network:
 
     def __init__(self, layers: Mapping[str, Layer], activation: Activation, loss: Loss) -> None:
         self.layers = dict(layers)
-        self.loss = loss
+        self.activation, self.loss = activation, loss
         self.sequence = list(_with_activations(list(self.layers.values()), activation))
         self._n = 0
         self._forward_done = False
@@ -59,15 +60,29 @@ class Network:
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Outputs (classes, n) of images x (maps, y, x, n); they hold until the next call."""
-        n = x.shape[-1]
-        if n != self._n:
-            for layer in self.sequence:
-                layer.resize(n)
-            self._n = n
+        self._resize(x.shape[-1])
         for layer in self.sequence:
             x = layer.forward(x)
         self._forward_done = True
         return x
+
+    def feature_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
+        """What each named layer makes of one image (maps, y, x), as the paper's figure shows it.
+
+        Maps are (maps, y, x), vectors (units,), after the activation, but for the last layer, which has none.
+        """
+        self._resize(1)
+        names = {id(layer): name for name, layer in self.layers.items()}
+        features, name, x = {}, "", image[..., None]
+        for layer, following in zip(self.sequence, [*self.sequence[1:], None], strict=True):
+            x = layer.forward(x)
+            name = names.get(id(layer), name)  # an activation finishes the layer before it
+            shown = x[..., 0].copy()
+            if _is_pooled_first(following):
+                self.activation.apply(shown, out=shown)
+            features[name] = without_phases(shown) if shown.ndim == 4 else shown
+        self._forward_done = False
+        return features
 
     def backward(self, doutputs: np.ndarray) -> None:
         """Write into `grads` the gradient for the last `forward`, given that of its outputs (overwritten).
@@ -116,6 +131,12 @@ class Network:
             for key, parameter in layer.parameters.items():
                 parameter.value[...] = state[f"{name}.{key}"]
 
+    def _resize(self, n: int) -> None:
+        if n != self._n:
+            for layer in self.sequence:
+                layer.resize(n)
+            self._n = n
+
 
 def _with_activations(layers: list[Layer], activation: Activation) -> Iterator[Layer]:
     """An activation after every layer that has weights, except the last.
@@ -128,7 +149,11 @@ def _with_activations(layers: list[Layer], activation: Activation) -> Iterator[L
         if isinstance(layer, Pooling):
             activated = layer.has_weights or layer.commutes_with_monotone
         else:
-            pooled_first = isinstance(following, Pooling) and following.commutes_with_monotone
-            activated = following is not None and not pooled_first
+            activated = following is not None and not _is_pooled_first(following)
         if activated:
             yield Activate(activation)
+
+
+def _is_pooled_first(following: Layer | None) -> bool:
+    """Whether the activation of the layer before `following` comes after it."""
+    return isinstance(following, Pooling) and following.commutes_with_monotone

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from ablations import markdown as md
 from ablations.errors import InputError, one_line_errors
 from ablations.report.compile import Request, compile_report
+from ablations.terminal import coloured
 
 EXAMPLES = """\
 examples:
@@ -28,7 +29,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.check:
             from ablations.report.check import check
 
-            print(check(options.name, options.tracking_uri, _request(options)))
+            print(check(options.name, options.tracking_uri))
             return
         again = [
             shlex.join(
@@ -39,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         report = compile_report(
             options.name, options.tracking_uri, request=request, again=again if request != Request() else None
         )
-        print(report.summary)
+        print(coloured(report.summary))
         if report.failed:
             print(f"\n{md.many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")

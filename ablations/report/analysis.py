@@ -82,10 +82,9 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
         }
         everything = everything.assign(**dict.fromkeys(sorted(asked - set(everything)), float("nan")))
     if strict and study.factors and "params.seed" not in everything:
-        there = ", ".join(sorted(name[7:] for name in everything if name.startswith("params."))) or "none"
         raise InputError(
             f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are "
-            f"{there}"
+            f"{params_of(everything)}"
         )
     runs, tuned = everything, None
     if study.nuisance:
@@ -114,6 +113,12 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     )
 
 
+def params_of(runs: pd.DataFrame) -> str:
+    """The params that runs logged, for a message."""
+    logged = runs.filter(regex=r"^params\.").replace(statistics.NOT_LOGGED, None).dropna(axis=1, how="all")
+    return ", ".join(sorted(name.removeprefix("params.") for name in logged)) or "none"
+
+
 def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Contrast, ...], int]:
     """The study with its whole baseline, its comparisons, and how many interactions are left out."""
     levels = {
@@ -125,8 +130,7 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     if strict:
         for key in study.factors:
             if not levels[key]:
-                there = ", ".join(sorted(name[7:] for name in runs if name.startswith("params."))) or "none"
-                raise InputError(f"factor {key}: no run has such a param; there are {there}")
+                raise InputError(f"factor {key}: no run has such a param; there are {params_of(runs)}")
     baseline = {key: str(study.baseline.get(key, levels[key][0])) for key in study.factors if levels[key]}
     study = replace(study, baseline=baseline)
     if not strict and (

@@ -4,9 +4,11 @@ import json
 import re
 from itertools import zip_longest
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from ablations import markdown as md
 from ablations.errors import InputError, PlainError
 from ablations.report.analysis import analyse
 from ablations.report.compile import Compiled, Request, assembled, compiled_from, home_of
@@ -16,20 +18,19 @@ from ablations.study import Study
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import tracking_uri
 
-NUMBER = re.compile(r"[-+]?\d+(?:[.,]\d+)*(?:e[-+]?\d+)?", re.IGNORECASE)
+NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
 class DoesNotFollow(PlainError):
     """A number of a report is not the one that its runs give."""
 
 
-def check(name: str | None, uri: str | None, request: Request = Request(), folder: Path | None = None) -> str:  # noqa: B008
+def check(name: str | None, uri: str | None, folder: Path | None = None) -> str:
     """Recompute every number of a report; what was checked, in one sentence.
 
     Args:
         name: the report's.
         uri: the store; the project's own (or MLFLOW_TRACKING_URI) where it is None.
-        request: as when it was compiled.
         folder: where reports are kept.
 
     Raises:
@@ -40,8 +41,7 @@ def check(name: str | None, uri: str | None, request: Request = Request(), folde
         raise InputError("--check: the name of a report is expected")
     home = home_of(name, folder)
     written = _written(home)
-    about = json.loads(written["report.json"])
-    study = Study.from_json(json.dumps(about["study"]))
+    about, study, request = _about(written["report.json"], home)
     runs = runs_from_csv(written["runs.csv"], study, about["metrics"])
 
     reader = _store_with(tracking_uri(uri), list(runs["run_id"]))
@@ -55,13 +55,12 @@ def check(name: str | None, uri: str | None, request: Request = Request(), folde
             Drawing(stem, heading, caption, Figure() if drawn else None)
             for stem, (heading, caption, drawn) in about["figures"].items()
         ]
-        recomputed = assembled(analysis, kept, about["again"])
+        recomputed = assembled(analysis, kept, about["again"], request)
         source = "its runs.csv (the store does not have its runs, so that figures and their captions were not checked)"
     _compare(written, recomputed, home)
     return (
         f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
-        f"{len(runs)} runs, "
-        f"{len(recomputed.analysis.effects)} comparisons"
+        f"{md.many(len(runs), 'run')}, {md.many(len(recomputed.analysis.effects), 'comparison')}"
     )
 
 
@@ -79,11 +78,22 @@ def _written(home: Path) -> dict[str, str]:
             raise InputError(f"{home / name}: no such file; compile the report again") from None
         except (OSError, UnicodeDecodeError) as error:
             raise InputError(f"{home / name}: cannot be read: {error}") from None
-    try:
-        json.loads(files["report.json"])
-    except ValueError as error:
-        raise InputError(f"{home / 'report.json'}: {error}") from None
     return files
+
+
+def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
+    """What a report keeps for its check, the question and what was requested besides."""
+    try:
+        about = json.loads(text)
+        lacking = {"study", "metrics", "left_out", "figures", "again", "request"} - set(about)
+        if lacking:
+            raise ValueError(f"{', '.join(sorted(lacking))} missing")
+        said = {
+            key: tuple(value) if isinstance(value, list) else value for key, value in about["request"].items()
+        }
+        return about, Study.from_json(json.dumps(about["study"])), Request(**said)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
 
 
 def _store_with(uri: str, run_ids: list[str]) -> Reader | None:
@@ -109,11 +119,13 @@ def _compare(written: dict[str, str], recomputed: Compiled, home: Path) -> None:
             )
         pairs = zip_longest(ours.splitlines(), again.splitlines(), fillvalue="")
         line, (there, expected) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
-        raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected)}")
+        raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected, name)}")
 
 
-def _difference(there: str, expected: str) -> str:
+def _difference(there: str, expected: str, name: str) -> str:
     """The first number in which two lines differ, else the first words."""
+    if name.endswith(".csv"):  # where commas part no thousands
+        there, expected = there.replace(",", " "), expected.replace(",", " ")
     for ours, again in zip_longest(NUMBER.findall(there), NUMBER.findall(expected)):
         if ours != again:
             return f"{ours or 'a number that is missing'} does not follow; recomputed: {again or 'nothing'}"

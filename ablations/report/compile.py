@@ -10,7 +10,7 @@ import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,9 +127,9 @@ def compile_report(
         _write(home, compiled)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
-    from ablations.report.words import console
+    from ablations.report.words import console, finished
 
-    failed = int((~compiled.analysis.runs["finished"]).sum())
+    failed = int((~finished(compiled.analysis)).sum())
     return Report(study.name, home / "README.md", console(compiled.analysis), failed)
 
 
@@ -162,10 +162,12 @@ def compiled_from(
     strict = request.factors is not None or request.metric is not None
     analysis = analyse(study, everything, comparison.left_out, strict)
     found = list(drawings(reader, analysis, histories))
-    return assembled(analysis, found, _again(study.name) if again is None else again)
+    return assembled(analysis, found, _again(study.name) if again is None else again, request)
 
 
-def assembled(analysis: "Analysis", drawings: "Sequence[Drawing]", again: Sequence[str]) -> Compiled:
+def assembled(
+    analysis: "Analysis", drawings: "Sequence[Drawing]", again: Sequence[str], request: Request
+) -> Compiled:
     """The files of a report from its numbers and figures."""
     from ablations.report import tables
     from ablations.report.words import Section, after_figures, before_figures
@@ -179,7 +181,10 @@ def assembled(analysis: "Analysis", drawings: "Sequence[Drawing]", again: Sequen
     sections = [*before_figures(analysis), *shown, *after_figures(analysis, again)]
     csv, metrics = tables.runs_csv(analysis)
     captions = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
-    files = {"runs.csv": csv, "report.json": tables.about_json(analysis, metrics, captions, again)}
+    files = {
+        "runs.csv": csv,
+        "report.json": tables.about_json(analysis, metrics, captions, again, asdict(request)),
+    }
     if len(analysis.effects):
         files |= {"effects.csv": tables.effects_csv(analysis), "verdicts.tex": tables.verdicts_tex(analysis)}
     text = "\n\n".join(section.text for section in sections) + "\n"
@@ -203,8 +208,19 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
     else:
         found, runs = _sweep(reader, name, request.experiment)
         study = replace(_kept(reader, found, runs), **request.changes)
+    unknown = [key for key in request.baseline or {} if key not in study.factors]
+    if unknown:
+        factors = ", ".join(study.factors) or "none"
+        raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
     seed = f"params.{study.seed_param}"
     if seed != "params.seed":
+        if seed not in runs:
+            from ablations.report.analysis import params_of
+
+            raise InputError(
+                f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are "
+                f"{params_of(runs)}"
+            )
         runs = runs.drop(columns="params.seed", errors="ignore")
         runs = runs.rename(columns={seed: "params.seed"})
     return study, runs

@@ -279,8 +279,9 @@ def _disagreements(reader: Reader, analysis: Analysis, labels: Sequence[str]) ->
         yield Drawing("disagreements", heading, f"{counts}.")
         return
     caption = (
-        f"{counts}; the clearest cases are drawn. Look for what they have in common: thin strokes, open "
-        "loops, slant."
+        f"{counts}. The clearest cases are drawn, each with its true class, what most runs of A and of B "
+        "read, and how "
+        "many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant."
     )
     figure = plots.disagreements(found.images, found.pixels, found.runs, found.better, names)
     yield Drawing("disagreements", heading, caption, figure)
@@ -294,9 +295,9 @@ def _inside(reader: Reader, best: pd.Series, how: str) -> Iterator[Drawing]:
         layers = _arrays(reader, best["run_id"], "features.npz")
         if model is None or layers is None:
             return
-        image = layers.pop("image")
-        kernels = model["C1.weight"].reshape(-1, 5, 5)
-        figure = plots.kernels_and_maps(image, kernels, layers)
+        image, probabilities = layers.pop("image"), layers.pop("probabilities")
+        layers["output"] = probabilities
+        figure = plots.kernels_and_maps(image, model["C1.weight"], layers)
     except UNREADABLE:
         return
     caption = (

@@ -27,7 +27,7 @@ class Form:
         sizes = sorted(abs(each) for each in differences if math.isfinite(each) and each)
         if unit == "percentage points" or not sizes:
             return cls(2, unit)
-        size = sizes[len(sizes) // 2]
+        size = sizes[(len(sizes) - 1) // 2]
         return cls(min(max(1 - math.floor(math.log10(size)), 0), MOST_DECIMALS), unit)
 
     def value(self, value: float) -> str:

@@ -17,6 +17,7 @@ from ablations.verdicts import COLUMNS
 # Tags of a run that a report's text rests on.
 TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
 TAGS += ("code", "machine", "versions")
+FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
 
@@ -31,10 +32,16 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
     runs = runs.assign(rank=runs["run_id"].map(analysis.runs.set_index("run_id")["variant"]))
     runs = runs.sort_values(["rank", "start_time", "run_id"], kind="stable")
     metrics = sorted(name for name in runs if name.startswith("metrics.") and runs[name].notna().any())
-    named = {name: name.removeprefix("metrics.").replace("/", "_") for name in metrics}
+    factors = {f"params.{key}": key for key in study.varied}
+    named: dict[str, str] = {}
+    for name in metrics:
+        short = name.removeprefix("metrics.").replace("/", "_")
+        # `lr` may be a param and a metric, and `val/acc` and `val_acc` two of them.
+        taken = short in {*FIRST, *factors.values(), "seed", "seconds", *named.values()}
+        named[name] = name if taken else short
     promised = {
-        **{name: name for name in ("run_id", "run_name", "status")},
-        **{f"params.{key}": key for key in study.varied},
+        **{name: name for name in FIRST},
+        **factors,
         "params.seed": "seed",
         **named,
         "seconds": "seconds",
@@ -52,13 +59,17 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
 
 def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.DataFrame:
     """The runs as the reader gave them, from what `runs_csv` wrote. Raises InputError for another table."""
-    frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"runs.csv: {' '.join(str(error).split())}") from None
     names = {key: f"params.{key}" for key in study.varied} | {"seed": "params.seed"} | dict(metrics)
     lacking = {"run_id", "status", *study.varied, *metrics} - set(frame)
     if lacking:
         raise InputError(f"runs.csv: the columns {', '.join(sorted(lacking))} are missing")
     frame = frame.rename(columns=names)
     frame = frame.where(frame != "", None)
+    frame = frame.assign(**{name: None for name in DERIVED if name not in frame})
     numeric = [name for name in frame if name.startswith("metrics.") or name in (*DERIVED, "seconds")]
     for name in numeric:
         try:
@@ -80,15 +91,18 @@ def about_json(
     metrics: Mapping[str, str],
     figures: Mapping[str, tuple[str, str, bool]],
     again: Sequence[str],
+    request: Mapping[str, Any],
 ) -> str:
     """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, of each
-    figure by its stem the heading, the caption and whether it was drawn, and the commands that compile it again."""
+    figure by its stem the heading, the caption and whether it was drawn, the commands that compile it again, and
+    what was requested besides the question that the store has."""
     said: dict[str, Any] = {
         "study": json.loads(analysis.study.to_json()),
         "metrics": dict(metrics),
         "left_out": list(analysis.left_out),
         "figures": {stem: list(texts) for stem, texts in figures.items()},
         "again": list(again),
+        "request": {name: value for name, value in request.items() if value is not None},
     }
     return json.dumps(said, ensure_ascii=False, indent=1) + "\n"
 

@@ -1,6 +1,7 @@
 """What a report says, section by section, from numbers that are ready."""
 
 import math
+import re
 import shlex
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,11 +27,12 @@ from ablations.verdicts import (
     WORSE,
     can_reach,
     unpaired,
+    with_outcomes,
 )
 
 COMPONENTS = ("dataset", "activation", "pool", "c3", "head", "optimizer", "init", "normalization")
 FOLDED_FROM = 30
-MOST_EFFECTS = 6  # that the first paragraphs spell out
+MOST_SENTENCES = 10  # of the answer
 ENOUGH_SEEDS = 1000
 
 
@@ -66,7 +68,7 @@ def before_figures(analysis: Analysis) -> Iterator[Section]:
     if study.question:
         yield Section(f"*{md.escaped(study.question)}*")
     yield Section("\n".join(f"- {sentence}" for sentence in answer(analysis)))
-    failed = analysis.everything[~_ended_well(analysis)]
+    failed = analysis.everything[~finished(analysis)]
     if len(failed):
         lost = failed[[f"params.{key}" for key in study.factors]].drop_duplicates().shape[0] or 1
         yield Section(
@@ -120,7 +122,7 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
     if analysis.left_out:
         yield Section(f"Left out: {md.escaped('; '.join(analysis.left_out))}.")
 
-    failed = analysis.everything[~_ended_well(analysis)]
+    failed = analysis.everything[~finished(analysis)]
     if len(failed):
         yield Section("## Failed runs")
         rows = [
@@ -162,39 +164,64 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Section]
 # The answer
 
 
-def answer(analysis: Analysis) -> Iterator[str]:
+def answer(analysis: Analysis) -> list[str]:
     """Three to ten sentences that a busy reader can quote, each with its interval."""
-    yield from _leader(analysis)
-    table = analysis.effects
+    first = list(_leader(analysis))
+    table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return
-    metric = analysis.study.metric
-    form = forms(analysis)[metric]
-    main = table[(table["metric"] == metric) & ~table["factor"].str.contains(BETWEEN, regex=False)]
+        return first
+    form = forms(analysis)[analysis.study.metric]
+    together = table["factor"].str.contains(BETWEEN, regex=False)
+    last = [*_interactions(analysis, table[together], form), _basis(analysis)]
+    effects = list(_effects(analysis, table[~together], form, MOST_SENTENCES - len(first) - len(last)))
+    return [*first, *effects, *last]
+
+
+def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> Iterator[str]:
+    """Main effects, those that are settled first, of those the largest; what has no room is counted."""
     ranks = {said: rank for rank, said in enumerate((BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW))}
     order = sorted(
-        main.to_dict("records"),
+        table.to_dict("records"),
         key=lambda row: (ranks[row["verdict"]] // 2, -abs(row["mean_diff"]) if row["n"] else 0),
     )
-    for row in order[:MOST_EFFECTS]:
+    shown = len(order) if len(order) <= room else room - 1
+    for row in order[:shown]:
         yield _effect(analysis, row, form)
-    if len(order) > MOST_EFFECTS:
-        rest = pd.Series([row["verdict"] for row in order[MOST_EFFECTS:]]).value_counts()
+    if len(order) > shown:
+        rest = pd.Series([row["verdict"] for row in order[shown:]]).value_counts()
         counted = ", ".join(f"{rest[said]} {said}" for said in VERDICTS if said in rest)
-        yield f"The other {md.many(len(order) - MOST_EFFECTS, 'comparison')}: {counted}; see the table."
-    together = table[(table["metric"] == metric) & table["factor"].str.contains(BETWEEN, regex=False)]
-    found = together[together["verdict"].isin((BETTER, WORSE))]
+        yield f"The other {md.many(len(order) - shown, 'comparison')}: {counted}; see the table."
+
+
+def _interactions(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[str]:
+    """The largest that are established, or that none is; main effects that must not be read alone."""
+    found = table[table["verdict"].isin((BETTER, WORSE))]
     found = found.loc[found["mean_diff"].abs().sort_values(ascending=False, kind="stable").index]
     for row in found.head(2).to_dict("records"):
         yield _interaction(row, form)
-    if len(together) and not len(found):
-        none = f"None of the {len(together)} interactions" if len(together) > 1 else "The interaction is not"
-        yield (
-            f"{none}{' is' if len(together) > 1 else ''} established: nothing says that the effect of one factor "
-            "depends on another."
-        )
+    if len(table) and (table["verdict"] == TOO_FEW).all():
+        yield "Whether the effect of one factor depends on another cannot be said yet: too few seeds."
+    elif len(table) and not len(found):
+        none = "The interaction is not" if len(table) == 1 else f"None of the {len(table)} interactions is"
+        yield f"{none} established: nothing says that the effect of one factor depends on another."
     if len(analysis.dependences):
         yield from _dependence(analysis.dependences, form)
+
+
+def _basis(analysis: Analysis) -> str:
+    """What all this rests on."""
+    runs = analysis.everything
+    seeds = column(runs, "params.seed").nunique()
+    epochs = sorted(column(runs, "params.trainer.epochs").dropna().astype(str).unique(), key=natural)
+    data = sorted(column(runs, "params.dataset").dropna().astype(str).unique(), key=natural)
+    text = f"This rests on {md.many(len(runs), 'run')} with {md.many(seeds, 'seed')}"
+    if epochs:
+        text += f", {md.escaped(' or '.join(epochs[:3]))} epochs each"
+    if data:
+        text += f", on {md.escaped(' and '.join(data[:3]))}"
+    settled = analysis.effects["verdict"].isin((BETTER, WORSE, NO_DIFFERENCE))
+    verb = "is" if len(settled) == 1 else "are"
+    return f"{text}; {int(settled.sum())} of {md.many(len(settled), 'comparison')} {verb} settled."
 
 
 def _leader(analysis: Analysis) -> Iterator[str]:
@@ -237,7 +264,9 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
     if not row["n"]:
         return f"{what}: no seed gave a pair, so nothing can be said."
     side = "lower" if row["mean_diff"] < 0 else "higher"
-    difference = f"its {md.escaped(study.noun)} is {form.with_unit(row['mean_diff'])} {side}"
+    shown = form.with_unit(row["mean_diff"])
+    size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
+    difference = f"its {md.escaped(study.noun)} is {size}"
     interval = f"95 % interval {form.interval(row['ci_low'], row['ci_high'])}"
     evidence = (
         f"{interval}, p = {p_value(row['p_holm'])} after Holm's correction, {md.many(row['n'], 'seed')}"
@@ -394,11 +423,11 @@ def _unpaired(analysis: Analysis) -> Iterator[str]:
     if len(table):
         foreign = table[table["reason"].str.contains("differ", regex=False)]
         if len(foreign):
+            seeds = sorted(set(foreign["seed"]), key=natural)
+            listed = ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else "")
             yield (
-                f"**Not paired**: {md.many(foreign['seed'].nunique(), 'seed')} whose runs have different "
-                "fingerprints "
-                "of their random streams or data, so that they are no pairs "
-                f"(seeds {md.escaped(', '.join(sorted(set(foreign['seed']), key=natural)[:12]))})."
+                f"**Not paired**: {'seeds' if len(seeds) > 1 else 'seed'} {md.escaped(listed)}. Runs with different "
+                "fingerprints of their random streams or data are no pairs."
             )
         rest = table.drop(foreign.index)
         lines = []
@@ -640,7 +669,7 @@ def _facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "seeds", said("params.seed", 40)
     if epochs := said("params.trainer.epochs"):
         yield "epochs", epochs
-    yield "runs", f"{len(runs)}, of which {int(_ended_well(analysis).sum())} finished"
+    yield "runs", f"{len(runs)}, of which {int(finished(analysis).sum())} finished"
     begun = runs.groupby(column(runs, "tags.sweep_id").fillna(""))
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
     trained = runs["train_s"].sum()
@@ -653,10 +682,8 @@ def _facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def _ended_well(analysis: Analysis) -> pd.Series:
+def finished(analysis: Analysis) -> pd.Series:
     """Of every run, those at other nuisance values as well, whether it has a result."""
-    from ablations.verdicts import with_outcomes
-
     return with_outcomes(analysis.everything, analysis.study.metric)["outcome"] == "finished"
 
 
@@ -710,7 +737,7 @@ def console(analysis: Analysis) -> str:
         text += "\n"
     for each in analysis.answers:
         claim = textwrap.shorten(md.plain(each.claim.text), CONSOLE_WIDTH - 30, placeholder=" …")
-        text += f"\n{claim} {each.said}"
+        text += f"\n{claim.removesuffix('.')}: {each.said}"
     return text
 
 

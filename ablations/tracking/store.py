@@ -1,5 +1,6 @@
 """The MLflow store: where it is, and making it ready before anything is logged."""
 
+import http.client
 import os
 import sqlite3
 import tempfile
@@ -19,6 +20,19 @@ if TYPE_CHECKING:
 
 LOCK_SECONDS = 20.0
 """How long to wait for another process that writes to the same SQLite file, as MLflow itself does."""
+
+REQUEST_SECONDS = 20
+"""How long to wait for a server's answer, unless MLFLOW_HTTP_REQUEST_TIMEOUT says otherwise."""
+
+PROBE_SECONDS = 2.0
+"""How long to wait for a store that was away before, to see whether it is back."""
+
+REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
+"""MLflow's answers to what it will refuse the next time, too. All else may be over later."""
+
+
+class AwayError(InputError):
+    """The store cannot be reached or written to now; it may be later, with the same request."""
 
 
 EXPERIMENT_TAG_CHARACTERS = 20_000
@@ -57,7 +71,8 @@ def prepare(uri: str, experiment: str) -> str:
     built aside and moved into place under a lock, so that processes which start at the same moment share one
     whole store, and a creator that is killed leaves none.
 
-    Raises InputError for a store that cannot be written, is locked, is no MLflow store, or does not answer.
+    Raises InputError for a store that cannot be written, is locked, is no MLflow store, or does not answer;
+    AwayError where that may pass.
     """
     path = sqlite_path(uri)
     if path is None:
@@ -69,8 +84,21 @@ def prepare(uri: str, experiment: str) -> str:
         _require_writable(path)
         known = _known_experiment(path, experiment)
     except (OSError, sqlite3.Error) as error:
-        raise InputError(f"cannot write to the MLflow store {uri}: {_line(error)}") from error
+        raise AwayError(f"cannot write to the MLflow store {uri}: {_line(error)}") from error
     return known or _experiment_id(uri, experiment, artifacts_folder(path))
+
+
+def probe(uri: str, patient: bool = False) -> None:
+    """Raise AwayError, soon unless `patient`, where a store that existed does not answer or is locked."""
+    wait = LOCK_SECONDS if patient else PROBE_SECONDS
+    path = sqlite_path(uri)
+    if path is None:
+        require_answer(uri, wait)
+        return
+    try:
+        _require_writable(path, wait)
+    except (OSError, sqlite3.Error) as error:
+        raise AwayError(f"cannot write to the MLflow store {uri}: {_line(error)}") from error
 
 
 def client(uri: str) -> "MlflowClient":
@@ -78,17 +106,17 @@ def client(uri: str) -> "MlflowClient":
 
     Raises InputError where the store cannot be opened.
     """
-    _silence()
+    tame()
     with store_errors(uri):
         from mlflow import MlflowClient
 
         return MlflowClient(tracking_uri=uri, registry_uri=uri)
 
 
-def connect(path: Path, mode: str = "ro") -> sqlite3.Connection:
-    """Open a SQLite file that exists, read-only unless told otherwise."""
+def connect(path: Path, mode: str = "ro", wait: float | None = None) -> sqlite3.Connection:
+    """Open a SQLite file that exists, read-only unless told otherwise; `wait` for a lock LOCK_SECONDS."""
     uri = f"file:{urllib.parse.quote(str(path))}?mode={mode}"
-    return sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS)
+    return sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS if wait is None else wait)
 
 
 def tag_experiment(uri: str, experiment_id: str, key: str, value: str) -> None:
@@ -99,7 +127,10 @@ def tag_experiment(uri: str, experiment_id: str, key: str, value: str) -> None:
 
 @contextmanager
 def store_errors(uri: str) -> Iterator[None]:
-    """Turn what MLflow and the database under it raise into an InputError of one line."""
+    """Turn what MLflow and the database under it raise into an InputError of one line.
+
+    It is an AwayError unless the store refused what it was given.
+    """
     from mlflow.exceptions import MlflowException
     from requests.exceptions import RequestException
     from sqlalchemy.exc import SQLAlchemyError
@@ -107,19 +138,23 @@ def store_errors(uri: str) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, RequestException, OSError, ImportError) as error:
-        raise InputError(f"the MLflow store {uri} failed: {_line(error)}") from error
+        refused = isinstance(error, ImportError) or getattr(error, "error_code", None) in REFUSALS
+        kind = InputError if refused else AwayError
+        raise kind(f"the MLflow store {uri} failed: {_line(error)}") from error
 
 
-def require_answer(uri: str) -> None:
+def require_answer(uri: str, wait: float = 10.0) -> None:
     """Fail at once where an HTTP server does not answer: MLflow's own client retries for minutes."""
     if not uri.startswith(("http://", "https://")):
         return
     try:
-        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=10).close()
-    except urllib.error.HTTPError:
-        pass  # it answers, and what it answers is MLflow's to judge
-    except OSError as error:
-        raise InputError(f"no MLflow server answers at {uri}: {_line(error)}") from error
+        urllib.request.urlopen(f"{uri.rstrip('/')}/health", timeout=wait).close()
+    except urllib.error.HTTPError as error:
+        if error.code >= 500:
+            raise AwayError(f"the MLflow server at {uri} is out of order: {error}") from error
+        # Otherwise it answers, and what it answers is MLflow's to judge.
+    except (OSError, http.client.HTTPException) as error:
+        raise AwayError(f"no MLflow server answers at {uri}: {_line(error)}") from error
 
 
 def artifacts_folder(path: Path) -> Path:
@@ -157,7 +192,7 @@ def _create(path: Path) -> None:
 
 def _build(path: Path, artifacts: Path) -> None:
     """Write a new MLflow database in WAL mode, in which readers and a writer do not block each other."""
-    _silence()
+    tame()
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
     uri = f"sqlite:///{path}"
@@ -169,8 +204,8 @@ def _build(path: Path, artifacts: Path) -> None:
         db.execute("PRAGMA journal_mode = WAL")
 
 
-def _require_writable(path: Path) -> None:
-    with closing(connect(path, "rw")) as db:
+def _require_writable(path: Path, wait: float | None = None) -> None:
+    with closing(connect(path, "rw", wait)) as db:
         db.isolation_level = None
         db.execute("BEGIN IMMEDIATE")
         db.execute("ROLLBACK")
@@ -208,15 +243,23 @@ def _experiment_id(uri: str, experiment: str, artifacts: Path | None) -> str:
     raise AssertionError("unreachable")
 
 
-def _silence() -> None:
-    """Keep MLflow from calling home and from talking on our stdout and stderr."""
+def tame() -> None:
+    """Keep MLflow from calling home, from talking on our stdout and stderr, and from retrying for minutes.
+
+    Each request is sent once: MLflow would send the one that creates a run again after an answer that was
+    lost, and so make two.
+    """
     import logging
+
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", str(REQUEST_SECONDS))
 
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for chatty in ("alembic", "mlflow.pyfunc"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     # It logs the traceback of every error that it also raises.
     logging.getLogger("mlflow.store").setLevel(logging.CRITICAL)
 

@@ -2,43 +2,66 @@
 
 import hashlib
 import json
+import logging
 import math
 import sys
+import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
 
 from ablations.errors import InputError
-from ablations.tracking.store import client, prepare, store_errors
-
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
+from ablations.tracking.models import model_tags
+from ablations.tracking.outbox import (
+    LOCAL,
+    LOCAL_ID,
+    Outbox,
+    Patience,
+    Record,
+    check,
+    check_name,
+    check_names,
+    create,
+    deliver,
+    find_created,
+    new_local_id,
+    outbox,
+    send,
+)
+from ablations.tracking.store import AwayError, probe
 
 # MLflow's limits.
-PARAMS_PER_BATCH = 100
-METRICS_PER_BATCH = 1000
 PARAM_CHARACTERS = 6000
 TAG_CHARACTERS = 8000
+NAME_CHARACTERS = 250
 DIGEST_CHARACTERS = 36
 
 REASON_CHARACTERS = 500
 
-Item = TypeVar("Item")
+_patience: defaultdict[str, Patience] = defaultdict(Patience)
+"""By store, for all runs that this process writes one after the other."""
+
+log = logging.getLogger(__name__)
 
 
 class Tracker:
     """One MLflow run, being written.
 
-    Every method raises InputError, in one line, where the store fails or refuses what it is given (a metric
-    name with `@ = ( ) %` or `//`, a parameter that was logged before with another value).
+    What the store does not take because it is away (a server that is down or stalls, a database that is locked,
+    a full disk) is kept in the outbox and delivered when it is back: tried again now and then at a `flush`, at
+    the end of the run, at the start of any later one, and by `python -m ablations.sync`.
+
+    Every method raises InputError, in one line, where the store refuses what it is given (a metric name with
+    `@ = ( ) %` or `//`, a parameter that was logged before with another value), or where what it did not take
+    cannot be kept either. `run_id` is the run's id in the store, or a local one until it is delivered there.
     """
 
-    def __init__(self, uri: str, run_id: str) -> None:
+    def __init__(self, uri: str, run_id: str, left: Outbox | None = None) -> None:
         self.run_id = run_id
         self._uri = uri
-        self._client: MlflowClient = client(uri)
+        self._outbox = left
         self._pending: list[tuple[str, float, int, int]] = []
         self._sent = -math.inf
 
@@ -50,50 +73,107 @@ class Tracker:
         run_name: str,
         params: Mapping[str, object],
         tags: Mapping[str, str],
+        offline_ok: bool = False,
     ) -> "Tracker":
-        """Create a run that is RUNNING, with its parameters and tags.
+        """Create a run that is RUNNING, with its parameters and tags; deliver what earlier runs left.
+
+        A store that is away raises AwayError, or with `offline_ok` (in the middle of a sweep, whose store was
+        there when it began) leaves the whole run to the outbox.
 
         Parameters are logged as strings. One longer than MLflow's 6,000 characters is shortened and ends in
         the SHA-256 of the whole, so that two different values stay different; so is a tag beyond 8,000.
         """
-        experiment_id = prepare(uri, experiment)
-        with store_errors(uri):
-            run = client(uri).create_run(
-                experiment_id, run_name=run_name, tags={**_origin(), **_fit_tags(tags)}
-            )
-        tracker = cls(uri, run.info.run_id)
+        local_id = new_local_id()
+        record = {
+            "do": "create",
+            "experiment": experiment,
+            "name": _fit(run_name, NAME_CHARACTERS),
+            "tags": {**_origin(), **_fit_tags(tags), LOCAL_ID: local_id},
+            "time_ms": _now_ms(),
+        }
+        tracker = cls(uri, local_id)
+        started = time.monotonic()
         try:
-            tracker._log_params(params)
+            if offline_ok and not _patience[uri].over():
+                raise AwayError(f"the MLflow store {uri} is still away")
+            tracker.run_id = create(uri, record)
+        except AwayError as error:
+            if not offline_ok:
+                raise
+            check(record)
+            tracker._keep_from_now_on(error, started)
+            tracker._write(record)
+        try:
+            tracker.log_params(params)
         except InputError as error:
             tracker.fail("error", str(error))
             raise
+        if tracker._outbox is None:
+            _deliver_earlier(uri)
         return tracker
 
-    def log_metrics(self, metrics: Mapping[str, float], step: int) -> None:
+    @classmethod
+    def resume(cls, uri: str, run_id: str, offline_ok: bool = False) -> "Tracker":
+        """Go on writing a run that exists: it is RUNNING again, without the tags of an earlier failure.
+
+        `run_id` may be the local id of a run that is, or was, in the outbox. Raises InputError where there is
+        no such run, AwayError where the store is away, unless `offline_ok`.
+        """
+        started = time.monotonic()
+        left = Outbox.find(uri, run_id)
+        if left is not None:
+            tracker = cls(uri, left.run_id or run_id, left)
+            tracker._write({"do": "resume"})
+            tracker._try_to_deliver()
+            return tracker
+        tracker = cls(uri, run_id)
+        try:
+            if offline_ok and not _patience[uri].over():
+                raise AwayError(f"the MLflow store {uri} is still away")
+            probe(uri, patient=True)
+            if run_id.startswith(LOCAL):
+                found = find_created(uri, run_id)
+                if not found:
+                    raise InputError(f"there is no run {run_id} in the store {uri}")
+                tracker.run_id = found[0]
+            send(uri, tracker.run_id, {"do": "resume"})
+        except AwayError as error:
+            if not offline_ok:
+                raise
+            tracker._keep_from_now_on(error, started)
+            tracker._write({"do": "resume"})
+        return tracker
+
+    def log_params(self, params: Mapping[str, object]) -> None:
+        """Log parameters as `start` does. Those logged before must be the same."""
+        fitted = {key: _fit(str(value), PARAM_CHARACTERS) for key, value in params.items()}
+        self._write({"do": "params", "params": fitted})
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
         """Remember metrics of one step (an epoch, from 1) until the next `flush`.
 
-        NaN is kept as such; an infinity is stored by MLflow's databases as ±1.797e308, and read back from
-        there as an infinity by `Reader`.
+        `time_ms` is when they were measured (milliseconds since 1970), by default now. The store keeps one of
+        values that agree in name, step, time and value, so that what is logged again is not doubled. NaN is
+        kept as such; an infinity is stored by MLflow's databases as ±1.797e308, and read back from there as
+        an infinity by `Reader`.
         """
-        now = time.time_ns() // 1_000_000
-        self._pending.extend((name, float(value), now, step) for name, value in metrics.items())
+        when = _now_ms() if time_ms is None else time_ms
+        self._pending.extend((name, float(value), when, step) for name, value in metrics.items())
 
     def flush(self, every: float = 0.0) -> None:
         """Send the remembered metrics, unless the last time is less than `every` seconds ago.
 
-        Each sending costs about 4 ms on SQLite, which short epochs need not pay. What could not be sent is
-        still remembered.
+        Each sending costs about 4 ms on SQLite, which short epochs need not pay. What was refused is still
+        remembered.
         """
         if time.monotonic() - self._sent < every:
             return
         self._sent = time.monotonic()
-        from mlflow.entities import Metric
-
-        with store_errors(self._uri):
-            while self._pending:
-                batch = [Metric(*item) for item in self._pending[:METRICS_PER_BATCH]]
-                self._client.log_batch(self.run_id, metrics=batch)
-                del self._pending[:METRICS_PER_BATCH]
+        if self._pending:
+            self._write({"do": "metrics", "metrics": self._pending})
+            self._pending = []
+        if _patience[self._uri].over():
+            self._try_to_deliver()
 
     def log_dataset(
         self,
@@ -108,38 +188,42 @@ class Tracker:
         `digest` is cut to MLflow's 36 characters, `context` says what it is for (`train`, `test`), `source`
         where it came from, and `profile` is shown beside it in the UI (sizes: images, classes).
         """
-        from mlflow.entities import Dataset, DatasetInput, InputTag
-
-        dataset = Dataset(
-            name=name,
-            digest=digest[:DIGEST_CHARACTERS],
-            source_type="local" if source else "code",
-            source=json.dumps({"uri": source} if source else {"tags": {}}),
-            profile=json.dumps(profile) if profile else None,
-        )
-        with store_errors(self._uri):
-            self._client.log_inputs(
-                self.run_id, datasets=[DatasetInput(dataset, [InputTag("mlflow.data.context", context)])]
-            )
+        dataset = {
+            "name": name,
+            "digest": digest[:DIGEST_CHARACTERS],
+            "source_type": "local" if source else "code",
+            "source": json.dumps({"uri": source} if source else {"tags": {}}),
+            "profile": json.dumps(profile) if profile else None,
+        }
+        self._write({"do": "dataset", "context": context, "dataset": dataset})
 
     def log_files(self, folder: Path) -> None:
-        """Log everything in a folder as artifacts, under the same relative names."""
-        with store_errors(self._uri):
-            self._client.log_artifacts(self.run_id, str(folder))
+        """Log everything in a folder as artifacts, under the same relative names.
+
+        Models in MLflow's format become the run's logged models. Raises InputError for a name with a character
+        that not every store keeps (a control character or one of `\\ ? # % :`).
+        """
+        check_names(folder)
+        models = model_tags(folder)
+        self._write({"do": "files"}, folder)
+        if models:
+            self.set_tags(models)
 
     def log_text(self, text: str, artifact_file: str) -> None:
-        """Log a text as the artifact `artifact_file`."""
-        with store_errors(self._uri):
-            self._client.log_text(self.run_id, text, artifact_file)
+        """Log a text as the artifact `artifact_file`, a relative path as `log_files` takes."""
+        check_name(artifact_file)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / artifact_file
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(text, encoding="utf-8", errors="backslashreplace")
+            except OSError as error:
+                raise InputError(f"artifact {artifact_file[:100]!r}: {error.strerror}") from error
+            self.log_files(Path(folder))
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags, shortened as `start` does."""
-        from mlflow.entities import RunTag
-
-        items = [RunTag(key, value) for key, value in _fit_tags(tags).items()]
-        with store_errors(self._uri):
-            for batch in _chunks(items, PARAMS_PER_BATCH):
-                self._client.log_batch(self.run_id, tags=batch)
+        self._write({"do": "tags", "tags": _fit_tags(tags)})
 
     def finish(self) -> None:
         """Send what is pending and end the run as FINISHED."""
@@ -160,16 +244,69 @@ class Tracker:
         self._end("FAILED")
 
     def _end(self, status: str) -> None:
-        with store_errors(self._uri):
-            self._client.set_terminated(self.run_id, status)
+        self._write({"do": "end", "status": status, "time_ms": _now_ms()})
+        try:
+            self._try_to_deliver()
+        finally:
+            if self._outbox is not None:
+                log.warning(
+                    "the run %r waits in %s: the next run or `python -m ablations.sync` delivers it",
+                    self._outbox.name,
+                    self._outbox.folder,
+                )
+                self._outbox.close()
 
-    def _log_params(self, params: Mapping[str, object]) -> None:
-        from mlflow.entities import Param
+    def _write(self, record: Record, files: Path | None = None) -> None:
+        """Send a record, or keep it where something before it is kept or the store is away."""
+        if self._outbox is None:
+            started = time.monotonic()
+            try:
+                send(self._uri, self.run_id, record, files)
+                return
+            except AwayError as error:
+                check(record)
+                self._keep_from_now_on(error, started)
+        else:
+            check(record)
+        self._outbox.keep(record, files)
 
-        items = [Param(key, _fit(str(value), PARAM_CHARACTERS)) for key, value in params.items()]
-        with store_errors(self._uri):
-            for batch in _chunks(items, PARAMS_PER_BATCH):
-                self._client.log_batch(self.run_id, params=batch)
+    def _keep_from_now_on(self, error: AwayError, started: float) -> None:
+        self._outbox = Outbox.new(self._uri, self.run_id)
+        _patience[self._uri].failed(started)
+        log.warning("%s; kept in %s until it is back", error, self._outbox.folder)
+
+    def _try_to_deliver(self) -> None:
+        if self._outbox is None:
+            return
+        started = time.monotonic()
+        try:
+            probe(self._uri)
+            self._outbox.deliver()
+        except AwayError:
+            _patience[self._uri].failed(started)
+            return
+        finally:
+            self.run_id = self._outbox.run_id or self.run_id
+        _patience[self._uri].succeeded()
+        self._outbox = None
+        log.info("the MLflow store %s is back: all that was kept is delivered", self._uri)
+
+
+def _deliver_earlier(uri: str) -> None:
+    try:
+        runs = deliver(uri)
+    except InputError as error:
+        log.warning("%s", error)
+        return
+    left = [run for run in runs if run.problem]
+    if len(runs) > len(left):
+        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), uri)
+    if left:
+        log.warning("%d runs are kept in %s still: %s", len(left), outbox(), left[0].problem)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
 
 
 def _origin() -> dict[str, str]:
@@ -188,11 +325,9 @@ def _fit_tags(tags: Mapping[str, str]) -> dict[str, str]:
 
 
 def _fit(value: str, limit: int) -> str:
+    """Shorten a text that a database takes: without the half characters that bytes of a command may leave."""
+    value = value.encode("utf-8", "backslashreplace").decode("utf-8")
     if len(value) <= limit:
         return value
     ending = f"… sha256:{hashlib.sha256(value.encode()).hexdigest()}"
     return value[: limit - len(ending)] + ending
-
-
-def _chunks(items: Sequence[Item], size: int) -> Iterator[Sequence[Item]]:
-    return (items[start : start + size] for start in range(0, len(items), size))

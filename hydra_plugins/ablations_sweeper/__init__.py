@@ -6,6 +6,8 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
+from ablations.errors import InputError
+
 
 class AblationsSweeper(Sweeper):
     """Expands a study's design and the command line into runs, launches them, and compiles their report."""
@@ -17,9 +19,16 @@ class AblationsSweeper(Sweeper):
         from hydra.core.plugins import Plugins
 
         self.hydra_context, self.config = hydra_context, config
-        self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
-        )
+        try:
+            self.launcher = Plugins.instance().instantiate_launcher(
+                hydra_context=hydra_context, task_function=task_function, config=config
+            )
+        except (ImportError, RuntimeError) as error:  # it knows no such class
+            choice = config.hydra.runtime.choices["hydra/launcher"]
+            extra = choice.partition("_")[0]
+            raise InputError(
+                f"hydra/launcher={choice} is not installed: python -m pip install -e '.[{extra}]' (docs/clusters.md)"
+            ) from error
 
     def sweep(self, arguments: list[str]) -> Any:
         from ablations.sweep import sweep

@@ -1,0 +1,274 @@
+"""A training on disk, so that it can go on when its process is gone; and which process may train it.
+
+Each configuration has a folder with two files of the same kind, the last checkpoint and the one before, and a lock
+that the kernel releases however its holder ends. The folder goes when the run has its result.
+"""
+
+import fcntl
+import hashlib
+import io
+import json
+import math
+import os
+import shutil
+import socket
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+import numpy as np
+
+from ablations.errors import InputError, PlainError
+from ablations.training import State
+
+FORMAT = 1
+LAST, BEFORE, LOCK = "checkpoint.npz", "previous.npz", "lock"
+
+SHARE = 0.05
+"""The largest part of a training's time that goes into its checkpoints."""
+
+
+class CheckpointError(PlainError):
+    """A file that is no whole checkpoint of the training that is to go on."""
+
+
+class Measured(NamedTuple):
+    """Metrics by name, and when they were measured: `step`, and milliseconds since 1970."""
+
+    metrics: Mapping[str, float]
+    step: int
+    time_ms: int
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A training after some epoch.
+
+    `identity` says of what (`config_hash`, `code_hash`, `data_sha256`), `run_id` which MLflow run it belongs to;
+    `measured` is all that has been measured up to `state`.
+    """
+
+    identity: Mapping[str, str]
+    run_id: str
+    state: State
+    measured: list[Measured]
+
+
+def write(path: Path, checkpoint: Checkpoint) -> None:
+    """Write a checkpoint that is whole and on the disk when this returns; the one before is kept beside it.
+
+    The file is an `.npz` of plain arrays (no pickle): `header` is JSON, `sha256` a digest of everything else.
+    """
+    state = checkpoint.state
+    header = {
+        "format": FORMAT,
+        "identity": dict(checkpoint.identity),
+        "run_id": checkpoint.run_id,
+        "epoch": state.epoch,
+        "steps": state.steps,
+        "streams": dict(state.streams),
+        "measured": checkpoint.measured,
+    }
+    arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), "values": state.values}
+    arrays |= {f"memory.{name}": vector for name, vector in state.memory.items()}
+    arrays["sha256"] = np.frombuffer(_digest(arrays), np.uint8)
+    fresh = path.with_name(f"{path.name}.writing")
+    with open(fresh, "wb") as file:
+        np.savez(file, **arrays)
+        file.flush()
+        os.fsync(file.fileno())
+    if path.exists():
+        os.replace(path, path.with_name(BEFORE))
+    os.replace(fresh, path)
+    _sync(path.parent)
+
+
+def read(path: Path, identity: Mapping[str, str]) -> Checkpoint:
+    """Read a checkpoint of what `identity` says.
+
+    Raises CheckpointError for whatever else the file may be. No more memory is used than a few times its size.
+    """
+    try:
+        arrays = _arrays(path)
+        if arrays.pop("sha256").tobytes() != _digest(arrays):
+            raise ValueError("its checksum is wrong")
+        header = json.loads(arrays.pop("header").tobytes())
+        if header["format"] != FORMAT:
+            raise ValueError(f"its format is {header['format']!r}")
+        if header["identity"] != dict(identity):
+            raise ValueError("it is of another configuration, other data or other code")
+        state = State(
+            epoch=_count(header["epoch"]),
+            steps=_count(header["steps"]),
+            values=arrays.pop("values"),
+            memory={name.removeprefix("memory."): vector for name, vector in arrays.items()},
+            streams={str(purpose): _stream(each) for purpose, each in header["streams"].items()},
+        )
+        measured = [
+            Measured({str(name): float(value) for name, value in metrics.items()}, int(step), int(time_ms))
+            for metrics, step, time_ms in header["measured"]
+        ]
+        return Checkpoint(header["identity"], str(header["run_id"]), state, measured)
+    except Exception as error:  # whatever numpy, zipfile and json make of a file that may hold anything
+        reason = " ".join(f"{error}".split()) or type(error).__name__
+        raise CheckpointError(f"{path} is no checkpoint to go on from: {reason[:200]}") from error
+
+
+class Claim:
+    """The sole right to train one configuration, held until the `claimed` context ends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.lock = folder, folder / LOCK
+        self.name = f"{socket.gethostname()} {os.getpid()} {self.lock}"
+        self._spent, self._done = 0.0, -math.inf
+
+    def latest(self, identity: Mapping[str, str]) -> tuple[Checkpoint | None, list[str]]:
+        """The last good checkpoint, if there is one, and what is wrong with later ones."""
+        complaints = []
+        for path in (self.folder / LAST, self.folder / BEFORE):
+            if path.exists():
+                try:
+                    return read(path, identity), complaints
+                except CheckpointError as error:
+                    complaints.append(str(error))
+        return None, complaints
+
+    def save(self, checkpoint: Checkpoint, must: bool) -> bool:
+        """Write a checkpoint and keep the one before; whether it was written.
+
+        That is put off, unless it `must` be, while checkpoints would take more than `SHARE` of the time.
+        """
+        started = time.monotonic()
+        if not must and started - self._done < self._spent / SHARE:
+            return False
+        write(self.folder / LAST, checkpoint)
+        self._done = time.monotonic()
+        self._spent = self._done - started
+        return True
+
+    def remove(self) -> None:
+        """Forget the checkpoints; the right to train is kept."""
+        for path in self.folder.iterdir():
+            if path.name != LOCK:
+                path.unlink()
+
+
+@contextmanager
+def claimed(folder: Path, wait_for: Callable[[str], None]) -> Iterator[Claim]:
+    """Claim what is trained in `folder`; `wait_for` is told the process that trains it now, if there is one.
+
+    The lock is the kernel's, so that it is free as soon as its holder is gone, whatever ended it. Raises InputError
+    where the folder cannot be made.
+    """
+    while True:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = open(folder / LOCK, "a+")  # noqa: SIM115
+        except FileNotFoundError:  # its last holder removed the folder just now
+            continue
+        except OSError as error:
+            raise InputError(
+                f"cannot write to the MLflow store's checkpoints in {folder.parent}: {error.strerror}"
+            ) from error
+        with lock:
+            if not _locked(lock, blocking=False):
+                lock.seek(0)
+                wait_for(lock.read())
+                _locked(lock, blocking=True)
+            if not _is_file(lock, folder / LOCK):
+                continue
+            lock.truncate(0)
+            print(os.getpid(), end="", file=lock, flush=True)
+            claim = Claim(folder)
+            try:
+                yield claim
+            finally:
+                if {path.name for path in folder.iterdir()} == {LOCK}:
+                    shutil.rmtree(folder)
+            return
+
+
+def is_claimed(name: str, held: Path) -> bool | None:
+    """Whether another process has the claim of that name; None: it is on another machine.
+
+    `held` is the lock that this process has.
+    """
+    host, _, path = name.split(" ", 2)
+    if host != socket.gethostname():
+        return None
+    if Path(path) == held:
+        return False
+    try:
+        with open(path) as lock:
+            return not _locked(lock, blocking=False)
+    except OSError:
+        return False
+
+
+def _locked(lock: TextIO, blocking: bool) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _is_file(file: TextIO, path: Path) -> bool:
+    """Whether an open file is still the one at `path`, and not one that was removed."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def _sync(folder: Path) -> None:
+    """Put renamed files on the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(np.ascontiguousarray(array))
+    return digest.digest()
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of an uncompressed `.npz`; none is made before the file is known to hold all of it."""
+    arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        entries = archive.infolist()
+        if sum(entry.file_size for entry in entries) > path.stat().st_size:
+            raise ValueError("its parts are larger than it is")
+        for entry in entries:
+            file = io.BytesIO(archive.read(entry))
+            if np.lib.format.read_magic(file) != (1, 0):
+                raise ValueError("its arrays are of another version of the npy format")
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            array = np.frombuffer(file.getbuffer()[file.tell() :], dtype)  # refuses objects
+            if array.size != math.prod(shape):
+                raise ValueError(f"{entry.filename} has another size than it says")
+            arrays[entry.filename.removesuffix(".npy")] = array.reshape(shape)
+    return arrays
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"it counts {value!r}")
+    return value
+
+
+def _stream(state: Mapping[str, object]) -> Mapping[str, object]:
+    """The state of a random stream, once the generator has accepted it."""
+    generator = np.random.default_rng(0).bit_generator
+    generator.state = state
+    return generator.state

@@ -1,0 +1,43 @@
+"""`python -m ablations.sync`: deliver what runs could not send to their store while it was away."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ablations.errors import one_line_errors
+from ablations.tracking.outbox import deliver, outbox
+from ablations.tracking.store import tracking_uri
+
+EXAMPLES = """examples:
+  python -m ablations.sync                                          all that waits
+  python -m ablations.sync --tracking-uri http://127.0.0.1:5000     what waits for this store
+
+Runs wait in mlruns/outbox, or in the folder that ABLATIONS_OUTBOX names, one folder each. The start of any run
+delivers them, too. To give one up, delete its folder.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Deliver and say what was delivered; exit code 1 where something is left."""
+    parser = argparse.ArgumentParser(
+        prog="python -m ablations.sync",
+        description="Deliver what runs could not send to their store while it was away.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--tracking-uri", help="deliver to this store alone; default: each run to its own")
+    options = parser.parse_args(arguments)
+    with one_line_errors():
+        runs = deliver(tracking_uri(options.tracking_uri) if options.tracking_uri else None)
+        for run in runs:
+            if run.problem is None:
+                print(f"delivered {run.name!r}: run {run.run_id} in {run.uri}")
+            else:
+                print(f"not delivered {run.name!r}, kept in {run.folder}: {run.problem}", file=sys.stderr)
+        if not runs:
+            print(f"nothing waits in {outbox()}")
+    sys.exit(any(run.problem for run in runs))
+
+
+if __name__ == "__main__":
+    main()

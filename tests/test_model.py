@@ -1,0 +1,330 @@
+"""A run's network as a model: kept, loaded anywhere by MLflow, served; and what else a run leaves behind."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from ablations.artifacts import MODEL, NETWORK, misread, write_features, write_model
+from ablations.errors import InputError
+from ablations.experiment import assemble
+from ablations.model import Model
+from ablations.training import Images, evaluate, train
+
+ISOLATED = """
+import json, sys, importlib.util
+from pathlib import Path
+sys.path = [p for p in sys.path if not (Path(p or ".") / "ablations").exists()]
+sys.meta_path = [f for f in sys.meta_path if "editable" not in repr(f).lower()]
+assert importlib.util.find_spec("ablations") is None
+import mlflow.pyfunc, numpy as np
+model = mlflow.pyfunc.load_model(sys.argv[1])
+import ablations
+assert Path(ablations.__file__).is_relative_to(sys.argv[1]), ablations.__file__
+print(json.dumps(model.predict(np.load(sys.argv[2])).to_dict("list")))
+"""
+
+
+@pytest.fixture(scope="module")
+def parts(compose):
+    """Average pooling and radial basis functions after four epochs of the embedded digits, pixels standardised."""
+    parts = assemble(compose("pool=avg", "head=rbf", "normalization=standard", "trainer.epochs=4"))
+    list(
+        train(
+            parts.network,
+            parts.optimizer,
+            parts.normalization,
+            parts.training,
+            None,
+            parts.streams,
+            parts.options,
+        )
+    )
+    return parts
+
+
+@pytest.fixture(scope="module")
+def trained(parts):
+    return Model(parts.network, parts.normalization)
+
+
+@pytest.fixture(scope="module")
+def images(parts):
+    return parts.dataset.test_images[:70]
+
+
+@pytest.fixture(scope="module")
+def artifacts(tmp_path_factory, compose, trained, images):
+    """A folder with the run's MLflow model."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    config = compose("pool=avg", "head=rbf", "normalization=standard", "trainer.epochs=4")
+    write_model(folder, config, trained, images[:1])
+    return folder
+
+
+@pytest.fixture(scope="module")
+def loaded(artifacts):
+    import mlflow.pyfunc
+
+    return mlflow.pyfunc.load_model(str(artifacts / MODEL))
+
+
+# The network and its normalisation
+
+
+def test_what_was_saved_reads_as_the_run_did(artifacts, parts, trained):
+    test = Images(parts.dataset.test_images, parts.dataset.test_labels)
+    evaluation = evaluate(parts.network, parts.normalization, test)
+    assert evaluation.accuracy > 0.9
+    digits, probabilities = Model.load(artifacts / NETWORK).read(test.pixels)
+    np.testing.assert_array_equal(digits, evaluation.predictions)
+    np.testing.assert_array_equal(probabilities.max(axis=1), evaluation.confidences)
+    assert probabilities.shape == (360, 10)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int64", "float32", "float64"])
+def test_any_type_of_number_reads_the_same(trained, images, dtype):
+    expected = trained.read(images)
+    found = trained.read(images.astype(dtype))
+    np.testing.assert_array_equal(found[0], expected[0])
+    np.testing.assert_array_equal(found[1], expected[1])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        (np.zeros((3, 28, 27)), "shape (3, 28, 27)"),
+        (np.zeros((28, 28)), "shape (28, 28)"),
+        (np.zeros((0, 28, 28)), "shape (0, 28, 28)"),
+        (np.full((1, 28, 28), 256), "pixels from 256 to 256"),
+        (np.full((1, 28, 28), -0.5), "pixels from -0.5"),
+        (np.full((1, 28, 28), np.nan), "pixels from nan"),
+        (np.full((1, 28, 28), 0.7), "multiply these by 255"),
+        (np.full((1, 28, 28), "7"), "numbers from 0 to 255"),
+        (np.full((1, 28, 28), 1j), "numbers from 0 to 255"),
+    ],
+)
+def test_other_input_is_refused(trained, wrong, said):
+    with pytest.raises(InputError, match=re.escape(said)):
+        trained.read(wrong)
+
+
+def test_feature_maps_end_in_what_is_read(trained, images):
+    maps = trained.feature_maps(images[3])
+    digits, _ = trained.read(images[3:4])
+    assert maps["output"].argmin() == digits[0]  # of penalties the smallest
+    assert maps["C1"].shape == (6, 28, 28)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda folder: (folder / "weights.npz").unlink(), "weights.npz"),
+        (lambda folder: (folder / "weights.npz").write_bytes(b"PK\3\4 not a zip"), "not a model"),
+        (lambda folder: (folder / "network.yaml").write_text("network: [1, 2"), "not a model"),
+        (lambda folder: (folder / "network.yaml").write_text("init: {}"), "not a model"),
+        (
+            lambda folder: (folder / "network.yaml").write_text("network: {x: [{_target_: os.system}]}"),
+            "os.system is not a part of a network",
+        ),
+        (
+            lambda folder: (folder / "network.yaml").write_text(
+                "network: {_target_: ablations.errors.sys.modules}"
+            ),
+            "not a model",
+        ),
+        (
+            lambda folder: (folder / "network.yaml").write_text(
+                "network: {_target_: ablations.paths.Path, _args_: [x]}"
+            ),
+            "ablations.paths.Path is not a part of a network",
+        ),
+    ],
+)
+def test_a_damaged_model_gives_one_line(artifacts, tmp_path, damage, said):
+    folder = tmp_path / "network"
+    shutil.copytree(artifacts / NETWORK, folder)
+    damage(folder)
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        Model.load(folder)
+    assert str(folder) in str(caught.value)
+
+
+def test_weights_of_another_network_are_refused(artifacts, tmp_path):
+    folder = tmp_path / "network"
+    shutil.copytree(artifacts / NETWORK, folder)
+    with np.load(folder / "weights.npz", allow_pickle=False) as saved:
+        arrays = dict(saved)
+    arrays["F6.weight"] = arrays["F6.weight"][:80]
+    np.savez(folder / "weights.npz", **arrays)
+    with pytest.raises(InputError, match=r"F6.weight has shape \(80, 120\), expected \(84, 120\)"):
+        Model.load(folder)
+
+
+# As MLflow has it
+
+
+def test_mlflow_loads_it_and_gives_digit_and_probabilities(loaded, trained, images):
+    digits, probabilities = trained.read(images)
+    for given in (images, images.astype(np.float64), images.astype(object)):
+        frame = loaded.predict(given)
+        assert list(frame) == ["digit", *(f"p{digit}" for digit in range(10))]
+        np.testing.assert_array_equal(frame["digit"], digits)
+        np.testing.assert_array_equal(frame.iloc[:, 1:], probabilities.astype(np.float64))
+
+
+def test_mlflow_passes_on_what_is_wrong_with_the_input(loaded):
+    from mlflow.exceptions import MlflowException
+
+    with pytest.raises(MlflowException, match=r"shape \(2, 27, 28\); accepted: \(n, 28, 28\)") as caught:
+        loaded.predict(np.zeros((2, 27, 28)))
+    assert caught.value.get_http_status_code() == 400
+
+
+def test_the_model_says_what_it_takes_gives_and_needs(artifacts, loaded, images):
+    signature = loaded.metadata.signature
+    assert [(column.name, column.type.name) for column in signature.outputs] == [
+        ("digit", "long"),
+        *((f"p{digit}", "double") for digit in range(10)),
+    ]
+    assert len(signature.inputs) == 1
+    assert "(n, 28, 28)" in loaded.metadata.metadata["input"]
+    example = json.loads((artifacts / MODEL / "serving_input_example.json").read_text())
+    np.testing.assert_array_equal(example["inputs"], images[:1])
+    requirements = (artifacts / MODEL / "requirements.txt").read_text().split()
+    assert {line.partition("==")[0] for line in requirements} == {
+        "hydra-core",
+        "mlflow",
+        "numpy",
+        "omegaconf",
+        "pandas",
+    }
+    assert all("==" in line for line in requirements)
+
+
+def test_there_is_no_pickle_in_it(artifacts):
+    files = [path for path in artifacts.rglob("*") if path.is_file()]
+    assert {path.suffix for path in files} <= {"", ".py", ".txt", ".yaml", ".json", ".npz"}
+    for path in files:
+        assert not path.read_bytes().startswith(b"\x80"), path  # as every pickle does since protocol 2
+    with np.load(artifacts / NETWORK / "weights.npz", allow_pickle=False) as weights:
+        assert all(array.dtype == np.float32 for array in weights.values())
+    described = yaml.safe_load((artifacts / MODEL / "MLmodel").read_text())
+    assert described["flavors"]["python_function"]["loader_module"] == "mlflow.pyfunc.loaders.code_model"
+    assert "python_model" not in described["flavors"]["python_function"]  # the key of a pickled one
+    assert sum(path.stat().st_size for path in files) < 600_000
+
+
+def test_it_loads_where_this_project_is_not_installed(artifacts, tmp_path, trained, images):
+    np.save(tmp_path / "images.npy", images)
+    elsewhere = shutil.copytree(artifacts / MODEL, tmp_path / "model")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-c", ISOLATED, str(elsewhere), str(tmp_path / "images.npy")],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    digits, probabilities = trained.read(images)
+    assert found["digit"] == digits.tolist()
+    np.testing.assert_allclose(found["p7"], probabilities[:, 7], atol=1e-6)
+
+
+@pytest.mark.slow
+def test_mlflow_serves_it(artifacts, tmp_path, trained, images):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "models", "serve", "-m", str(artifacts / MODEL)]
+    command += ["--env-manager", "local", "--host", "127.0.0.1", "--port", str(port)]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with (tmp_path / "log").open("wb") as log:
+        server = subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=os.environ | {"PATH": path, "MLFLOW_DISABLE_TELEMETRY": "true"},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        address = f"http://127.0.0.1:{port}"
+        for _ in range(600):
+            try:
+                urllib.request.urlopen(f"{address}/ping", timeout=5).close()
+                break
+            except OSError:
+                assert server.poll() is None, (tmp_path / "log").read_text()
+                time.sleep(0.1)
+
+        def ask(body):
+            request = urllib.request.Request(
+                f"{address}/invocations", json.dumps(body).encode(), {"Content-Type": "application/json"}
+            )
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                return json.load(answer)["predictions"]
+
+        digits, probabilities = trained.read(images)
+        for body in (
+            {"inputs": images.tolist()},
+            {"instances": images.tolist()},
+            {"inputs": images.astype(float).tolist()},
+        ):
+            rows = ask(body)
+            assert [row["digit"] for row in rows] == digits.tolist()
+            np.testing.assert_allclose([row["p3"] for row in rows], probabilities[:, 3], atol=1e-6)
+        with pytest.raises(urllib.error.HTTPError) as caught:
+            ask({"inputs": images[:, 1:].tolist()})
+        assert caught.value.code == 400
+        assert "accepted: (n, 28, 28)" in caught.value.read().decode()
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait(timeout=30)
+
+
+# What else a run leaves behind
+
+
+def test_features_are_those_of_the_network(tmp_path, trained, images):
+    path = tmp_path / "features.npz"
+    write_features(path, trained, images[5])
+    assert path.stat().st_size < 60_000
+    maps = trained.feature_maps(images[5])
+    with np.load(path, allow_pickle=False) as saved:
+        assert set(saved) == {"image", "C1", "S2", "C3", "S4", "C5", "F6", "output", "probabilities"}
+        np.testing.assert_array_equal(saved["image"], images[5])
+        assert saved["image"].dtype == np.uint8
+        for name, expected in maps.items():
+            assert saved[name].dtype == np.float32
+            np.testing.assert_allclose(saved[name], expected, rtol=1e-6)
+        assert saved["probabilities"].argmax() == trained.read(images[5:6])[0][0]
+
+
+def test_the_first_misread_images_are_kept():
+    labels = np.zeros(1200, np.uint8)
+    predictions = labels.copy()
+    predictions[1::2] = 3
+    images = np.arange(1200)[:, None, None] % 256 * np.ones((1, 28, 28))
+    kept = misread(images.astype(np.uint8), labels, predictions)
+    assert kept["misread"].dtype == np.int32
+    np.testing.assert_array_equal(kept["misread"], np.arange(1, 1000, 2))
+    np.testing.assert_array_equal(kept["misread_images"][:, 14, 14], np.arange(1, 1000, 2) % 256)
+    none = misread(images.astype(np.uint8), labels, labels)
+    assert none["misread"].shape == (0,)
+    assert none["misread_images"].shape == (0, 28, 28)

@@ -1,0 +1,736 @@
+"""Stores that go away in the middle: nothing that was logged is lost, nothing is there twice."""
+
+import json
+import math
+import os
+import random
+import resource
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from ablations.errors import InputError
+from ablations.paths import ROOT
+from ablations.tracking import AwayError, Reader, Tracker, deliver, outbox, prepare, writer
+from ablations.tracking.store import client
+
+EXPERIMENT = "lenet5"
+PIXELS = bytes(range(256)) * 64
+
+HOSTILE = (
+    "../../../etc/passwd",
+    "a | b || c\\|",
+    "<script>alert(1)</script>",
+    "two\nlines\r\nand a tab\t.",
+    "'; DROP TABLE runs; --",
+    "活性化 نموذج ẞ 🙂 e\u0301 \u202egnp",
+    "\x1b[31mred\x07",
+    "long " * 100,
+    "%s %(x)d {0} ${HOME} `id`",
+)
+
+
+@pytest.fixture(autouse=True)
+def _waits(monkeypatch, tmp_path):
+    """An outbox of its own, and no patience: the tests, not the clock, say when a store is tried again."""
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(tmp_path / "outbox"))
+    monkeypatch.setattr(outbox, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 0.0)
+    monkeypatch.setattr("ablations.tracking.store.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("ablations.tracking.store.PROBE_SECONDS", 0.02)
+    writer._patience.clear()
+
+
+def waiting() -> list[Path]:
+    return outbox.waiting()
+
+
+def sync(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "ablations.sync", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+
+
+def log_run(
+    uri: str, name: str, folder: Path, epochs: int = 6, tags: dict[str, str] | None = None, **options: bool
+) -> Tracker:
+    """A run with something of every kind; `assert_complete` knows what."""
+    tracker = Tracker.start(
+        uri, EXPERIMENT, name, {"name": name, "n": epochs}, {"t": name, **(tags or {})}, **options
+    )
+    tracker.log_dataset("digits", "f" * 64, "train", profile={"images": 3})
+    for epoch in range(1, epochs + 1):
+        tracker.log_metrics({"loss": 1 / 3 / epoch, "bad": math.nan, "big": math.inf}, epoch)
+        tracker.flush()
+    folder.mkdir(exist_ok=True)
+    (folder / "model.npz").write_bytes(PIXELS + name.encode())
+    (folder / "deep").mkdir(exist_ok=True)
+    (folder / "deep" / "note.txt").write_text(name, encoding="utf-8")
+    tracker.log_files(folder)
+    tracker.log_text(name, "texts/name.txt")
+    tracker.set_tags({"late": name})
+    tracker.finish()
+    return tracker
+
+
+def assert_complete(reader: Reader, uri: str, names: list[str], epochs: int = 6) -> None:
+    runs = reader.runs(EXPERIMENT)
+    assert sorted(runs["run_name"]) == sorted(names)
+    assert set(runs["status"]) == {"FINISHED"}
+    for column in ("params.name", "tags.t", "tags.late"):
+        assert list(runs[column]) == list(runs["run_name"])
+    assert set(runs["params.n"]) == {str(epochs)}
+    histories = reader.histories(list(runs["run_id"]))
+    assert len(histories) == len(names) * 3 * epochs
+    for run_id, name in zip(runs["run_id"], runs["run_name"], strict=True):
+        own = histories[histories["run_id"] == run_id]
+        loss = own[own["metric"] == "loss"]
+        assert list(loss["step"]) == list(range(1, epochs + 1))
+        assert list(loss["value"]) == [1 / 3 / epoch for epoch in range(1, epochs + 1)]
+        assert own[own["metric"] == "bad"]["value"].isna().all()
+        assert (own[own["metric"] == "big"]["value"] == math.inf).all()
+        assert reader.artifact(run_id, "model.npz").read_bytes() == PIXELS + name.encode()
+        assert reader.artifact(run_id, "deep/note.txt").read_text("utf-8") == name
+        assert reader.artifact(run_id, "texts/name.txt").read_text("utf-8") == name
+        inputs = client(uri).get_run(run_id).inputs.dataset_inputs
+        assert [(item.dataset.name, item.tags[0].value) for item in inputs] == [("digits", "train")]
+
+
+# Local stores.
+
+
+@contextmanager
+def locked(uri: str) -> Iterator[None]:
+    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=10)) as db:
+        db.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def test_a_healthy_store_leaves_no_outbox(uri, tmp_path):
+    log_run(uri, "run", tmp_path / "files")
+    assert_complete(Reader(uri), uri, ["run"])
+    assert not outbox.outbox().exists()
+
+
+def test_a_locked_store_is_one_line_at_the_start_and_waited_for_in_the_middle(uri, tmp_path, caplog):
+    with locked(uri):
+        with pytest.raises(AwayError, match="locked") as caught:
+            Tracker.start(uri, EXPERIMENT, "alone", {}, {})
+        assert "\n" not in str(caught.value)
+        assert waiting() == []
+        tracker = log_run(uri, "in a sweep", tmp_path / "files", offline_ok=True)
+        assert tracker.run_id.startswith("local-")
+        assert len(waiting()) == 1
+        assert "waits in" in caplog.text
+        with pytest.raises(AwayError):
+            prepare(uri, EXPERIMENT)
+    second = log_run(uri, "the next", tmp_path / "others")  # delivers the first, too
+    assert waiting() == []
+    assert_complete(Reader(uri), uri, ["in a sweep", "the next"])
+    assert not second.run_id.startswith("local-")
+
+
+def test_it_is_delivered_at_a_later_flush(uri):
+    with locked(uri):
+        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+        tracker.log_metrics({"m": 1.0}, 1)
+        tracker.flush()
+    assert Reader(uri).runs().empty
+    tracker.log_metrics({"m": 2.0}, 2)
+    tracker.flush()
+    assert waiting() == []
+    assert list(Reader(uri).runs().run_id) == [tracker.run_id]
+    assert list(Reader(uri).histories([tracker.run_id]).step) == [1, 2]
+    tracker.finish()
+    assert list(Reader(uri).runs().status) == ["FINISHED"]
+
+
+@pytest.mark.slow  # MLflow itself waits for a lock for 20 s
+def test_a_store_that_is_locked_in_the_middle(uri, tmp_path):
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    with locked(uri):
+        tracker.log_metrics({"m": 1.0}, 1)
+        tracker.flush()
+        assert len(waiting()) == 1
+    tracker.finish()
+    assert waiting() == []
+    assert list(Reader(uri).histories([tracker.run_id]).value) == [1.0]
+
+
+def test_what_every_store_refuses_is_said_at_once(uri):
+    with locked(uri):
+        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+        tracker.log_metrics({"error (%)": 1.0}, 1)
+        with pytest.raises(InputError, match="error") as caught:
+            tracker.flush()
+        assert "\n" not in str(caught.value)
+        with pytest.raises(InputError, match="a@b"):
+            Tracker.start(uri, EXPERIMENT, "bad param", {"a@b": 1}, {}, offline_ok=True)
+        tracker.fail("error", "a bad name")
+    assert [run.problem for run in deliver()] == [None, None]
+    assert list(Reader(uri).runs().status) == ["FAILED", "FAILED"]
+
+
+def test_a_run_is_resumed_out_of_the_outbox(uri):
+    with locked(uri):
+        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {"a": "b"}, offline_ok=True)
+        local_id = tracker.run_id
+        tracker.log_metrics({"m": 1.0}, 1, time_ms=1000)
+        tracker.fail("interrupted", "SIGTERM")
+        again = Tracker.resume(uri, local_id, offline_ok=True)  # still away: what the first left goes on
+        again.log_metrics({"m": 1.0}, 1, time_ms=1000)
+        again.flush()
+        again.fail("interrupted", "SIGTERM")
+        assert len(waiting()) == 1
+    assert [run.problem for run in deliver(uri)] == [None]
+    assert list(Reader(uri).runs()["tags.failure"]) == ["interrupted"]
+    third = Tracker.resume(uri, local_id)  # by now in the store, where the local id still finds it
+    assert list(Reader(uri).runs().run_id) == [third.run_id]
+    third.log_metrics({"m": 2.0}, 2, time_ms=2000)
+    third.finish()
+    with locked(uri):
+        fourth = Tracker.resume(uri, local_id, offline_ok=True)  # delivered once, and away again
+        fourth.set_tags({"fourth": "yes"})
+        fourth.finish()
+    assert [(run.run_id, run.problem) for run in deliver()] == [(third.run_id, None)]
+    run = Reader(uri).runs().iloc[0]
+    assert (run.status, run["tags.a"], run["tags.fourth"]) == ("FINISHED", "b", "yes")
+    assert "tags.failure" not in run
+    assert list(Reader(uri).histories([run.run_id]).value) == [1.0, 2.0]
+    with pytest.raises(InputError, match="no run"):
+        Tracker.resume(uri, "local-of-nobody")
+
+
+def test_a_process_that_was_killed_while_it_wrote(uri):
+    """Its last line is half there, its lock is gone; what was whole is delivered."""
+    with locked(uri):
+        tracker = Tracker.start(uri, EXPERIMENT, "run", {"p": 1}, {}, offline_ok=True)
+        tracker.log_metrics({"m": 1.0}, 1)
+        tracker.flush()
+        (folder,) = waiting()
+        assert [run.problem for run in deliver()] == ["it is still being written"]
+        tracker._outbox.close()
+        with open(folder / outbox.JOURNAL, "ab") as journal:
+            journal.write(b'{"do": "metrics", "metrics": [["m", 2.0, 17')
+    again = Tracker.resume(uri, tracker.run_id)
+    assert waiting() == []
+    assert list(Reader(uri).runs()[["run_id", "status", "params.p"]].iloc[0]) == [
+        again.run_id,
+        "RUNNING",
+        "1",
+    ]
+    assert list(Reader(uri).histories([again.run_id]).value) == [1.0]
+
+
+def test_a_damaged_journal_is_one_line_and_stays(uri, tmp_path):
+    with locked(uri):
+        log_run(uri, "run", tmp_path / "files", offline_ok=True)
+    (folder,) = waiting()
+    journal = folder / outbox.JOURNAL
+    whole = journal.read_bytes()
+    generator = random.Random(6)
+    problems = []
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(generator.randint(1, 8)):
+            data[generator.randrange(len(data))] = generator.randrange(256)
+        journal.write_bytes(data)
+        try:
+            outbox.Outbox.claim(folder).close()
+        except InputError as error:
+            problems.append(str(error))
+    assert len(problems) > 100
+    assert all(problem.startswith(f"{journal} is damaged: ") for problem in problems)
+    assert not any("\n" in problem for problem in problems)
+    lines = whole.splitlines(keepends=True)
+    for line in (
+        b"[]\n",
+        b"{}\n",
+        b'{"do": 1}\n',
+        b'{"do": "files", "files": "../../a"}\n',
+        b'{"do": "files", "files": "files-/../../a"}\n',
+        b'{"do": "metrics"}\n',
+        b'{"do": "dance"}\n',
+        b'{"do": "dataset", "context": "train", "dataset": {"surprise": 1}}\n',
+    ):
+        journal.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+        (run,) = deliver()
+        assert run.problem
+        assert "\n" not in run.problem
+    journal.write_bytes(whole)
+    assert [run.problem for run in deliver()] == [None]
+    assert_complete(Reader(uri), uri, ["run"])
+
+
+def test_nothing_grows_beyond_a_limit(uri, tmp_path):
+    """The database and its log may not grow, as on a disk that is full in the middle of a run."""
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
+    try:
+        for step in range(1, 51):
+            tracker.log_metrics({"m": step / 7}, step)
+            tracker.flush()
+        (tmp_path / "files").mkdir()
+        (tmp_path / "files" / "small.bin").write_bytes(PIXELS)
+        tracker.log_files(tmp_path / "files")
+        tracker.finish()
+        assert len(waiting()) == 1
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert [run.problem for run in deliver()] == [None]
+    history = Reader(uri).histories([tracker.run_id])
+    assert list(history.step) == list(range(1, 51))
+    assert list(history.value) == [step / 7 for step in range(1, 51)]
+    assert Reader(uri).artifact(tracker.run_id, "small.bin").read_bytes() == PIXELS
+    assert list(Reader(uri).runs().status) == ["FINISHED"]
+
+
+@pytest.fixture
+def disk(tmp_path) -> Iterator[Path]:
+    """A small disk of its own."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+    with suppress(OSError):
+        if subprocess.run(mount, capture_output=True).returncode == 0:
+            try:
+                yield folder
+            finally:
+                subprocess.run(["umount", "-l", str(folder)], check=True)
+            return
+    pytest.skip("a small disk needs the right to mount one")
+
+
+def fill(folder: Path) -> Path:
+    """A file that leaves no byte free."""
+    with open(folder / "filler", "wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    return folder / "filler"
+
+
+def test_a_full_disk(disk, copy_store, tmp_path, monkeypatch):
+    uri = copy_store(disk / "mlflow.db")
+    filler = fill(disk)
+    with pytest.raises(AwayError) as caught:
+        Tracker.start(uri, EXPERIMENT, "alone", {}, {})
+    assert "\n" not in str(caught.value)
+    log_run(uri, "kept elsewhere", tmp_path / "files", offline_ok=True)
+    assert len(waiting()) == 1
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(disk / "outbox"))
+    with pytest.raises(InputError, match=r"cannot be kept in .* either: No space left") as caught:
+        Tracker.start(uri, EXPERIMENT, "nowhere to go", {}, {}, offline_ok=True)
+    assert "\n" not in str(caught.value)
+    filler.unlink()
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(tmp_path / "outbox"))
+    assert [run.problem for run in deliver()] == [None]
+    assert_complete(Reader(uri), uri, ["kept elsewhere"])
+
+
+def test_a_disk_that_fills_up_in_the_middle(disk, copy_store, tmp_path, monkeypatch):
+    """With the outbox on it, too: the run fails in one line; what had been kept is delivered all the same."""
+    uri = copy_store(disk / "mlflow.db")
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(disk / "outbox"))
+    monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 1000.0)
+    with locked(uri):
+        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+        tracker.log_metrics({"m": 1.0}, 1)
+        tracker.flush()
+        filler = fill(disk)
+        kept, problem = 1, ""
+        while not problem and kept < 10_000:
+            tracker.log_metrics({"m": float(kept + 1)}, kept + 1)
+            try:
+                tracker.flush()
+            except InputError as error:
+                problem = str(error)
+            else:
+                kept += 1
+        assert problem.endswith("No space left on device")
+        assert "\n" not in problem
+        journal = (waiting()[0] / outbox.JOURNAL).read_bytes()
+        assert journal.endswith(b"\n")
+        assert journal.count(b'"do": "metrics"') == kept
+        filler.unlink()
+        tracker.fail("error", problem)  # which logs what it still remembered
+    assert [run.problem for run in deliver()] == [None]
+    run = Reader(uri).runs().iloc[0]
+    assert list(Reader(uri).histories([run.run_id]).step) == list(range(1, kept + 2))
+    assert (run.status, run["tags.failure_reason"]) == ("FAILED", problem)
+
+
+def test_a_store_that_becomes_read_only(disk, copy_store, tmp_path):
+    uri = copy_store(disk / "mlflow.db")
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    again = ["mount", "-o", "remount,ro", str(disk)]
+    client(uri)._tracking_client.store.engine.dispose()  # an open log would keep the disk busy
+    if subprocess.run(again, capture_output=True).returncode:
+        pytest.skip("the disk cannot be made read-only")
+    with pytest.raises(AwayError) as caught:
+        Tracker.start(uri, EXPERIMENT, "alone", {}, {})
+    assert "\n" not in str(caught.value)
+    tracker.log_metrics({"m": 1.0}, 1)
+    tracker.flush()
+    assert len(waiting()) == 1
+    subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
+    tracker.finish()
+    assert waiting() == []
+    assert list(Reader(uri).histories([tracker.run_id]).value) == [1.0]
+
+
+# Names and texts that come from elsewhere.
+
+
+def log_hostile(uri: str, folder: Path, offline_ok: bool = False) -> None:
+    for number, text in enumerate(HOSTILE):
+        params = {"text": text, "number": number, "long": text * 100}
+        tracker = Tracker.start(uri, EXPERIMENT, text, params, {"text": text}, offline_ok=offline_ok)
+        tracker.log_text(text, "note.txt")
+        tracker.fail("error", text)
+
+
+def assert_hostile(reader: Reader) -> None:
+    runs = reader.runs(EXPERIMENT).sort_values("params.number", key=lambda text: text.astype(int))
+    assert list(runs["params.text"]) == list(HOSTILE)
+    assert list(runs["tags.text"]) == list(HOSTILE)
+    for (_, run), text in zip(runs.iterrows(), HOSTILE, strict=True):
+        short = len(text) <= writer.NAME_CHARACTERS
+        assert run["run_name"] == text if short else run["run_name"].startswith(text[:100])
+        assert len(run["params.long"]) <= writer.PARAM_CHARACTERS
+        assert run["tags.failure_reason"] == " ".join(text.split())[:500]
+        assert reader.artifact(run["run_id"], "note.txt").read_bytes().decode() == text
+
+
+def test_hostile_texts_are_texts(uri, tmp_path):
+    log_hostile(uri, tmp_path)
+    assert_hostile(Reader(uri))
+
+
+def test_hostile_texts_survive_the_outbox(uri, tmp_path):
+    with locked(uri):
+        log_hostile(uri, tmp_path, offline_ok=True)
+        names = {path.name for path in waiting()}
+        assert len(names) == len(HOSTILE)
+        assert all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in names)
+    assert next(run.name for run in deliver()) == HOSTILE[0]
+    assert_hostile(Reader(uri))
+
+
+def test_half_characters_of_a_command_line_are_stored(uri):
+    text = b"caf\xe9".decode("utf-8", "surrogateescape")
+    Tracker.start(uri, EXPERIMENT, text, {"p": text}, {"t": text}).finish()
+    run = Reader(uri).runs().iloc[0]
+    assert [run["run_name"], run["params.p"], run["tags.t"]] == ["caf\\udce9"] * 3
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../out.txt",
+        "a/../../out.txt",
+        "/tmp/out.txt",
+        "a//b",
+        "",
+        ".",
+        "..",
+        "a\\b",
+        "a\nb",
+        "a%2e",
+        "a?b",
+        "x" * 300,
+    ],
+)
+def test_artifacts_do_not_leave_their_folder(uri, tmp_path, name):
+    def files() -> set[Path]:
+        return {path for path in tmp_path.rglob("*") if not path.name.startswith("mlflow.db")}
+
+    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    before = files()
+    with pytest.raises(InputError, match="artifact") as caught:
+        tracker.log_text("text", name)
+    assert "\n" not in str(caught.value)
+    assert files() == before
+
+
+# A server behind a line that fails.
+
+
+class Line:
+    """A proxy that passes requests on to a server, unless told to fail in one way or in any."""
+
+    FAULTS = ("drop", "error", "lose", "stall")
+    OF_50 = (33, 5, 6, 5, 1)
+
+    def __init__(self, port: int) -> None:
+        self.upstream = port
+        self.mode, self.only = "good", ""
+        self.seed, self._deck = 0, []
+        self.counts: dict[str, int] = {}
+        self._lock = threading.Lock()
+        line = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def handle_any(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+                fault = line.choose(self.path)
+                self.close_connection = fault != "good"
+                if fault == "drop":
+                    return
+                if fault == "error":
+                    self.answer(500, b"<html>out of order</html>", "text/html")
+                    return
+                if fault == "stall":  # longer than anybody waits; then it arrives after all
+                    time.sleep(1.3)
+                upstream = HTTPConnection("127.0.0.1", line.upstream, timeout=30)
+                headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
+                upstream.request(self.command, self.path, body, headers)
+                response = upstream.getresponse()
+                data = response.read()
+                upstream.close()
+                if fault == "good":
+                    self.answer(response.status, data, response.headers.get("Content-Type", ""))
+
+            def answer(self, status: int, data: bytes, kind: str) -> None:
+                self.send_response(status)
+                self.send_header("Content-Type", kind)
+                self.send_header("Content-Length", str(len(data)))
+                self.end_headers()
+                self.wfile.write(data)
+
+            do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = handle_any
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: object) -> None:
+                pass  # who asked has gone
+
+        self._open = lambda port: Server(("127.0.0.1", port), Handler)
+        self.server = self._open(0)
+        self.port = self.server.server_port
+        self.uri = f"http://127.0.0.1:{self.port}"
+        self._serve()
+
+    def _serve(self) -> None:
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
+
+    def set(self, mode: str, only: str = "") -> None:
+        """Fail from now on in this way, for addresses with `only` in them; `refuse`: no connection at all."""
+        if self.mode == "refuse":
+            self.server = self._open(self.port)
+            self._serve()
+        self.mode, self.only = mode, only
+        self._deck.clear()
+        self.counts.clear()
+        if mode == "refuse":
+            self.server.shutdown()
+            self.server.server_close()
+
+    def choose(self, path: str) -> str:
+        with self._lock:
+            fault = self.mode if self.only in path else "good"
+            if fault == "flaky":
+                if not self._deck:
+                    self._deck = random.Random(self.seed).sample(
+                        ("good", *self.FAULTS), 50, counts=self.OF_50
+                    )
+                    self.seed += 1000
+                fault = self._deck.pop()
+            self.counts[fault] = self.counts.get(fault, 0) + 1
+            return fault
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, copy_store) -> Iterator[tuple[Line, str]]:
+    """A real server, the line to it, and the database below it."""
+    folder = tmp_path_factory.mktemp("server")
+    database = copy_store(folder / "mlflow.db")
+    with closing(sqlite3.connect(folder / "mlflow.db")) as db:
+        db.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/1'")
+        db.commit()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
+    command += ["--artifacts-destination", str(folder / "served"), "--port", str(port)]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    server = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    line = Line(port)
+    try:
+        for _ in range(600):
+            with suppress(InputError):
+                prepare(f"http://127.0.0.1:{port}", EXPERIMENT)
+                break
+            time.sleep(0.1)
+        yield line, database
+    finally:
+        line.server.shutdown()
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+@pytest.fixture
+def line(served, monkeypatch) -> Iterator[Line]:
+    """The line, good at first; the runs of an earlier test are gone."""
+    line, database = served
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr("ablations.tracking.store.PROBE_SECONDS", 1.0)
+    line.set("good")
+    api = client(database)
+    for run_id in Reader(database).runs().run_id:
+        api.delete_run(run_id)
+    yield line
+    line.set("good")
+
+
+def test_the_same_metrics_twice_are_there_once(line, tmp_path):
+    """What the delivery rests on: MLflow keeps one of equal values, over HTTP, too."""
+    tracker = Tracker.start(line.uri, EXPERIMENT, "run", {}, {})
+    for _ in range(2):
+        for step in (1, 2):
+            tracker.log_metrics({"m": 0.1, "n": math.nan, "i": -math.inf}, step, time_ms=1000 * step)
+        tracker.log_metrics({"m": 0.1}, 1, time_ms=1000)
+        tracker.flush()
+    history = Reader(line.uri).histories([tracker.run_id])
+    assert len(history) == 6
+    assert list(history[history.metric == "m"].value) == [0.1, 0.1]
+
+
+@pytest.mark.parametrize(
+    "seed", [6, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(100, 120))]
+)
+def test_a_line_that_fails_in_every_way(line, tmp_path, seed):
+    line.seed = seed
+    names = [f"run {number}" for number in range(6)]
+    line.set("flaky")
+    for name in names:
+        log_run(line.uri, name, tmp_path / "files", offline_ok=True)
+    deliver()
+    assert all(line.counts.get(fault) for fault in Line.FAULTS), line.counts
+    line.set("good")
+    assert all(run.problem is None for run in deliver())
+    assert waiting() == []
+    assert_complete(Reader(line.uri), line.uri, names)
+
+
+@pytest.mark.parametrize("fault", Line.FAULTS)
+def test_the_creation_of_a_run_fails(line, fault):
+    """Whether or not it arrived, there is one run afterwards."""
+    line.set(fault, only="runs/create")
+    tracker = Tracker.start(line.uri, EXPERIMENT, "run", {"a": 1}, {}, offline_ok=True)
+    assert tracker.run_id.startswith("local-")
+    assert line.counts[fault] == 1  # MLflow itself does not send it again
+    line.set("good")
+    if fault == "stall":  # the request arrives when nobody waits for its answer any more
+        for _ in range(100):
+            if len(Reader(line.uri).runs()):
+                break
+            time.sleep(0.1)
+    assert len(Reader(line.uri).runs()) == (fault in ("lose", "stall"))
+    tracker.log_metrics({"m": 1.0}, 1)
+    tracker.finish()
+    assert waiting() == []
+    columns = ["run_id", "run_name", "status", "params.a"]
+    runs = Reader(line.uri).runs()[columns].values.tolist()
+    assert runs == [[tracker.run_id, "run", "FINISHED", "1"]]
+
+
+def test_a_double_that_arrives_late_is_deleted(line, monkeypatch):
+    """As where a stalled request creates the run after the delivery has created it again."""
+    line.set("drop")
+    tracker = Tracker.start(line.uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+    tags = {"local_id": tracker.run_id}
+    line.set("good")
+    send, api = outbox.send, client(line.uri)
+
+    def send_late(*arguments: object) -> None:
+        monkeypatch.setattr(outbox, "send", send)
+        api.create_run(api.get_experiment_by_name(EXPERIMENT).experiment_id, tags=tags)
+        send(*arguments)
+
+    monkeypatch.setattr(outbox, "send", send_late)
+    tracker.finish()
+    assert outbox.send is send
+    assert list(Reader(line.uri).runs().run_id) == [tracker.run_id]
+
+
+@pytest.mark.parametrize("fault", ["refuse", "error", "stall"])
+def test_a_server_that_is_away_from_start_to_end(line, tmp_path, fault, monkeypatch):
+    monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 1000.0)  # one attempt fails, the others wait
+    line.set(fault)
+    with pytest.raises(AwayError) as caught:
+        Tracker.start(line.uri, EXPERIMENT, "alone", {}, {})
+    assert "\n" not in str(caught.value)
+    names = ["first", "second"]
+    line.counts.clear()
+    for name in names:
+        log_run(line.uri, name, tmp_path / "files", offline_ok=True)
+    assert sum(line.counts.values()) <= 3  # at the first start, and at each end
+    assert len(waiting()) == 2
+    if fault == "refuse":
+        failed = sync("--tracking-uri", line.uri)
+        assert (failed.returncode, failed.stdout) == (1, "")
+        problems = failed.stderr.splitlines()
+        assert [text.split(",")[0] for text in problems] == [
+            "not delivered 'first'",
+            "not delivered 'second'",
+        ]
+        assert all("no MLflow server answers" in text for text in problems)
+    line.set("good")
+    if fault == "refuse":
+        assert sync("--tracking-uri", "http://127.0.0.1:9").stdout.startswith("nothing waits")
+        done = sync()
+        assert (done.returncode, done.stderr) == (0, "")
+        delivered = done.stdout.splitlines()
+        assert [text.split(":")[0] for text in delivered] == ["delivered 'first'", "delivered 'second'"]
+    else:
+        assert [run.problem for run in deliver()] == [None, None]
+    assert_complete(Reader(line.uri), line.uri, names)
+    assert waiting() == []
+
+
+def test_hostile_texts_over_the_network(line, tmp_path):
+    log_hostile(line.uri, tmp_path)
+    assert_hostile(Reader(line.uri))
+
+
+def test_sync_explains_itself():
+    done = sync("--help")
+    assert done.returncode == 0
+    assert "examples:" in done.stdout
+
+
+def test_no_pickle_in_the_outbox(uri, tmp_path):
+    with locked(uri):
+        log_run(uri, "run", tmp_path / "files", offline_ok=True)
+    (folder,) = waiting()
+    for line in (folder / outbox.JOURNAL).read_text("ascii").splitlines():
+        assert isinstance(json.loads(line), dict)
+    assert {path.name for path in folder.rglob("*") if path.is_file()} == {
+        outbox.JOURNAL,
+        "model.npz",
+        "note.txt",
+        "name.txt",
+    }

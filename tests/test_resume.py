@@ -1,0 +1,265 @@
+"""What is left to do when a command is given again: the plan, and the store's side of it."""
+
+import time
+
+import numpy as np
+import pytest
+
+from ablations.checkpoints import Checkpoint, claimed
+from ablations.paths import CONF, ROOT
+from ablations.provenance import DETERMINING, code_hash
+from ablations.resume import Plan, has_result, is_trained_elsewhere, plan, plan_without_store
+from ablations.tracking import Reader, Tracker, prepare
+from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
+from ablations.training import State
+
+
+def a_run(run_id: str, status: str, sweep: str | None = "s", **tags: str) -> EarlierRun:
+    return EarlierRun(run_id, status, {}, {}, tags if sweep is None else {"sweep": sweep, **tags})
+
+
+def a_checkpoint(run_id: str, epoch: int = 3) -> Checkpoint:
+    return Checkpoint({}, run_id, State(epoch, 0, np.zeros(1), {}, {}), [])
+
+
+FINISHED, DIVERGED = a_run("finished", "FINISHED"), a_run("diverged", "FAILED", failure="diverged")
+ORPHAN, FAILED = a_run("orphan", "RUNNING"), a_run("failed", "FAILED", failure="error")
+ELSEWHERE = a_run("elsewhere", "FINISHED", "another")
+OF_NO_SWEEP = a_run("of no sweep", "FINISHED", None)
+
+NOTHING: dict[str, int] = {}
+
+
+def test_nothing_there_is_a_new_run():
+    assert plan([], NOTHING, "s", None, rerun=False) == Plan()
+
+
+@pytest.mark.parametrize("done", [FINISHED, DIVERGED])
+def test_a_result_is_used(done):
+    assert plan([done], NOTHING, "s", None, rerun=False) == Plan(result=done)
+
+
+@pytest.mark.parametrize("done", [FINISHED, DIVERGED])
+def test_a_result_is_not_used_where_it_is_to_be_made_again(done):
+    assert plan([done], NOTHING, "s", None, rerun=True) == Plan()
+
+
+@pytest.mark.parametrize("done", [ELSEWHERE, OF_NO_SWEEP])
+def test_a_result_of_another_sweep_is_copied(done):
+    assert plan([done], NOTHING, "s", None, rerun=False) == Plan(result=done, copy=True)
+
+
+@pytest.mark.parametrize("done", [ELSEWHERE, OF_NO_SWEEP])
+def test_a_run_of_its_own_is_content_with_any_result(done):
+    assert plan([done], NOTHING, None, None, rerun=False) == Plan(result=done)
+
+
+def test_ones_own_result_comes_first():
+    assert plan([ELSEWHERE, FINISHED], NOTHING, "s", None, rerun=False) == Plan(result=FINISHED)
+
+
+@pytest.mark.parametrize("run", [ORPHAN, FAILED])
+def test_an_unfinished_run_goes_on_from_its_checkpoint(run):
+    saved = a_checkpoint(run.run_id)
+    assert plan([run], {run.run_id: 3}, "s", saved, rerun=False) == Plan(checkpoint=saved, go_on=run)
+    assert plan([run], {run.run_id: 0}, "s", None, rerun=False) == Plan(go_on=run)
+
+
+def test_a_run_that_was_started_while_the_store_was_away_is_known_by_its_local_id():
+    run = a_run("orphan", "RUNNING", local_id="local-1")
+    saved = a_checkpoint("local-1")
+    assert plan([run], {"orphan": 3}, "s", saved, rerun=False).go_on == run
+
+
+@pytest.mark.parametrize(
+    "checkpoint",
+    [None, a_checkpoint("orphan", epoch=2), a_checkpoint("elsewhere")],
+    ids=["no", "old", "foreign"],
+)
+def test_where_epochs_would_be_there_twice_a_new_run_takes_the_place(checkpoint):
+    """The store knows three epochs that the checkpoint knows nothing of, with times of their own."""
+    found = plan([ORPHAN], {"orphan": 3}, "s", checkpoint, rerun=False)
+    assert found == Plan(checkpoint=checkpoint, replaced=[ORPHAN])
+
+
+def test_one_unfinished_run_is_enough():
+    runs = [a_run("newest", "RUNNING"), ORPHAN, FAILED]
+    found = plan(runs, {"newest": 0, "orphan": 3, "failed": 0}, "s", None, rerun=False)
+    assert found == Plan(go_on=runs[0], replaced=[ORPHAN, FAILED])
+    assert plan([ORPHAN, FINISHED], {"orphan": 0}, "s", None, rerun=False).replaced == [ORPHAN]
+
+
+def test_a_copy_that_was_interrupted_is_made_again():
+    begun = a_run("begun", "RUNNING", copied_from="elsewhere")
+    runs = [begun, ELSEWHERE]
+    assert plan(runs, {"begun": 7}, "s", None, rerun=False) == Plan(result=ELSEWHERE, copy=True, go_on=begun)
+    # But not on top of what a training has logged, and a training does not go on in a copy.
+    found = plan([ORPHAN, ELSEWHERE], {"orphan": 3}, "s", None, rerun=False)
+    assert found == Plan(result=ELSEWHERE, copy=True, replaced=[ORPHAN])
+    assert plan([begun], {"begun": 0}, "s", None, rerun=False).replaced == [begun]
+
+
+def test_orphans_of_other_sweeps_are_named():
+    lost = a_run("lost", "RUNNING", "another")
+    assert plan([lost], {"lost": 0}, "s", None, rerun=False) == Plan(orphans=[lost])
+    assert plan([lost, FINISHED], {"lost": 0}, "s", None, rerun=False).orphans == [lost]
+
+
+def test_without_the_store_the_checkpoint_says_which_run():
+    assert plan_without_store(None) == Plan()
+    found = plan_without_store(a_checkpoint("known"))
+    assert (found.go_on.run_id, found.go_on.params) == ("known", None)
+
+
+def test_only_finished_and_diverged_runs_have_a_result():
+    runs = [
+        FINISHED,
+        DIVERGED,
+        ORPHAN,
+        FAILED,
+        a_run("x", "FAILED", failure="interrupted"),
+        a_run("y", "KILLED"),
+    ]
+    assert [has_result(run) for run in runs] == [True, True, False, False, False, False]
+
+
+def test_who_is_trained_elsewhere(tmp_path):
+    own = tmp_path / "own"
+    with claimed(tmp_path / "other checkout", pytest.fail) as claim:
+        running = a_run("x", "RUNNING", claim=claim.name)
+        assert is_trained_elsewhere(running, own, 30)
+        assert not is_trained_elsewhere(running, claim.lock, 30)  # by oneself, that is
+        assert not is_trained_elsewhere(a_run("x", "FAILED", claim=claim.name), own, 30)
+    assert not is_trained_elsewhere(running, own, 30)
+    assert not is_trained_elsewhere(a_run("x", "RUNNING"), own, 30)
+
+
+@pytest.mark.parametrize(("ago_s", "lives"), [(0, True), (290, True), (310, False)])
+def test_on_another_machine_the_heartbeat_tells(ago_s, lives, tmp_path):
+    beat = str(round((time.time() - ago_s) * 1000))
+    run = a_run("x", "RUNNING", claim="another-machine 7 /a/lock", heartbeat=beat)
+    assert is_trained_elsewhere(run, tmp_path, 30) is lives
+    assert not is_trained_elsewhere(a_run("x", "RUNNING", claim="another-machine 7 /a/lock"), tmp_path, 30)
+
+
+# The store's side
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory) -> str:
+    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
+    prepare(uri, "e")
+    return uri
+
+
+def log_epochs(tracker: Tracker, epochs: range) -> None:
+    for epoch in epochs:
+        tracker.log_metrics(
+            {"train/loss": 1 / epoch, "val/loss": float("nan"), "x": float("inf")}, epoch, 1000 + epoch
+        )
+    tracker.flush()
+
+
+def logged(uri: str, run_id: str) -> list[tuple[str, int]]:
+    return [tuple(row) for row in Reader(uri).histories([run_id])[["metric", "step"]].to_numpy()]
+
+
+def test_metrics_that_are_sent_again_are_there_once(uri):
+    """All of them, one by one, and mixed with new ones: numbers, infinities and what is no number."""
+    tracker = Tracker.start(uri, "e", "twice", {}, {})
+    log_epochs(tracker, range(1, 4))
+    log_epochs(tracker, range(1, 4))
+    log_epochs(tracker, range(2, 3))
+    log_epochs(tracker, range(1, 6))
+    assert logged(uri, tracker.run_id) == [
+        (metric, epoch) for metric in ("train/loss", "val/loss", "x") for epoch in range(1, 6)
+    ]
+    assert last_epoch(uri, tracker.run_id, "train/loss") == 5
+    assert last_epoch(uri, tracker.run_id, "never/logged") == 0
+
+
+def test_earlier_runs_are_found_by_their_tags(uri):
+    ids = []
+    for status in ("FAILED", "FINISHED"):
+        tracker = Tracker.start(uri, "e", "found", {"p": 1}, {"config_hash": "c", "note": "n"})
+        log_epochs(tracker, range(1, 3))
+        tracker.finish() if status == "FINISHED" else tracker.fail("error", "why")
+        ids.append(tracker.run_id)
+        time.sleep(0.002)  # the order is that of the start, in milliseconds
+    Tracker.start(uri, "e", "other", {}, {"config_hash": "another"}).finish()
+    newest, oldest = earlier_runs(uri, "e", {"config_hash": "c", "note": "n"})
+    assert [oldest.run_id, newest.run_id] == ids
+    assert (newest.status, oldest.status) == ("FINISHED", "FAILED")
+    assert newest.params == {"p": "1"}
+    assert newest.metrics["train/loss"] == 0.5
+    assert "failure" not in newest.tags
+    assert (oldest.tags["failure"], oldest.tags["failure_reason"]) == ("error", "why")
+    discard(uri, ids[1])
+    assert [run.run_id for run in earlier_runs(uri, "e", {"config_hash": "c"})] == ids[:1]
+
+
+def test_a_copy_has_all_metrics_and_artifacts_once(uri, tmp_path):
+    source = Tracker.start(uri, "e", "source", {}, {})
+    log_epochs(source, range(1, 4))
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "model.npz").write_bytes(bytes(range(256)))
+    source.log_files(tmp_path)
+    source.finish()
+    copy = Tracker.start(uri, "e", "copy", {}, {"copied_from": source.run_id})
+    copy_results(uri, source.run_id, copy)
+    copy_results(uri, source.run_id, copy)  # as after an interruption
+    copy.finish()
+    reader = Reader(uri)
+    histories = [reader.histories([run.run_id]).drop(columns="run_id") for run in (source, copy)]
+    assert histories[0].equals(histories[1])
+    assert len(histories[1]) == 9
+    copied = reader.artifact(copy.run_id, "deep/model.npz")
+    assert source.run_id not in str(copied)
+    assert copied.read_bytes() == bytes(range(256))
+
+
+# The code that determines a result
+
+
+def test_code_hash_changes_with_what_determines_a_result_alone(tmp_path, monkeypatch):
+    from ablations import provenance
+
+    def hashed() -> str:
+        code_hash.cache_clear()
+        return code_hash()
+
+    package = tmp_path / "ablations"
+    for name in DETERMINING:
+        for file in sorted((ROOT / "ablations" / name).rglob("*.py")) or [ROOT / "ablations" / f"{name}.py"]:
+            target = package / file.relative_to(ROOT / "ablations")
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_bytes(file.read_bytes())
+    original = hashed()
+    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
+    assert hashed() == original
+    (package / "report.py").write_text("anything")
+    assert hashed() == original
+    seen = {original}
+    for file in sorted(package.rglob("*.py")):
+        if file.name != "report.py":
+            file.write_bytes(file.read_bytes() + b"\n")
+            seen.add(hashed())
+    assert len(seen) == 1 + len([file for file in package.rglob("*.py") if file.name != "report.py"])
+    code_hash.cache_clear()
+
+
+def test_all_code_that_a_configuration_names_or_a_training_imports_is_hashed():
+    """A part that is added somewhere else would change results without changing code_hash."""
+    import ast
+    import re
+
+    named = {
+        target
+        for file in CONF.rglob("*.yaml")
+        for target in re.findall(r"_target_: ablations\.([\w.]+)", file.read_text("utf-8"))
+    }
+    parts = {target.split(".")[0] for target in named} - {"sweep"}
+    tree = ast.parse((ROOT / "ablations" / "training.py").read_text("utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    parts |= {name.split(".")[1] for name in imported if name.startswith("ablations.")} - {"errors"}
+    assert parts <= set(DETERMINING), f"say in provenance.DETERMINING that {parts - set(DETERMINING)} count"

@@ -1,0 +1,176 @@
+"""A tracking server as docs/server.md sets it up: PostgreSQL, artifacts through the server, two sweeps at once.
+
+Skipped where PostgreSQL (Debian's package of this name), its Python driver or the right to become its user is absent.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from test_cli import ARTIFACTS, Project
+
+from ablations.report import compile_report
+from ablations.tracking import Reader, prepare
+from ablations.tracking.store import client
+
+BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+if not BINARIES:
+    pytest.skip("no PostgreSQL", allow_module_level=True)
+if os.geteuid() != 0 or "postgres" not in {user.pw_name for user in pwd.getpwall()}:
+    pytest.skip("PostgreSQL refuses to run as root, and its user cannot be had", allow_module_level=True)
+pytest.importorskip("psycopg2", reason="no psycopg2")
+
+pytestmark = pytest.mark.slow  # two minutes on two busy cores
+
+EPOCHS = 2
+PER_EPOCH = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}
+PER_EPOCH |= {"time/epoch_s", "time/images_per_s"}
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
+def as_postgres(program: str, *arguments: object) -> None:
+    command = ["runuser", "-u", "postgres", "--", str(BINARIES[-1] / program), *map(str, arguments)]
+    subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def database() -> Iterator[str]:
+    folder = (
+        Path("/tmp") / f"ablations-postgres-{os.getpid()}"
+    )  # the user postgres cannot look into pytest's own
+    folder.mkdir()
+    shutil.chown(folder, "postgres", "postgres")
+    port = free_port()
+    try:
+        as_postgres("initdb", "-D", folder / "data", "-U", "mlflow", "--auth", "trust")
+        options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+        as_postgres("pg_ctl", "-D", folder / "data", "-w", "-l", folder / "log", "-o", options, "start")
+        try:
+            yield f"postgresql+psycopg2://mlflow@127.0.0.1:{port}/postgres"
+        finally:
+            as_postgres("pg_ctl", "-D", folder / "data", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(database, tmp_path_factory) -> Iterator[str]:
+    """The command of docs/server.md."""
+    folder, port = tmp_path_factory.mktemp("server"), free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
+    command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
+    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    with open(folder / "log", "w") as log:
+        process = subprocess.Popen(
+            command, cwd=folder, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            address, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
+            while True:
+                try:
+                    urllib.request.urlopen(f"{address}/health", timeout=5).close()
+                    break
+                except OSError:
+                    assert process.poll() is None, (folder / "log").read_text()
+                    assert time.monotonic() < until, "the server does not answer"
+                    time.sleep(0.2)
+            yield address
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+@pytest.fixture(scope="module")
+def sweeps(server, tmp_path_factory) -> dict[str, pd.DataFrame]:
+    """Two sweeps at once, two workers each."""
+    project = Project(tmp_path_factory.mktemp("sweeps"))
+    common = [f"trainer.epochs={EPOCHS}", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    commands = {"one": ["activation=relu,tanh"], "two": ["pool=max,avg"]}
+    environment = os.environ | {"PYTHONPATH": str(project.root), "MLFLOW_TRACKING_URI": server}
+    processes = {
+        name: subprocess.Popen(
+            [sys.executable, str(project.root / "run.py"), "-m", *swept, *common, f"name={name}"],
+            cwd=project.elsewhere,
+            env={key: value for key, value in environment.items() if key != "ABLATIONS_OUTBOX"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for name, swept in commands.items()
+    }
+    for process in processes.values():
+        said, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, said
+    assert not (project.root / "mlruns" / "mlflow.db").exists()
+    return {name: Reader(server).runs(tags={"sweep": name}) for name in commands}
+
+
+def test_two_sweeps_at_once_lose_nothing(server, sweeps):
+    reader = Reader(server)
+    for runs in sweeps.values():
+        assert list(runs["status"]) == ["FINISHED"] * 4
+        histories = reader.histories(list(runs["run_id"]))
+        for metric in PER_EPOCH:
+            steps = histories[histories["metric"] == metric]["step"]
+            assert sorted(steps) == sorted([*range(1, EPOCHS + 1)] * 4)
+        for run_id in runs["run_id"]:
+            listed = {item.path for item in client(server).list_artifacts(run_id)}
+            assert listed == ARTIFACTS
+            assert reader.artifact(run_id, "model.npz").stat().st_size > 200_000
+
+
+def test_the_report_is_the_one_that_sqlite_gives_but_for_the_ids(server, sweeps, tmp_path):
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    ids = copied(server, uri, sweeps["one"], tmp_path / "downloads")
+    reports = [
+        compile_report("one", uri=each, folder=tmp_path / name).path.parent
+        for name, each in (("server", server), ("sqlite", uri))
+    ]
+    for name in ("README.md", "runs.csv", "effects.csv", "verdicts.tex"):
+        ours, theirs = ((report / name).read_text(encoding="utf-8") for report in reports)
+        for old, new in ids.items():
+            ours = ours.replace(old, new)
+        assert ours == theirs, name
+    figures = [{path.name: path.read_bytes() for path in report.glob("figures/*")} for report in reports]
+    assert figures[0] == figures[1]
+    assert len(figures[0]) >= 6
+
+
+def copied(source: str, target: str, runs: pd.DataFrame, folder: Path) -> dict[str, str]:
+    """Log the same runs to another store, at the same times; the new ids by the old ones."""
+    theirs, experiment = client(source), prepare(target, "lenet5")
+    ours, ids = client(target), {}
+    tags = theirs.get_experiment(runs["experiment_id"].iloc[0]).tags
+    for key, value in tags.items():
+        if key.startswith("study."):
+            ours.set_experiment_tag(experiment, key, value)
+    for run_id in runs["run_id"]:
+        run = theirs.get_run(run_id)
+        made = ours.create_run(experiment, run.info.start_time, run.data.tags, run.info.run_name)
+        ids[run_id] = made.info.run_id
+        for key, value in run.data.params.items():
+            ours.log_param(made.info.run_id, key, value)
+        for name in run.data.metrics:
+            for point in theirs.get_metric_history(run_id, name):
+                ours.log_metric(made.info.run_id, name, point.value, point.timestamp, point.step)
+        place = folder / run_id
+        place.mkdir(parents=True)
+        theirs.download_artifacts(run_id, "", str(place))
+        ours.log_artifacts(made.info.run_id, str(place))
+        ours.set_terminated(made.info.run_id, run.info.status, run.info.end_time)
+    return ids

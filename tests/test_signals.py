@@ -1,0 +1,253 @@
+"""SIGINT and SIGTERM, sent to real processes."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from ablations.paths import ROOT
+from ablations.signals import Terminated, exit_code, stoppable
+
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+QUIET = "interrupted: that is all\n"
+
+HEAD = """
+import sys, time
+from pathlib import Path
+from ablations import signals
+from ablations.errors import one_line_errors
+
+def say(line):
+    print(line, flush=True)
+
+"""
+
+
+def start(body: str, *arguments: object) -> subprocess.Popen[str]:
+    """Run a script whose `body` is inside the context that every command has; returns once it says "ready"."""
+    code = HEAD + 'with one_line_errors("interrupted: that is all"):\n'
+    code += "".join(f"    {line}\n" for line in body.strip().splitlines())
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # A shell that starts a job in the background has it ignore SIGINT.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout.readline() == "ready\n", process.communicate()[1]
+    return process
+
+
+def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
+    out, err = process.communicate(timeout=30)
+    return process.returncode, out, err
+
+
+def group_is_gone(process: subprocess.Popen[str]) -> bool:
+    for _ in range(500):
+        try:
+            os.killpg(process.pid, 0)
+        except ProcessLookupError:
+            return True
+        time.sleep(0.02)
+    return False
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_one_quiet_line_and_the_shells_exit_code(number):
+    process = start('say("ready"); time.sleep(60)')
+    process.send_signal(number)
+    assert end(process) == (CODES[number], "", QUIET)
+
+
+@pytest.mark.parametrize("number", CODES)
+def test_what_must_be_whole_is(number):
+    process = start("""
+with signals.undisturbed():
+    say("ready")
+    time.sleep(0.5)
+    say("whole")
+time.sleep(60)
+""")
+    process.send_signal(number)
+    assert end(process) == (CODES[number], "whole\n", QUIET)
+
+
+def test_further_signals_do_not_disturb_who_puts_things_in_order():
+    process = start("""
+try:
+    say("ready")
+    time.sleep(60)
+finally:
+    say("begins")
+    time.sleep(0.5)
+    say("in order")
+""")
+    process.send_signal(signal.SIGTERM)
+    assert process.stdout.readline() == "begins\n"
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGINT)
+    assert end(process) == (143, "in order\n", QUIET)
+
+
+def test_an_exception_that_was_ignored_is_raised_again():
+    """Python ignores what is raised in a finalizer or in the callback of a weak reference."""
+    process = start("""
+class Lossy:
+    def __del__(self):
+        say("ready")
+        time.sleep(0.5)
+        say("not reached")
+
+Lossy()
+time.sleep(60)
+""")
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "", QUIET)
+
+
+def test_an_exception_that_was_caught_is_raised_again():
+    process = start("""
+try:
+    say("ready")
+    time.sleep(60)
+except BaseException:
+    say("caught")
+while True:
+    signals.check()
+""")
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "caught\n", QUIET)
+
+
+def test_other_exceptions_that_are_ignored_are_shown():
+    process = start("""
+class Broken:
+    def __del__(self):
+        raise RuntimeError("broken")
+
+Broken()
+say("ready")
+""")
+    code, _, err = end(process)
+    assert code == 0
+    assert "RuntimeError: broken" in err
+
+
+def test_putting_in_order_that_hangs_is_cut_off():
+    process = start("""
+signals.GRACE_S = 0.3
+try:
+    say("ready")
+    time.sleep(60)
+finally:
+    time.sleep(60)
+""")
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "", "")
+
+
+def test_a_call_that_does_not_return_is_cut_off_too(tmp_path):
+    process = start(
+        """
+import sqlite3
+signals.GRACE_S = 0.3
+first, second = (sqlite3.connect(sys.argv[1], timeout=60, isolation_level=None) for _ in range(2))
+first.execute("BEGIN IMMEDIATE")
+say("ready")
+second.execute("BEGIN IMMEDIATE")
+""",
+        tmp_path / "locked.db",
+    )
+    time.sleep(0.2)
+    process.send_signal(signal.SIGTERM)
+    assert end(process) == (143, "", "")
+
+
+WORKERS = """
+from joblib import Parallel, delayed
+
+def job(folder, number):
+    with signals.stoppable():
+        (folder / f"{number} begun").touch()
+        try:
+            for _ in range(6000):
+                signals.check()
+                time.sleep(0.01)
+        except KeyboardInterrupt:
+            time.sleep(0.3)
+            (folder / f"{number} in order").touch()
+            raise
+
+say("ready")
+Parallel(n_jobs=2)(delayed(job)(Path(sys.argv[1]), number) for number in range(6))
+"""
+
+
+def workers(folder: Path) -> subprocess.Popen[str]:
+    process = start(WORKERS, folder)
+    for _ in range(3000):
+        if len(list(folder.glob("* begun"))) == 2:
+            return process
+        time.sleep(0.01)
+    pytest.fail("the workers did not begin")
+
+
+@pytest.mark.parametrize(
+    ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["kill", "Ctrl-C"]
+)
+def test_workers_are_stopped_too_and_begin_nothing_more(number, to_all, tmp_path):
+    """`kill` tells the parent alone, Ctrl-C in a terminal all."""
+    process = workers(tmp_path)
+    if to_all:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    assert end(process) == (CODES[number], "", QUIET)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{n} {s}" for n in "01" for s in ("begun", "in order")
+    }
+    assert group_is_gone(process)
+
+
+def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
+    process = workers(tmp_path)
+    process.kill()
+    process.communicate(timeout=30)
+    assert group_is_gone(process)
+    assert {path.name for path in tmp_path.iterdir()} == {
+        f"{n} {s}" for n in "01" for s in ("begun", "in order")
+    }
+
+
+def test_afterwards_signals_do_what_they_did():
+    before = [signal.getsignal(number) for number in CODES]
+    with stoppable(), stoppable():
+        assert [signal.getsignal(number) for number in CODES] != before
+    assert [signal.getsignal(number) for number in CODES] == before
+
+
+def test_in_another_thread_nothing_is_changed():
+    seen = []
+
+    def look() -> None:
+        with stoppable():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_exit_codes():
+    assert exit_code(KeyboardInterrupt()) == 130
+    assert exit_code(Terminated()) == 143
