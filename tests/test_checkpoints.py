@@ -425,7 +425,9 @@ def test_many_processes_take_turns(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_one_line():
-    with pytest.raises(InputError, match="cannot keep checkpoints in /dev/null/x: Not a directory"):  # noqa: SIM117
+    with pytest.raises(
+        InputError, match="cannot write to the MLflow store's checkpoints in /dev/null: Not a directory"
+    ):  # noqa: SIM117
         with claimed(Path("/dev/null/x"), pytest.fail):
             pass
 
