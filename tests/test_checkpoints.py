@@ -425,11 +425,9 @@ def test_many_processes_take_turns(tmp_path):
 
 
 def test_a_folder_that_cannot_be_made_is_one_line():
-    with pytest.raises(
-        InputError, match="cannot write to the MLflow store's checkpoints in /dev/null: Not a directory"
-    ):  # noqa: SIM117
-        with claimed(Path("/dev/null/x"), pytest.fail):
-            pass
+    message = "cannot write to the MLflow store's checkpoints in /dev/null: Not a directory"
+    with pytest.raises(InputError, match=message), claimed(Path("/dev/null/x"), pytest.fail):
+        pass
 
 
 def test_a_claim_on_another_machine_or_by_oneself(tmp_path):
