@@ -5,6 +5,7 @@ found in that group's folder of conf/: a new YAML is tested without being regist
 choices of its own by `parametrize` keeps to them.
 """
 
+import gc
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -68,6 +69,12 @@ def copy_store(blank_store: Path) -> Callable[[Path], str]:
 @pytest.fixture
 def uri(copy_store: Callable[[Path], str], tmp_path: Path) -> str:
     return copy_store(tmp_path / "a store" / "mlflow.db")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _frozen() -> None:
+    """statsmodels collects garbage at each correction: half a second among all that the tests import."""
+    gc.freeze()
 
 
 @pytest.fixture(scope="session", autouse=True)

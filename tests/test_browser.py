@@ -19,6 +19,8 @@ if not (CHROMIUM and DRIVER):
     pytest.skip("no chromium and chromedriver (Debian's packages of these names)", allow_module_level=True)
 webdriver = pytest.importorskip("selenium.webdriver", reason="no selenium: it comes with the extra `test`")
 
+pytestmark = pytest.mark.slow  # half a minute; .ci/run has it
+
 FACTORS = ["activation", "pool"]
 COLUMNS = ["test/error_pct", "val/accuracy", "time/epoch_s"]
 CURVES = ["val/accuracy", "train/loss"]

@@ -110,7 +110,7 @@ def test_what_failed(project):
 
 def test_a_damaged_checkpoint_is_named_and_the_run_is_trained_from_its_beginning(project):
     """And the epochs that the store knows of it are not there twice."""
-    command = ["trainer.epochs=60", "tracking.experiment=damaged"]
+    command = ["trainer.epochs=30", "tracking.experiment=damaged"]
     process = subprocess.Popen(
         [sys.executable, str(project.root / "run.py"), *command],
         env=project.environment,
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_is_trained_from_its_beginning
     assert "goes on after" not in done.stdout
     (run_id,) = project.reader.runs("damaged")["run_id"]
     steps = project.reader.histories([run_id], ["train/loss"])["step"]
-    np.testing.assert_array_equal(steps, np.arange(1, 61))
+    np.testing.assert_array_equal(steps, np.arange(1, 31))
 
 
 def test_two_at_the_same_moment_train_once(project):

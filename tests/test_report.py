@@ -255,7 +255,15 @@ HOSTILE = (
 
 
 @pytest.mark.parametrize("text", HOSTILE)
-def test_hostile_names_stay_text(store, tmp_path, text):
+def test_hostile_names_stay_text(store, tmp_path, text, without_figures):
+    assert_stays_text(store, tmp_path, text)
+
+
+def test_hostile_names_stay_text_in_a_report_with_figures(store, tmp_path):
+    assert_stays_text(store, tmp_path, "".join(HOSTILE))
+
+
+def assert_stays_text(store, tmp_path, text):
     store.add(2.0, sweep=text, factors="activation,pool", activation=text, seed=0, predictions=True)
     store.add(3.0, sweep=text, factors="activation,pool", activation="relu", seed=1)
     failure = {"failure": "error", "failure_reason": text}

@@ -30,7 +30,7 @@ if os.geteuid() != 0 or "postgres" not in {user.pw_name for user in pwd.getpwall
     pytest.skip("PostgreSQL refuses to run as root, and its user cannot be had", allow_module_level=True)
 pytest.importorskip("psycopg2", reason="no psycopg2")
 
-pytestmark = pytest.mark.slow  # two minutes on two busy cores
+pytestmark = pytest.mark.slow  # a minute, two on busy cores; .ci/run has it
 
 EPOCHS = 2
 PER_EPOCH = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}
