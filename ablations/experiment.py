@@ -31,7 +31,7 @@ from ablations.optimizers import Optimizer
 from ablations.paths import MLRUNS
 from ablations.progress import DONE, ProgressBar
 from ablations.provenance import code_hash, provenance
-from ablations.resume import Plan, has_result, is_trained_elsewhere, plan, plan_without_store
+from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
 from ablations.signals import Terminated, check, stoppable, undisturbed
 from ablations.streams import Streams
 from ablations.terminal import say
@@ -230,7 +230,7 @@ def _job(config: DictConfig, parts: Parts | None) -> Job:
 
 def _result(job: Job) -> Result:
     """The job's result: an earlier one, or that of a training, of which only what is missing is done."""
-    with _planned(job) as (claim, todo):
+    with _decided(job) as (claim, todo):
         with undisturbed():
             for orphan in todo.orphans:
                 Tracker(job.uri, orphan.run_id).fail("interrupted", "its process is gone")
@@ -247,7 +247,7 @@ def _result(job: Job) -> Result:
 
 
 @contextmanager
-def _planned(job: Job) -> Iterator[tuple[Claim, Plan]]:
+def _decided(job: Job) -> Iterator[tuple[Claim, Todo]]:
     """What is to be done for a job, by this process alone while the context lasts.
 
     Raises AwayError for a store that is away; in a sweep, in whose middle that may happen, it is gone without.
@@ -264,14 +264,14 @@ def _planned(job: Job) -> Iterator[tuple[Claim, Plan]]:
         checkpoint, complaints = claim.latest(job.identity)
         for complaint in complaints:
             print(f"{job.name}: {complaint}", flush=True)
-        todo = plan_without_store(checkpoint) if away else _plan(job, claim, checkpoint)
-        if todo != Plan(result=todo.result):  # something is to be written
+        todo = decide_without_store(checkpoint) if away else _decide(job, claim, checkpoint)
+        if todo != Todo(result=todo.result):  # something is to be written
             with suppress(InputError):
                 client(job.uri)  # imports for seconds, which is not to happen where signals have to wait
         yield claim, todo
 
 
-def _plan(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Plan:
+def _decide(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Todo:
     try:
         earlier = _settled(job, claim)
         unfinished = [run.run_id for run in earlier if not has_result(run)]
@@ -279,8 +279,8 @@ def _plan(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Plan:
     except AwayError:
         if job.sweep is None:
             raise
-        return plan_without_store(checkpoint)
-    return plan(earlier, epochs, job.sweep, checkpoint, job.rerun)
+        return decide_without_store(checkpoint)
+    return decide(earlier, epochs, job.sweep, checkpoint, job.rerun)
 
 
 def _settled(job: Job, claim: Claim) -> list[EarlierRun]:
@@ -319,7 +319,7 @@ def _recorded(run: EarlierRun) -> Result:
     return Result(run.run_id, run.metrics["test/accuracy"], remark=remark)
 
 
-def _copy(job: Job, todo: Plan, claim: Claim) -> None:
+def _copy(job: Job, todo: Todo, claim: Claim) -> None:
     """Give a sweep its own record of a result that another one has."""
     source = todo.result
     kept = {tag: source.tags[tag] for tag in ("code", "machine", "versions") if tag in source.tags}
@@ -378,7 +378,7 @@ def _invocation(job: Job) -> dict[str, str]:
     }
 
 
-def _trained(job: Job, todo: Plan, claim: Claim) -> Result:
+def _trained(job: Job, todo: Todo, claim: Claim) -> Result:
     """Train and evaluate; whatever happens, the run does not stay RUNNING, and its error is in the result.
 
     Raises what comes before the run can be written to, and what stops this process.
@@ -561,7 +561,7 @@ def _write_artifacts(
 
 def _record_unbegun(job: Job, error: Exception) -> Result:
     """Have a FAILED run of a job that could not be assembled, or not be tracked at first."""
-    with _planned(job) as (claim, todo), undisturbed():
+    with _decided(job) as (claim, todo), undisturbed():
         if todo.result is not None:
             return _recorded(todo.result)
         tracker = _open(job, todo.go_on, {"claim": claim.name})

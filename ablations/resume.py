@@ -17,7 +17,7 @@ DEAD_AFTER_HEARTBEATS = 10
 
 
 @dataclass(frozen=True)
-class Plan:
+class Todo:
     """What to do for one configuration in one sweep.
 
     `result` is the run that has the result; where it is another sweep's, it is to be copied (`copy`). Without one
@@ -34,13 +34,13 @@ class Plan:
     orphans: list[EarlierRun] = field(default_factory=list)
 
 
-def plan(
+def decide(
     earlier: Sequence[EarlierRun],
     epochs: Mapping[str, int],
     sweep: str | None,
     checkpoint: Checkpoint | None,
     rerun: bool,
-) -> Plan:
+) -> Todo:
     """Decide what to do for a configuration of `sweep`, of which nobody else trains anything.
 
     Args:
@@ -56,7 +56,7 @@ def plan(
     unfinished = [run for run in own if not has_result(run)]
     result = None if rerun else next((run for run in [*own, *others] if has_result(run)), None)
     if result is not None and (sweep is None or result in own):
-        return Plan(result=result, replaced=unfinished, orphans=orphans)
+        return Todo(result=result, replaced=unfinished, orphans=orphans)
 
     def continues(run: EarlierRun) -> bool:
         """Whether nothing is in the store that would then be there twice."""
@@ -67,7 +67,7 @@ def plan(
         return "copied_from" not in run.tags and epochs[run.run_id] <= covered
 
     go_on = next((run for run in unfinished if continues(run)), None)
-    return Plan(
+    return Todo(
         result=result,
         copy=result is not None,
         checkpoint=checkpoint if result is None else None,
@@ -77,11 +77,11 @@ def plan(
     )
 
 
-def plan_without_store(checkpoint: Checkpoint | None) -> Plan:
+def decide_without_store(checkpoint: Checkpoint | None) -> Todo:
     """What to do while the store is away: go on with the run that the checkpoint is of, or begin a new one."""
     if checkpoint is None:
-        return Plan()
-    return Plan(checkpoint=checkpoint, go_on=EarlierRun(checkpoint.run_id, "RUNNING", None, {}, {}))
+        return Todo()
+    return Todo(checkpoint=checkpoint, go_on=EarlierRun(checkpoint.run_id, "RUNNING", None, {}, {}))
 
 
 def has_result(run: EarlierRun) -> bool:

@@ -1,4 +1,4 @@
-"""What is left to do when a command is given again: the plan, and the store's side of it."""
+"""What is left to do when a command is given again: the decision, and the store's side of it."""
 
 import time
 
@@ -8,7 +8,7 @@ import pytest
 from ablations.checkpoints import Checkpoint, claimed
 from ablations.paths import CONF, ROOT
 from ablations.provenance import DETERMINING, code_hash
-from ablations.resume import Plan, has_result, is_trained_elsewhere, plan, plan_without_store
+from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
 from ablations.tracking import Reader, Tracker, prepare
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.training import State
@@ -31,44 +31,44 @@ NOTHING: dict[str, int] = {}
 
 
 def test_nothing_there_is_a_new_run():
-    assert plan([], NOTHING, "s", None, rerun=False) == Plan()
+    assert decide([], NOTHING, "s", None, rerun=False) == Todo()
 
 
 @pytest.mark.parametrize("done", [FINISHED, DIVERGED])
 def test_a_result_is_used(done):
-    assert plan([done], NOTHING, "s", None, rerun=False) == Plan(result=done)
+    assert decide([done], NOTHING, "s", None, rerun=False) == Todo(result=done)
 
 
 @pytest.mark.parametrize("done", [FINISHED, DIVERGED])
 def test_a_result_is_not_used_where_it_is_to_be_made_again(done):
-    assert plan([done], NOTHING, "s", None, rerun=True) == Plan()
+    assert decide([done], NOTHING, "s", None, rerun=True) == Todo()
 
 
 @pytest.mark.parametrize("done", [ELSEWHERE, OF_NO_SWEEP])
 def test_a_result_of_another_sweep_is_copied(done):
-    assert plan([done], NOTHING, "s", None, rerun=False) == Plan(result=done, copy=True)
+    assert decide([done], NOTHING, "s", None, rerun=False) == Todo(result=done, copy=True)
 
 
 @pytest.mark.parametrize("done", [ELSEWHERE, OF_NO_SWEEP])
 def test_a_run_of_its_own_is_content_with_any_result(done):
-    assert plan([done], NOTHING, None, None, rerun=False) == Plan(result=done)
+    assert decide([done], NOTHING, None, None, rerun=False) == Todo(result=done)
 
 
 def test_ones_own_result_comes_first():
-    assert plan([ELSEWHERE, FINISHED], NOTHING, "s", None, rerun=False) == Plan(result=FINISHED)
+    assert decide([ELSEWHERE, FINISHED], NOTHING, "s", None, rerun=False) == Todo(result=FINISHED)
 
 
 @pytest.mark.parametrize("run", [ORPHAN, FAILED])
 def test_an_unfinished_run_goes_on_from_its_checkpoint(run):
     saved = a_checkpoint(run.run_id)
-    assert plan([run], {run.run_id: 3}, "s", saved, rerun=False) == Plan(checkpoint=saved, go_on=run)
-    assert plan([run], {run.run_id: 0}, "s", None, rerun=False) == Plan(go_on=run)
+    assert decide([run], {run.run_id: 3}, "s", saved, rerun=False) == Todo(checkpoint=saved, go_on=run)
+    assert decide([run], {run.run_id: 0}, "s", None, rerun=False) == Todo(go_on=run)
 
 
 def test_a_run_that_was_started_while_the_store_was_away_is_known_by_its_local_id():
     run = a_run("orphan", "RUNNING", local_id="local-1")
     saved = a_checkpoint("local-1")
-    assert plan([run], {"orphan": 3}, "s", saved, rerun=False).go_on == run
+    assert decide([run], {"orphan": 3}, "s", saved, rerun=False).go_on == run
 
 
 @pytest.mark.parametrize(
@@ -78,36 +78,38 @@ def test_a_run_that_was_started_while_the_store_was_away_is_known_by_its_local_i
 )
 def test_where_epochs_would_be_there_twice_a_new_run_takes_the_place(checkpoint):
     """The store knows three epochs that the checkpoint knows nothing of, with times of their own."""
-    found = plan([ORPHAN], {"orphan": 3}, "s", checkpoint, rerun=False)
-    assert found == Plan(checkpoint=checkpoint, replaced=[ORPHAN])
+    found = decide([ORPHAN], {"orphan": 3}, "s", checkpoint, rerun=False)
+    assert found == Todo(checkpoint=checkpoint, replaced=[ORPHAN])
 
 
 def test_one_unfinished_run_is_enough():
     runs = [a_run("newest", "RUNNING"), ORPHAN, FAILED]
-    found = plan(runs, {"newest": 0, "orphan": 3, "failed": 0}, "s", None, rerun=False)
-    assert found == Plan(go_on=runs[0], replaced=[ORPHAN, FAILED])
-    assert plan([ORPHAN, FINISHED], {"orphan": 0}, "s", None, rerun=False).replaced == [ORPHAN]
+    found = decide(runs, {"newest": 0, "orphan": 3, "failed": 0}, "s", None, rerun=False)
+    assert found == Todo(go_on=runs[0], replaced=[ORPHAN, FAILED])
+    assert decide([ORPHAN, FINISHED], {"orphan": 0}, "s", None, rerun=False).replaced == [ORPHAN]
 
 
 def test_a_copy_that_was_interrupted_is_made_again():
     begun = a_run("begun", "RUNNING", copied_from="elsewhere")
     runs = [begun, ELSEWHERE]
-    assert plan(runs, {"begun": 7}, "s", None, rerun=False) == Plan(result=ELSEWHERE, copy=True, go_on=begun)
+    assert decide(runs, {"begun": 7}, "s", None, rerun=False) == Todo(
+        result=ELSEWHERE, copy=True, go_on=begun
+    )
     # But not on top of what a training has logged, and a training does not go on in a copy.
-    found = plan([ORPHAN, ELSEWHERE], {"orphan": 3}, "s", None, rerun=False)
-    assert found == Plan(result=ELSEWHERE, copy=True, replaced=[ORPHAN])
-    assert plan([begun], {"begun": 0}, "s", None, rerun=False).replaced == [begun]
+    found = decide([ORPHAN, ELSEWHERE], {"orphan": 3}, "s", None, rerun=False)
+    assert found == Todo(result=ELSEWHERE, copy=True, replaced=[ORPHAN])
+    assert decide([begun], {"begun": 0}, "s", None, rerun=False).replaced == [begun]
 
 
 def test_orphans_of_other_sweeps_are_named():
     lost = a_run("lost", "RUNNING", "another")
-    assert plan([lost], {"lost": 0}, "s", None, rerun=False) == Plan(orphans=[lost])
-    assert plan([lost, FINISHED], {"lost": 0}, "s", None, rerun=False).orphans == [lost]
+    assert decide([lost], {"lost": 0}, "s", None, rerun=False) == Todo(orphans=[lost])
+    assert decide([lost, FINISHED], {"lost": 0}, "s", None, rerun=False).orphans == [lost]
 
 
 def test_without_the_store_the_checkpoint_says_which_run():
-    assert plan_without_store(None) == Plan()
-    found = plan_without_store(a_checkpoint("known"))
+    assert decide_without_store(None) == Todo()
+    found = decide_without_store(a_checkpoint("known"))
     assert (found.go_on.run_id, found.go_on.params) == ("known", None)
 
 
