@@ -80,7 +80,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.root = folder
-        for name in ("conf", "ablations"):
+        for name in ("conf", "ablations", "hydra_plugins"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", folder)
 
