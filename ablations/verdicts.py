@@ -37,6 +37,7 @@ FLIPS = 9999  # beyond so many sign patterns (14 pairs) the test draws this many
 ROUNDING = 1e-9  # relative size below which a difference is taken for rounding
 
 FINGERPRINTS = ("tags.stream", "tags.data_sha256")
+DIFFER = "differ"  # what those of two runs do that are no pair
 NOT_LOGGED = "(not logged)"
 BETWEEN = " × "  # joins the two factors of an interaction, and their levels
 # MLflow's stores write infinity as the largest float64.
@@ -349,6 +350,11 @@ class Contrast:
     fingerprinted: bool
 
     @property
+    def foreign(self) -> bool:
+        """Whether all its seeds were refused for their fingerprints: no further seeds can settle it."""
+        return bool(self.unpaired) and not self.seeds and all(DIFFER in why for _, why in self.unpaired)
+
+    @property
     def caveat(self) -> str:
         """What must be said beside the numbers where seeds are lacking; empty where none is."""
         if not self.unpaired:
@@ -389,6 +395,7 @@ def tabulate(
 ) -> pd.DataFrame:
     """`effects` of contrasts that are at hand; together they are one study. As in `judge`, one rule or one for each."""
     judged = judge([contrast.differences for contrast in comparisons], margin, smaller_is_better)
+    judged.loc[np.array([contrast.foreign for contrast in comparisons], bool), "seeds_needed"] = pd.NA
     names = {name: [getattr(contrast, name) for contrast in comparisons] for name in COLUMNS[:4]}
     return judged.assign(**names)[list(COLUMNS)]
 
@@ -530,7 +537,7 @@ class _Cells:
             reasons.append(f"{name} {several or (runs[-1]['outcome'] if runs else 'missing')}")
         if not reasons:
             foreign = [tag for tag in FINGERPRINTS if len({_text(run.get(tag)) for run in chosen}) > 1]
-            reasons = [f"the runs' {tag.removeprefix('tags.')} differ" for tag in foreign]
+            reasons = [f"the runs' {tag.removeprefix('tags.')} {DIFFER}" for tag in foreign]
         return chosen, ", ".join(reasons)
 
 

@@ -271,6 +271,30 @@ def test_runs_with_foreign_fingerprints_are_not_paired(store, tmp_path, tag):
     ) in text
 
 
+def test_what_can_never_be_paired_asks_for_no_seeds(store, tmp_path):
+    planted(store, [-1.0, -1.2, -0.8])
+    for seed in range(3):
+        store.add(4.0, seed=seed, activation="sigmoid", tags={"stream": f"another of seed {seed}"})
+    _, text = compiled(tmp_path)
+    assert [row[1:6] + row[11:] for row in rows_of(text, "## Verdicts")] == [
+        ["sigmoid", "relu", "too few seeds", "0", "–", ""],
+        ["tanh", "relu", "too few seeds", "3", "-1.00", "7"],
+    ]
+    assert (
+        "**Not paired**: seeds 0, 1, 2 (activation: sigmoid against relu). Runs with different fingerprints of their "
+        "random streams or data are no pairs; where that is all there is, further seeds give none either."
+    ) in text
+    assert "would settle 1 comparison that is open" in text
+    assert "activation: sigmoid** against relu: no seed gave a pair, so nothing can be said" in text
+
+
+def test_many_numbers_of_epochs_are_given_by_their_ends(store, tmp_path):
+    for epochs in (2, 50, 3, 10):
+        for activation in ("relu", "tanh"):
+            store.add(5.0, activation=activation, **{"trainer.epochs": epochs})
+    assert "2 to 50 epochs each, on digits" in compiled(tmp_path)[1]
+
+
 def test_runs_without_fingerprints_are_paired_on_trust(store, tmp_path):
     planted(store, [-1.0, -1.2, -0.8, -1.1, -0.9, -1.0], tags={"stream": None, "data_sha256": None})
     _, text = compiled(tmp_path)

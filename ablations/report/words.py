@@ -20,6 +20,7 @@ from ablations.verdicts import (
     ALPHA,
     BETTER,
     BETWEEN,
+    DIFFER,
     INCONCLUSIVE,
     NO_DIFFERENCE,
     TOO_FEW,
@@ -216,9 +217,11 @@ def _basis(analysis: Analysis) -> str:
     data = sorted(column(runs, "params.dataset").dropna().astype(str).unique(), key=natural)
     text = f"This rests on {md.many(len(runs), 'run')} with {md.many(seeds, 'seed')}"
     if epochs:
-        text += f", {md.escaped(' or '.join(epochs[:3]))} epochs each"
+        shown = " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}"
+        text += f", {md.escaped(shown)} epochs each"
     if data:
-        text += f", on {md.escaped(' and '.join(data[:3]))}"
+        shown = " and ".join(data) if len(data) <= 3 else f"{len(data)} data sets"
+        text += f", on {md.escaped(shown)}"
     settled = analysis.effects["verdict"].isin((BETTER, WORSE, NO_DIFFERENCE))
     verb = "is" if len(settled) == 1 else "are"
     return f"{text}; {int(settled.sum())} of {md.many(len(settled), 'comparison')} {verb} settled."
@@ -421,13 +424,19 @@ def _unpaired(analysis: Analysis) -> Iterator[str]:
     """Seeds that could not be paired, and why; pairs that rest on seeds alone."""
     table = unpaired(analysis.contrasts)
     if len(table):
-        foreign = table[table["reason"].str.contains("differ", regex=False)]
+        foreign = table[table["reason"].str.contains(DIFFER, regex=False)]
         if len(foreign):
             seeds = sorted(set(foreign["seed"]), key=natural)
             listed = ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else "")
+            names = foreign[["factor", "variant", "baseline"]].drop_duplicates().to_numpy().tolist()
+            where = "; ".join(f"{factor}: {variant} against {base}" for factor, variant, base in names[:6])
+            where += f"; and {len(names) - 6} more" if len(names) > 6 else ""
+            never = any(contrast.foreign for contrast in analysis.contrasts)
             yield (
-                f"**Not paired**: {'seeds' if len(seeds) > 1 else 'seed'} {md.escaped(listed)}. Runs with different "
-                "fingerprints of their random streams or data are no pairs."
+                f"**Not paired**: {'seeds' if len(seeds) > 1 else 'seed'} {md.escaped(listed)}"
+                f"{f' ({md.escaped(where)})' if len(names) < len(analysis.contrasts) else ''}. Runs with different "
+                "fingerprints of their random streams or data are no pairs"
+                f"{'; where that is all there is, further seeds give none either' if never else ''}."
             )
         rest = table.drop(foreign.index)
         lines = []
