@@ -400,6 +400,7 @@ def extended(tmp_path_factory):
     return copy, dict(zip(map(shlex.join, [*others, *pytests]), results, strict=True))
 
 
+@pytest.mark.slow  # half a minute; .ci/run has them
 def test_the_worked_examples_work(extended):
     _, results = extended
     assert not {command: out + errors for command, (code, out, errors) in results.items() if code}
@@ -408,6 +409,7 @@ def test_the_worked_examples_work(extended):
             assert re.search(r"^[1-9]\d* passed", out.splitlines()[-1]), out
 
 
+@pytest.mark.slow
 def test_the_worked_examples_do_what_the_page_says(extended):
     copy, results = extended
     runs = Reader(f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}").runs()
