@@ -619,7 +619,11 @@ def test_the_same_metrics_twice_are_there_once(line, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "seed", [6, *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(100, 120))]
+    "seed",
+    [
+        pytest.param(6, marks=pytest.mark.slow),
+        *(pytest.param(seed, marks=pytest.mark.soak) for seed in range(100, 120)),
+    ],
 )
 def test_a_line_that_fails_in_every_way(line, tmp_path, seed):
     line.seed = seed

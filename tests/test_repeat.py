@@ -69,6 +69,7 @@ def test_a_result_that_is_there_is_part_of_a_sweeps_report(project):
     assert copy["run_id"] in report
 
 
+@pytest.mark.slow  # half a minute; .ci/run has it
 def test_what_failed(project):
     """Without memory, and with a rate that makes the loss overflow; under a launcher with workers."""
     command = [
