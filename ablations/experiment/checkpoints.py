@@ -1,32 +1,29 @@
-"""A training on disk, so that it can go on when its process is gone; and which process may train it.
+"""A training on disk, so that it can go on when its process is gone.
 
-Each configuration has a folder with two files of the same kind, the last checkpoint and the one before, and a lock
-that the kernel releases however its holder ends. The folder goes when the run has its result.
+Each configuration has a folder with two files of the same kind, the last checkpoint and the one before; it goes when
+the run has its result.
 """
 
-import fcntl
 import hashlib
 import io
 import json
 import math
 import os
-import shutil
-import socket
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import NamedTuple
 
 import numpy as np
 
-from ablations.errors import InputError, PlainError
+from ablations.errors import PlainError
+from ablations.experiment.lease import LOCK
 from ablations.training import State
 
 FORMAT = 1
-LAST, BEFORE, LOCK = "checkpoint.npz", "previous.npz", "lock"
+LAST, BEFORE = "checkpoint.npz", "previous.npz"
 
 SHARE = 0.05
 """The largest part of a training's time that goes into its checkpoints."""
@@ -118,12 +115,11 @@ def read(path: Path, identity: Mapping[str, str]) -> Checkpoint:
         raise CheckpointError(f"{path} is no checkpoint to go on from: {reason[:200]}") from error
 
 
-class Claim:
-    """The sole right to train one configuration, held until the `claimed` context ends."""
+class Checkpoints:
+    """The last two checkpoints of one training, in the folder that whoever trains it holds the lease of."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.lock = folder, folder / LOCK
-        self.name = f"{socket.gethostname()} {os.getpid()} {self.lock}"
+        self.folder = folder
         self._spent, self._done = 0.0, -math.inf
 
     def latest(self, identity: Mapping[str, str]) -> tuple[Checkpoint | None, list[str]]:
@@ -151,78 +147,10 @@ class Claim:
         return True
 
     def remove(self) -> None:
-        """Forget the checkpoints; the right to train is kept."""
+        """Forget them; the lease is kept."""
         for path in self.folder.iterdir():
             if path.name != LOCK:
                 path.unlink()
-
-
-@contextmanager
-def claimed(folder: Path, wait_for: Callable[[str], None]) -> Iterator[Claim]:
-    """Claim what is trained in `folder`; `wait_for` is told the process that trains it now, if there is one.
-
-    The lock is the kernel's, so that it is free as soon as its holder is gone, whatever ended it. Raises InputError
-    where the folder cannot be made.
-    """
-    while True:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            lock = open(folder / LOCK, "a+")  # noqa: SIM115
-        except FileNotFoundError:  # its last holder removed the folder just now
-            continue
-        except OSError as error:
-            raise InputError(
-                f"cannot write to the MLflow store's checkpoints in {folder.parent}: {error.strerror}"
-            ) from error
-        with lock:
-            if not _locked(lock, blocking=False):
-                lock.seek(0)
-                wait_for(lock.read())
-                _locked(lock, blocking=True)
-            if not _is_file(lock, folder / LOCK):
-                continue
-            lock.truncate(0)
-            print(os.getpid(), end="", file=lock, flush=True)
-            claim = Claim(folder)
-            try:
-                yield claim
-            finally:
-                if {path.name for path in folder.iterdir()} == {LOCK}:
-                    shutil.rmtree(folder)
-            return
-
-
-def is_claimed(name: str, held: Path) -> bool | None:
-    """Whether another process has the claim of that name; None: it is on another machine.
-
-    `held` is the lock that this process has.
-    """
-    host, _, path = name.split(" ", 2)
-    if host != socket.gethostname():
-        return None
-    if Path(path) == held:
-        return False
-    try:
-        with open(path) as lock:
-            return not _locked(lock, blocking=False)
-    except OSError:
-        return False
-
-
-def _locked(lock: TextIO, blocking: bool) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_file(file: TextIO, path: Path) -> bool:
-    """Whether an open file is still the one at `path`, and not one that was removed."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
 
 
 def _sync(folder: Path) -> None:

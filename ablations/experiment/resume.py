@@ -1,4 +1,4 @@
-"""What a command that is given again has left to do: which runs of the store to use, and where to go on.
+"""What is there already: which runs of the store to use, and where to go on.
 
 A run is the same as an earlier one where configuration, data and code agree. Its sweep does not count for that, but
 each sweep has a run of its own for all that it asked for, so that its report is complete.
@@ -6,10 +6,11 @@ each sweep has a run of its own for all that it asked for, so that its report is
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
-from ablations.checkpoints import Checkpoint, is_claimed
+from ablations.experiment.checkpoints import Checkpoint
+from ablations.experiment.lease import HOLDER_TAG, Holder
 from ablations.tracking.earlier import EarlierRun
 from ablations.tracking.outbox import LOCAL_ID
 
@@ -17,21 +18,26 @@ DEAD_AFTER_HEARTBEATS = 10
 
 
 @dataclass(frozen=True)
-class Todo:
-    """What to do for one configuration in one sweep.
+class Adopt:
+    """A run has the result, and it is where it is wanted."""
 
-    `result` is the run that has the result; where it is another sweep's, it is to be copied (`copy`). Without one
-    there is something to train, from `checkpoint` on, where there is one. `go_on` is the run of the store to
-    write to, None for a new one. `replaced` are this sweep's own runs that cannot go on and are not to be seen any
-    more, `orphans` those of other sweeps that are RUNNING though nobody trains them.
-    """
+    run: EarlierRun
 
-    result: EarlierRun | None = None
-    copy: bool = False
+
+@dataclass(frozen=True)
+class Copy:
+    """A run of another sweep has the result; this sweep gets a record of its own, begun `into` a run or new."""
+
+    source: EarlierRun
+    into: EarlierRun | None = None
+
+
+@dataclass(frozen=True)
+class Train:
+    """Nothing has the result. Training goes on from `checkpoint`, its record in the run `into`; None: anew."""
+
     checkpoint: Checkpoint | None = None
-    go_on: EarlierRun | None = None
-    replaced: list[EarlierRun] = field(default_factory=list)
-    orphans: list[EarlierRun] = field(default_factory=list)
+    into: EarlierRun | None = None
 
 
 def decide(
@@ -40,8 +46,8 @@ def decide(
     sweep: str | None,
     checkpoint: Checkpoint | None,
     rerun: bool,
-) -> Todo:
-    """Decide what to do for a configuration of `sweep`, of which nobody else trains anything.
+) -> Adopt | Copy | Train:
+    """What to do for a configuration of `sweep`, of which nobody else trains anything.
 
     Args:
         earlier: the runs of this configuration, data and code, the newest first.
@@ -50,13 +56,10 @@ def decide(
         checkpoint: the last good one.
         rerun: whether to train again what has its result.
     """
-    own = [run for run in earlier if run.tags.get("sweep") == sweep]
-    others = [run for run in earlier if run not in own]
-    orphans = [run for run in others if run.status == "RUNNING"]
-    unfinished = [run for run in own if not has_result(run)]
+    own, others = _own_and_others(earlier, sweep)
     result = None if rerun else next((run for run in [*own, *others] if has_result(run)), None)
     if result is not None and (sweep is None or result in own):
-        return Todo(result=result, replaced=unfinished, orphans=orphans)
+        return Adopt(result)
 
     def continues(run: EarlierRun) -> bool:
         """Whether nothing is in the store that would then be there twice."""
@@ -66,22 +69,33 @@ def decide(
         covered = checkpoint.state.epoch if checkpoint and checkpoint.run_id in ids else 0
         return "copied_from" not in run.tags and epochs[run.run_id] <= covered
 
-    go_on = next((run for run in unfinished if continues(run)), None)
-    return Todo(
-        result=result,
-        copy=result is not None,
-        checkpoint=checkpoint if result is None else None,
-        go_on=go_on,
-        replaced=[run for run in unfinished if run is not go_on],
-        orphans=orphans,
-    )
+    into = next((run for run in own if not has_result(run) and continues(run)), None)
+    return Train(checkpoint, into) if result is None else Copy(result, into)
 
 
-def decide_without_store(checkpoint: Checkpoint | None) -> Todo:
+def decide_without_store(checkpoint: Checkpoint | None) -> Train:
     """What to do while the store is away: go on with the run that the checkpoint is of, or begin a new one."""
     if checkpoint is None:
-        return Todo()
-    return Todo(checkpoint=checkpoint, go_on=EarlierRun(checkpoint.run_id, "RUNNING", None, {}, {}))
+        return Train()
+    return Train(checkpoint, EarlierRun(checkpoint.run_id, "RUNNING", None, {}, {}))
+
+
+def leftovers(
+    earlier: Sequence[EarlierRun], sweep: str | None, decision: Adopt | Copy | Train
+) -> tuple[list[EarlierRun], list[EarlierRun]]:
+    """What a decision leaves behind: the sweep's own runs that cannot go on and are not to be seen any more, and those
+    of other sweeps that are RUNNING though nobody trains them."""
+    own, others = _own_and_others(earlier, sweep)
+    goes_on = None if isinstance(decision, Adopt) else decision.into
+    replaced = [run for run in own if not has_result(run) and run is not goes_on]
+    return replaced, [run for run in others if run.status == "RUNNING"]
+
+
+def _own_and_others(
+    earlier: Sequence[EarlierRun], sweep: str | None
+) -> tuple[list[EarlierRun], list[EarlierRun]]:
+    own = [run for run in earlier if run.tags.get("sweep") == sweep]
+    return own, [run for run in earlier if run.tags.get("sweep") != sweep]
 
 
 def has_result(run: EarlierRun) -> bool:
@@ -92,13 +106,13 @@ def has_result(run: EarlierRun) -> bool:
 def is_trained_elsewhere(run: EarlierRun, lock: Path, heartbeat_s: float) -> bool:
     """Whether another process still trains a run, seen by the one that holds `lock`.
 
-    On this machine its claim is asked, on another one it must have shown a heartbeat.
+    On this machine its lock is tried, on another one it must have shown a heartbeat.
     """
-    name = run.tags.get("claim")
+    name = run.tags.get(HOLDER_TAG)
     if run.status != "RUNNING" or name is None:
         return False
-    held = is_claimed(name, lock)
-    if held is None:
+    alive = Holder.parse(name).is_alive(lock)
+    if alive is None:
         beat_ms = int(run.tags.get("heartbeat", 0))
         return time.time() - beat_ms / 1000 < DEAD_AFTER_HEARTBEATS * heartbeat_s
-    return held
+    return alive

@@ -33,7 +33,7 @@ def code_hash() -> str:
     That is the source of `DETERMINING`, and the versions of numpy and scipy; not the git commit, which changes
     with every word of documentation.
     """
-    package = Path(__file__).parent
+    package = Path(__file__).parents[1]
     digest = hashlib.sha256(f"numpy {version('numpy')}, scipy {version('scipy')}".encode())
     for name in DETERMINING:
         files = sorted((package / name).rglob("*.py")) or [package / f"{name}.py"]

@@ -7,11 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from ablations.training import Step
+from ablations.training.loop import Step
 
 REFRESH_STEPS = 10
 REFRESH_S = 0.5
 DONE = "done"
+CLEAR_LINE = "\r\x1b[K"
+
+
+def say(line: str) -> None:
+    """Print a line; on a terminal over the bar that may stand there, which whoever drew it draws again."""
+    print((CLEAR_LINE if sys.stdout.isatty() else "") + line, flush=True)
 
 
 @contextmanager

@@ -1,0 +1,87 @@
+"""What a run leaves behind for those who use its network or look into it."""
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from ablations.predict import model, serving_code
+from ablations.tracking.models import MODEL, save_model
+from ablations.training.loop import Evaluation
+from ablations.training.recipe import Recipe
+
+ABOUT = {
+    "input": "grey images (n, 28, 28), 0 = background, 255 = ink, of any numeric type",
+    "output": "digit, and the probability of each: p0 … p9",
+}
+
+SHOWN_MISREAD = 500
+
+
+def write_artifacts(
+    folder: Path, config: DictConfig, recipe: Recipe, history: Sequence[Mapping[str, float]], test: Evaluation
+) -> None:
+    """Write all of it into a folder; `history` has the metrics of each epoch."""
+    trained, dataset = model.Model(recipe.network, recipe.normalization), recipe.dataset
+    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    np.savez(folder / "model.npz", **recipe.network.state())
+    np.savez_compressed(
+        folder / "predictions.npz",
+        labels=dataset.test_labels,
+        predictions=test.predictions,
+        confidences=test.confidences,
+        **misread(dataset.test_images, dataset.test_labels, test.predictions),
+    )
+    write_model(folder, config, trained, dataset.test_images[:1])
+    write_features(folder / "features.npz", trained, dataset.test_images[0])
+    _write_summaries(folder, dataset.test_labels, test.predictions, dataset.classes, history)
+
+
+def write_model(folder: Path, config: DictConfig, trained: model.Model, example: np.ndarray) -> None:
+    """Write the MLflow model into the folder of a run's artifacts; `example`: images (n, 28, 28) to keep with it."""
+    with tempfile.TemporaryDirectory() as name:
+        content = Path(name) / "network"
+        model.save(content, config, trained)
+        save_model(folder / MODEL, serving_code(), content, example, ABOUT)
+
+
+def write_features(path: Path, trained: model.Model, image: np.ndarray) -> None:
+    """Write `features.npz`: what the network makes of one image (28, 28).
+
+    Arrays: `image` as it is, each layer's output by its name (`Network.feature_maps`), and `probabilities`
+    (classes,); all but the first in float32.
+    """
+    _, probabilities = trained.read(image[None])
+    features = trained.feature_maps(image) | {"probabilities": probabilities[0]}
+    np.savez_compressed(path, image=image, **{name: x.astype(np.float32) for name, x in features.items()})
+
+
+def misread(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> dict[str, np.ndarray]:
+    """The first images that were misread, at most 500: `misread`, their indices, and `misread_images`."""
+    indices = np.flatnonzero(predictions != labels)[:SHOWN_MISREAD].astype(np.int32)
+    return {"misread": indices, "misread_images": images[indices]}
+
+
+def _write_summaries(
+    folder: Path,
+    labels: np.ndarray,
+    predictions: np.ndarray,
+    classes: Sequence[str],
+    history: Sequence[Mapping[str, float]],
+) -> None:
+    """Write what people look at: scikit-learn's report by class, and two figures."""
+    import pandas as pd
+    from sklearn.metrics import classification_report
+
+    from ablations import plots
+
+    report = classification_report(
+        labels, predictions, labels=range(len(classes)), target_names=classes, digits=4, zero_division=0
+    )
+    (folder / "classification_report.txt").write_text(report, encoding="utf-8")
+    curves = pd.DataFrame(history)
+    curves.insert(0, "epoch", range(1, len(history) + 1))
+    plots.save(plots.learning_curves(curves), folder / "learning_curves.png")
+    plots.save(plots.confusion_matrix(labels, predictions, classes), folder / "confusion_matrix.png")

@@ -1,0 +1,138 @@
+"""What one run is asked to do, where it is tracked, and how it is recognised when it is asked for again."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from ablations.errors import InputError
+from ablations.experiment.provenance import code_hash
+from ablations.paths import MLRUNS
+from ablations.tracking.store import Store
+from ablations.training.recipe import Recipe, typed
+
+NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
+"""Keys that do not change the result of a run, and so do not enter its `config_hash`."""
+
+NOT_PARAMS = ("name", "sweep", "study", "dry_run", "tracking")
+"""Sections that are no params of a run."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """One configuration as part of what one command asked for, and where it is tracked.
+
+    Attributes:
+        config: all of it.
+        store: where its run is.
+        heartbeat_s: how often it shows there that it is alive.
+        rerun: whether to train again what has its result.
+        recipe: what its training needs; None where that could not be assembled.
+        problem: why it could not, or what went wrong before its training began.
+    """
+
+    config: DictConfig
+    store: Store
+    heartbeat_s: float
+    rerun: bool
+    recipe: Recipe | None
+    problem: Exception | None = None
+
+    @classmethod
+    def of(cls, config: DictConfig) -> "Job":
+        """Assemble what `config` asks for. Raises InputError for what says where and how to track it."""
+        recipe = problem = None
+        try:
+            recipe = Recipe.of(config)
+        except Exception as error:  # the store is to know of it, too
+            problem = error
+        heartbeat_s = typed(config, "tracking.heartbeat_s", float)
+        if not heartbeat_s > 0:
+            raise InputError(f"tracking.heartbeat_s: must be positive, got {heartbeat_s}")
+        rerun = typed(config, "tracking.rerun", bool)
+        return cls(config, Store(config.tracking.uri), heartbeat_s, rerun, recipe, problem)
+
+    @property
+    def name(self) -> str:
+        """What distinguishes the run: its factors in a sweep, what was set by hand otherwise; and its seed."""
+        overrides = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
+        given = dict(override.partition("=")[::2] for override in overrides)
+        keys = given if self.sweep is None else self.config.sweep.factors
+        shown = [key for key in keys if key in given and key not in ("seed", "name", "dataset.root")]
+        shown = [key for key in shown if key.partition(".")[0] not in ("sweep", "tracking")]
+        return " ".join([*(f"{key}={given[key]}" for key in shown), f"seed={self.config.seed}"])
+
+    @property
+    def experiment(self) -> str:
+        """The name of its MLflow experiment."""
+        return self.config.tracking.experiment
+
+    @property
+    def sweep(self) -> str | None:
+        """The name of its sweep, None for a run of its own."""
+        return self.config.name if self.config.sweep.id is not None else None
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """The tags in which runs with the same result agree: of configuration, code and, where known, data."""
+        data = {"data_sha256": self.recipe.dataset.sha256} if self.recipe else {}
+        return {"config_hash": config_hash(self.config), "code_hash": code_hash(), **data}
+
+    @property
+    def folder(self) -> Path:
+        """Where its checkpoints are: beside the local store, else in the project."""
+        place = (self.store.path.parent if self.store.path else MLRUNS) / "checkpoints"
+        rest = json.dumps([self.store.uri, self.experiment, self.identity])
+        return place / f"{self.identity['config_hash']}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
+
+    @property
+    def invocation(self) -> dict[str, str]:
+        """The tags that tie the runs of one command together; none for a run of its own."""
+        if self.sweep is None:
+            return {}
+        sweep = self.config.sweep
+        return {
+            "sweep": self.sweep,
+            "sweep_id": sweep.id,
+            "factors": ",".join(sweep.factors),
+            "command": sweep.command,
+        }
+
+    @property
+    def params(self) -> dict[str, object]:
+        """The choice of each config group under its name, every other value under its dotted key, and sizes."""
+        choices = HydraConfig.get().runtime.choices
+        params = {
+            group: choice
+            for group, choice in choices.items()
+            if choice is not None and "hydra/" not in group and group != "study"
+        }
+        for key, value in _flatten(OmegaConf.to_container(self.config, resolve=True)):
+            if key.rpartition(".")[2] != "_target_" and key.partition(".")[0] not in NOT_PARAMS:
+                params[key] = value
+        return params if self.recipe is None else params | self.recipe.sizes
+
+
+def config_hash(config: DictConfig) -> str:
+    """Sixteen hexadecimal digits that agree exactly where everything that determines the result agrees."""
+    kept = {
+        key: value
+        for key, value in _flatten(OmegaConf.to_container(config, resolve=True))
+        if not any(key == name or key.startswith(f"{name}.") for name in NOT_DETERMINING)
+    }
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; lists are values."""
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value

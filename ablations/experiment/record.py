@@ -1,0 +1,221 @@
+"""The MLflow run of a job, while it is trained: what is measured, kept and left behind, and how it ended."""
+
+import tempfile
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+
+from ablations.errors import InputError, foreseen, one_line
+from ablations.experiment.artifacts import write_artifacts
+from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
+from ablations.experiment.job import Job
+from ablations.experiment.lease import HOLDER_TAG, Lease
+from ablations.experiment.progress import ProgressBar
+from ablations.experiment.provenance import provenance
+from ablations.experiment.resume import Copy, Train
+from ablations.signals import Terminated, stop_if_told, undisturbed
+from ablations.tracking.earlier import EarlierRun, copy_results
+from ablations.tracking.writer import Tracker
+from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step
+
+
+class Record:
+    """The run of a job that is being trained.
+
+    What was measured reaches the store once it is in a checkpoint, so that it gets there again, with the same values
+    and times, from any later start, and never another time.
+
+    Attributes:
+        state: to go on from; None: from the beginning.
+        accuracy: of the test images, once it is finished.
+        error: what the training failed with, if it did.
+    """
+
+    def __init__(self, job: Job, lease: Lease, tracker: Tracker, checkpoint: Checkpoint | None) -> None:
+        self.job, self.tracker = job, tracker
+        self.state: State | None = None if checkpoint is None else checkpoint.state
+        self.accuracy: float | None = None
+        self.error: Exception | None = None
+        self._checkpoints = Checkpoints(lease.folder)
+        self._measured: list[Measured] = [] if checkpoint is None else list(checkpoint.measured)
+        self._sent = 0
+        self._beat = time.monotonic()
+        self._warned = False
+        self._bar: ProgressBar | None = None
+
+    @contextmanager
+    def going_on(self) -> Iterator[None]:
+        """Show where the training is, from where it goes on."""
+        recipe, done = self.job.recipe, 0
+        steps = -(-len(recipe.training) // recipe.options.batch_size)
+        if self.state is not None:
+            done = self.state.epoch
+            print(f"{self.job.name}: goes on after epoch {done} of {recipe.options.epochs}", flush=True)
+            self._send()
+        alone = "basic" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
+        with ProgressBar(self.job.name, recipe.options.epochs * steps, alone, done * steps) as self._bar:
+            yield
+
+    def watch(self, step: Step) -> None:
+        """Take note of a step; stop here where this process is to stop."""
+        stop_if_told()
+        self._bar(step)
+        every = self.job.recipe.every_steps
+        if every is not None and step.number % every == 0:
+            self._measure({"step/loss": step.loss, "step/accuracy": step.accuracy}, step.number)
+        if time.monotonic() - self._beat > self.job.heartbeat_s:
+            self._beat = time.monotonic()
+            if tags := _heartbeat(self.job):
+                with undisturbed():
+                    self.tracker.set_tags(tags)
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Take note of what an epoch measured."""
+        self._measure(_epoch_metrics(epoch), epoch.number)
+
+    def keep(self, state: State) -> None:
+        """Keep a checkpoint, and send what it holds."""
+        checkpoint = Checkpoint(self.job.identity, self.tracker.run_id, state, self._measured)
+        try:
+            saved = self._checkpoints.save(checkpoint, must=state.epoch == self.job.recipe.options.epochs)
+        except OSError as error:  # a full disk does not stop the training
+            saved = True
+            if not self._warned:
+                print(f"{self.job.name}: goes on without checkpoints: {error}", flush=True)
+                self._warned = True
+        if saved:
+            self._send()
+
+    def finish(self, test: Evaluation) -> None:
+        """Log the result and what the run leaves behind, and end it."""
+        # With the last epoch's time stamp, so that an evaluation that is done again is the same.
+        epochs, last = self.job.recipe.options.epochs, self._measured[-1].time_ms
+        self.tracker.log_metrics(_test_metrics(test), epochs, last)
+        history = [each.metrics for each in self._measured if "train/loss" in each.metrics]
+        with tempfile.TemporaryDirectory() as folder:
+            write_artifacts(Path(folder), self.job.config, self.job.recipe, history, test)
+            with undisturbed():
+                self.tracker.log_files(Path(folder))
+        with undisturbed():
+            self.tracker.finish()
+            self.accuracy = test.accuracy
+            self._checkpoints.remove()
+
+    def fail(self, error: BaseException) -> None:
+        """End the run as FAILED, saying why; the traceback goes to the log file and the artifacts."""
+        if isinstance(error, KeyboardInterrupt):
+            by = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+            with suppress(InputError):  # the run is taken up again in any case
+                self.tracker.fail("interrupted", f"stopped by {by}")
+            return
+        if not foreseen(error):
+            self.tracker.log_text(write_traceback(error).read_text(encoding="utf-8"), "traceback.txt")
+        diverged = isinstance(error, DivergedError)
+        self.tracker.fail("diverged" if diverged else "error", one_line(error))
+        if diverged:  # as it would again
+            self._checkpoints.remove()
+
+    def _measure(self, metrics: Mapping[str, float], step: int) -> None:
+        self._measured.append(Measured(metrics, step, time.time_ns() // 1_000_000))
+
+    def _send(self) -> None:
+        for each in self._measured[self._sent :]:
+            self.tracker.log_metrics(each.metrics, each.step, each.time_ms)
+        self._sent = len(self._measured)
+        with undisturbed():  # an exception inside a transaction could leave the database locked
+            self.tracker.flush(every=1.0)
+
+
+@contextmanager
+def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
+    """The record of a job's training: however the block ends, its run does not stay RUNNING.
+
+    An error of the training is in the record's `error`. Raises what comes before the run can be written to, and what
+    stops this process.
+    """
+    record = None
+    try:
+        with undisturbed():
+            record = Record(job, lease, _open(job, task.into, lease, _heartbeat(job)), task.checkpoint)
+        yield record
+    except BaseException as error:
+        if record is not None and record.accuracy is None:
+            record.fail(error)
+        if record is None or not isinstance(error, Exception):
+            raise
+        record.error = error
+
+
+def copy(job: Job, task: Copy, lease: Lease) -> str:
+    """Give a sweep its own record of a result that another one has; return the id of its run."""
+    source = task.source
+    kept = {tag: source.tags[tag] for tag in ("code", "machine", "versions") if tag in source.tags}
+    with undisturbed():
+        tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
+        copy_results(job.store, source.run_id, tracker)
+        if source.status == "FINISHED":
+            tracker.finish()
+        else:
+            tracker.fail(source.tags["failure"], source.tags.get("failure_reason", ""))
+    return tracker.run_id
+
+
+def write_traceback(error: BaseException) -> Path:
+    """Put the traceback beside the log file."""
+    path = Path(HydraConfig.get().runtime.output_dir) / "traceback.txt"
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return path
+
+
+def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, str]) -> Tracker:
+    """The run to write to: an earlier one that goes on, or a new one."""
+    recipe, in_sweep = job.recipe, job.sweep is not None
+    tags = {**job.identity, **provenance(), HOLDER_TAG: str(lease.holder), **more, **job.invocation}
+    if study := HydraConfig.get().runtime.choices.get("study"):
+        tags["study"] = study
+    if recipe is not None:
+        tags["stream"] = recipe.stream
+    if into is None:
+        tracker = Tracker.start(job.store, job.experiment, job.name, job.params, tags, offline_ok=in_sweep)
+    else:
+        tracker = Tracker.resume(job.store, into.run_id, offline_ok=in_sweep)
+        tracker.set_tags({**tags, "resumed": str(int(into.tags.get("resumed", 0)) + 1)})
+        if into.params is not None:
+            tracker.log_params({key: value for key, value in job.params.items() if key not in into.params})
+    if recipe is not None:
+        dataset = recipe.dataset
+        for context, labels in (("train", dataset.train_labels), ("test", dataset.test_labels)):
+            tracker.log_dataset(dataset.name, dataset.sha256, context, profile={"num_rows": len(labels)})
+    return tracker
+
+
+def _heartbeat(job: Job) -> dict[str, str]:
+    """A sign of life for other machines; beside a local store the lock is enough."""
+    return {} if job.store.path else {"heartbeat": str(time.time_ns() // 1_000_000)}
+
+
+def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
+    metrics = {
+        "train/loss": epoch.train_loss,
+        "train/accuracy": epoch.train_accuracy,
+        "train/grad_max_abs": epoch.grad_max_abs,
+        "time/epoch_s": epoch.seconds,
+        "time/images_per_s": epoch.images_per_s,
+    }
+    if epoch.val_loss is not None:
+        metrics |= {"val/loss": epoch.val_loss, "val/accuracy": epoch.val_accuracy}
+    return metrics | {f"optimizer/{name}": value for name, value in epoch.optimizer.items()}
+
+
+def _test_metrics(test: Evaluation) -> dict[str, float]:
+    return {
+        "test/loss": test.loss,
+        "test/accuracy": test.accuracy,
+        "test/error_pct": 100 * (1 - test.accuracy),
+        "test/confidence": float(test.confidences.mean()),
+        **{f"test/{name}": value for name, value in test.further.items()},
+    }
