@@ -13,10 +13,6 @@ from pathlib import Path
 import hydra
 import numpy as np
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
-
-from ablations import checkpoints
 from ablations.checkpoints import (
     BEFORE,
     LAST,
@@ -28,6 +24,10 @@ from ablations.checkpoints import (
     read,
     write,
 )
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from ablations import checkpoints
 from ablations.datasets import Normalization
 from ablations.errors import InputError
 from ablations.optimizers import SGD

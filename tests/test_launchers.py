@@ -24,7 +24,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from joblib import cpu_count
-from test_cli import Project
+from project import Project
 
 from ablations.errors import InputError
 from ablations.paths import CONF

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-
 from ablations.artifacts import MODEL, NETWORK, misread, write_features, write_model
+
 from ablations.errors import InputError
 from ablations.experiment import assemble
 from ablations.model import Model

@@ -7,10 +7,10 @@ import sys
 
 import numpy as np
 import pytest
+from ablations.artifacts import write_model
 from PIL import Image
 
 from ablations import predict
-from ablations.artifacts import write_model
 from ablations.errors import InputError
 from ablations.experiment import assemble
 from ablations.model import Model

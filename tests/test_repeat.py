@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from test_cli import Project
+from project import Project
 
 QUICK = "trainer.epochs=2"
 

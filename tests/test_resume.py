@@ -4,11 +4,11 @@ import time
 
 import numpy as np
 import pytest
-
 from ablations.checkpoints import Checkpoint, claimed
-from ablations.paths import CONF, ROOT
 from ablations.provenance import DETERMINING, code_hash
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
+
+from ablations.paths import CONF, ROOT
 from ablations.tracking import Reader, Tracker, prepare
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.training import State

@@ -1,0 +1,49 @@
+"""The command line as a user types it, in a copy of the project so that its own store and reports stay as they are."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+
+from ablations.paths import ROOT
+from ablations.tracking import Reader
+
+
+class Project:
+    """A copy of the project, and commands run in it from a working directory that is elsewhere."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root, self.elsewhere = folder / "project", folder / "elsewhere"
+        self.elsewhere.mkdir()
+        for name in ("conf", "ablations", "hydra_plugins"):
+            shutil.copytree(ROOT / name, self.root / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "run.py", self.root)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        unset = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR"}
+        environment = {key: value for key, value in os.environ.items() if key not in unset}
+        return environment | {"PYTHONPATH": str(self.root)}
+
+    def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.elsewhere,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=240,
+        )
+
+    def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
+        return self.python(str(self.root / "run.py"), *overrides)
+
+    @property
+    def reader(self) -> Reader:
+        return Reader(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}")
+
+    def runs(self, sweep: str) -> pd.DataFrame:
+        return self.reader.runs(tags={"sweep": sweep})
