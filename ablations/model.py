@@ -24,7 +24,6 @@ MODULES = (
     "images.py",
     "model.py",
     "nn",
-    "signals.py",
     "streams.py",
 )
 """What of this package a model needs: all that this module imports, directly or not."""
