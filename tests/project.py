@@ -9,7 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from ablations.paths import ROOT
-from ablations.tracking import Reader
+from ablations.tracking import Reader, Store
 
 
 class Project:
@@ -43,7 +43,7 @@ class Project:
 
     @property
     def reader(self) -> Reader:
-        return Reader(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}")
+        return Reader(Store(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"))
 
     def runs(self, sweep: str) -> pd.DataFrame:
         return self.reader.runs(tags={"sweep": sweep})

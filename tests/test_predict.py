@@ -15,7 +15,7 @@ from ablations.errors import InputError
 from ablations.experiment import assemble
 from ablations.model import Model
 from ablations.paths import ROOT
-from ablations.tracking import Reader, Tracker
+from ablations.tracking import Reader, Store, Tracker
 from ablations.training import train
 
 
@@ -46,7 +46,7 @@ def store(tmp_path_factory, compose, trained):
     runs = {}
 
     def log(key, name, tags, accuracy, loss, with_model=True, failed=False):
-        tracker = Tracker.start(uri, "lenet5", name, {}, tags)
+        tracker = Tracker.start(Store(uri), "lenet5", name, {}, tags)
         tracker.log_metrics({"val/accuracy": accuracy, "val/loss": loss}, step=1)
         if with_model:
             tracker.log_files(folder / "kept")
@@ -74,7 +74,7 @@ def pictures(tmp_path, trained):
 
 
 def table(uri):
-    return Reader(uri).runs()
+    return Reader(Store(uri)).runs()
 
 
 # Which run

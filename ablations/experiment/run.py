@@ -191,8 +191,8 @@ def _what_is_left(job: Job, lease: Lease) -> Adopt | Copy | Train:
 
 def _warm_up(job: Job) -> None:
     """Import what writing takes, for seconds, before signals have to wait."""
-    with suppress(InputError):
-        _ = job.store.client
+    with suppress(InputError), job.store.client():
+        pass
 
 
 def _settled(job: Job, lease: Lease) -> list[EarlierRun]:
