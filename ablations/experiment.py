@@ -22,11 +22,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablations.artifacts import misread, write_features, write_model
 from ablations.checkpoints import Checkpoint, Claim, Measured, claimed
-from ablations.datasets import Dataset, Normalization, split
+from ablations.datasets import Dataset, split
 from ablations.distortions import PlanarDistortion
 from ablations.errors import InputError, foreseen, one_line
 from ablations.model import Model, build_network
 from ablations.nn.network import Network
+from ablations.nn.normalization import Normalization
 from ablations.optimizers import Optimizer
 from ablations.paths import MLRUNS
 from ablations.progress import DONE, ProgressBar

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,11 @@ import numpy as np
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.datasets import Normalization
 from ablations.errors import InputError
+from ablations.nn.feeder import IMAGES_AT_ONCE, INPUT_SHAPE, Feeder
 from ablations.nn.network import Network
+from ablations.nn.normalization import Normalization
 from ablations.streams import Streams
-
-INPUT_SHAPE = (1, 32, 32)
 
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
 MODULES = (
@@ -28,8 +28,6 @@ MODULES = (
     "streams.py",
 )
 """What of this package a model needs: all that this module imports, directly or not."""
-
-IMAGES_AT_ONCE = 32
 
 
 def build_network(config: DictConfig, streams: Streams) -> Network:
@@ -73,7 +71,7 @@ class Model:
         _check(images)
         digits, probabilities = [], []
         for start in range(0, len(images), IMAGES_AT_ONCE):
-            outputs = self.network.forward(self._input(images[start : start + IMAGES_AT_ONCE]))
+            outputs = self.network.forward(self._feed(images[start : start + IMAGES_AT_ONCE]))
             digits.append(self.network.loss.answers(outputs))
             probabilities.append(self.network.loss.probabilities(outputs).T)
         return np.concatenate(digits), np.concatenate(probabilities)
@@ -87,13 +85,11 @@ class Model:
     def feature_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What each layer makes of one image (28, 28): `Network.feature_maps`."""
         _check(image[None])
-        return self.network.feature_maps(self._input(image[None])[..., 0])
+        return self.network.feature_maps(self._feed(image[None])[..., 0])
 
-    def _input(self, images: np.ndarray) -> np.ndarray:
-        dtype = self.network.values.dtype
-        x = np.full((*self.network.in_shape, len(images)), self.normalization.background, dtype)
-        self.normalization.fill(images.astype(dtype), x)
-        return x
+    @cached_property
+    def _feed(self) -> Feeder:
+        return Feeder(self.network, self.normalization)
 
 
 def save(folder: Path, config: DictConfig, model: Model) -> None:

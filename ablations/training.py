@@ -8,13 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from ablations.datasets import Normalization
 from ablations.errors import InputError, PlainError
+from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
+from ablations.nn.normalization import Normalization
 from ablations.optimizers import Optimizer
 from ablations.streams import Streams
-
-IMAGES_AT_ONCE = 32  # large enough for full speed, small enough for the processor's caches
 
 STREAMS = ("order", "curvature", "distortion")
 """The random streams that a training draws from."""
@@ -117,24 +116,6 @@ class DivergedError(PlainError, ArithmeticError):
     """The loss or a gradient is no longer finite."""
 
 
-class Feeder:
-    """Turns images, kept as bytes, into network input: gathered, normalised, centred, batch last."""
-
-    def __init__(self, pixels: np.ndarray, normalization: Normalization, network: Network) -> None:
-        self.pixels, self.normalization = pixels, normalization
-        self.shape, self.dtype = network.in_shape, network.values.dtype
-        self._buffers: dict[int, np.ndarray] = {}
-
-    def __call__(self, indices: np.ndarray | slice) -> np.ndarray:
-        """The images at `indices` as (1, 32, 32, n), valid until the next call for as many."""
-        batch = self.pixels[indices]
-        n = len(batch)
-        if n not in self._buffers:
-            self._buffers[n] = np.full((*self.shape, n), self.normalization.background, self.dtype)
-        self.normalization.fill(batch, self._buffers[n])
-        return self._buffers[n]
-
-
 def train(
     network: Network,
     optimizer: Optimizer,
@@ -161,7 +142,7 @@ def train(
         raise InputError(
             f"trainer.batch_size: there are only {len(training)} training images, got {options.batch_size}"
         )
-    feed = Feeder(training.pixels, normalization, network)
+    feed, pixels = Feeder(network, normalization), training.pixels
     rngs = {purpose: streams.generator(purpose) for purpose in STREAMS}
     if validation is not None and options.eval_limit is not None:
         first = slice(options.eval_limit)
@@ -174,21 +155,21 @@ def train(
         started = time.perf_counter()
         optimizer.begin_epoch(epoch)
         if distort is not None:
-            feed.pixels = distort(training.pixels, rngs["distortion"])
+            pixels = distort(training.pixels, rngs["distortion"])
         draw = rngs["order"]
         order = draw.integers(size, size=size) if options.replacement else draw.permutation(size)
         total_loss, correct, largest = 0.0, 0, 0.0
         for start in range(0, size, options.batch_size):
             if samples := optimizer.curvature_samples(epoch, start, options.batch_size):
                 chosen = rngs["curvature"].choice(size, min(samples, size), replace=False)
-                estimate = curvature(network, feed, chosen)
+                estimate = curvature(network, feed, pixels[chosen])
                 if not np.isfinite(estimate).all():
                     raise DivergedError(
                         f"diverged: the curvature is not finite after step {step} (epoch {epoch})"
                     )
                 optimizer.set_curvature(estimate)
             batch = order[start : start + options.batch_size]
-            loss, hits = gradient(network, feed, batch, training.labels[batch])
+            loss, hits = gradient(network, feed, pixels[batch], training.labels[batch])
             grads, step = network.grads, step + 1
             grad_max = float(max(grads.max(), -grads.min()))
             if not np.isfinite(loss):
@@ -232,18 +213,18 @@ def _restore(
 
 
 def gradient(
-    network: Network, feed: Callable[[np.ndarray], np.ndarray], batch: np.ndarray, labels: np.ndarray
+    network: Network, feed: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray
 ) -> tuple[float, int]:
     """Write the gradient of a batch's mean loss into `network.grads`; return its summed loss and its right answers.
 
-    `feed` gives the images at some of the indices in `batch`. A large batch goes through the layers a part at a
-    time, because their buffers then stay in the processor's caches; the gradients of the parts add up.
+    `feed` makes network input of some of the images. A large batch goes through the layers a part at a time,
+    because their buffers then stay in the processor's caches; the gradients of the parts add up.
     """
-    n, parts = len(batch), -(-len(batch) // IMAGES_AT_ONCE)
+    n, parts = len(images), -(-len(images) // IMAGES_AT_ONCE)
     loss, hits, total = 0.0, 0, None
     for i in range(parts):
         part = slice(n * i // parts, n * (i + 1) // parts)
-        outputs = network.forward(feed(batch[part]))
+        outputs = network.forward(feed(images[part]))
         losses, doutputs = network.loss(outputs, labels[part])
         loss += float(np.add.reduce(losses))
         hits += int(np.count_nonzero(network.loss.answers(outputs) == labels[part]))
@@ -257,13 +238,13 @@ def gradient(
     return loss, hits
 
 
-def curvature(network: Network, feed: Callable[[np.ndarray], np.ndarray], indices: np.ndarray) -> np.ndarray:
-    """The mean over the images at `indices` of the curvature of each parameter (`Network.curvature`)."""
+def curvature(network: Network, feed: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """The mean over the images of the curvature of each parameter (`Network.curvature`)."""
     total = np.zeros_like(network.curvatures)
-    for start in range(0, len(indices), IMAGES_AT_ONCE):
-        network.curvature(feed(indices[start : start + IMAGES_AT_ONCE]))
+    for start in range(0, len(images), IMAGES_AT_ONCE):
+        network.curvature(feed(images[start : start + IMAGES_AT_ONCE]))
         total += network.curvatures
-    total /= len(indices)
+    total /= len(images)
     return total
 
 
@@ -272,13 +253,13 @@ def evaluate(network: Network, normalization: Normalization, images: Images) -> 
 
     Raises DivergedError for a loss that is not finite, as the last step of a training may leave it.
     """
-    feed = Feeder(images.pixels, normalization, network)
+    feed = Feeder(network, normalization)
     total_loss, further = 0.0, Counter()
     predictions = np.empty(len(images), np.uint8)
     confidences = np.empty(len(images), np.float32)
     for start in range(0, len(images), IMAGES_AT_ONCE):
         part = slice(start, start + IMAGES_AT_ONCE)
-        outputs = network.forward(feed(part))
+        outputs = network.forward(feed(images.pixels[part]))
         losses, _ = network.loss(outputs, images.labels[part])
         total_loss += float(np.add.reduce(losses))
         for name, values in network.loss.further_metrics(outputs, images.labels[part]).items():

@@ -26,11 +26,12 @@ from measuring import (
 )
 from threadpoolctl import threadpool_limits
 
-from ablations.datasets import Normalization
 from ablations.model import build_network
+from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
+from ablations.nn.normalization import Normalization
 from ablations.streams import Streams
-from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, evaluate, train
+from ablations.training import Images, Options, evaluate, train
 
 EXAMPLES = """examples:
   python benchmarks/inference.py
@@ -134,13 +135,13 @@ def ours(
     network: Network, normalization: Normalization, pixels: np.ndarray, batch: int
 ) -> Callable[[], np.ndarray]:
     """Predictions the way `evaluate` makes them, without the losses and confidences."""
-    feed = Feeder(pixels, normalization, network)
+    feed = Feeder(network, normalization)
     predictions = np.empty(len(pixels), np.uint8)
 
     def predict() -> np.ndarray:
         for start in range(0, len(pixels), batch):
             part = slice(start, start + batch)
-            predictions[part] = network.loss.answers(network.forward(feed(part)))
+            predictions[part] = network.loss.answers(network.forward(feed(pixels[part])))
         return predictions
 
     return predict

@@ -41,11 +41,12 @@ from threadpoolctl import threadpool_limits
 
 from ablations.model import build_network
 from ablations.nn.activations import Activate
+from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling
 from ablations.paths import CONF
 from ablations.streams import Streams
-from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, gradient, train
+from ablations.training import Images, Options, gradient, train
 
 EXAMPLES = """examples:
   python benchmarks/training.py                              everything, some minutes
@@ -152,7 +153,7 @@ def prepared(overrides: tuple[str, ...], batch: int) -> tuple[DictConfig, Networ
     dataset = instantiate(config.dataset).load()
     chosen = np.arange(batch) % len(dataset.train_labels)
     normalization = instantiate(config.normalization).fit(dataset.train_images)
-    x = Feeder(dataset.train_images, normalization, network)(chosen)
+    x = Feeder(network, normalization)(dataset.train_images[chosen])
     return config, network, x, dataset.train_labels[chosen]
 
 

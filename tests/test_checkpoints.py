@@ -28,8 +28,8 @@ from ablations.checkpoints import (
     read,
     write,
 )
-from ablations.datasets import Normalization
 from ablations.errors import InputError
+from ablations.nn.normalization import Normalization
 from ablations.optimizers import SGD
 from ablations.paths import ROOT
 from ablations.streams import Streams

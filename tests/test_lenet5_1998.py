@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ablations.datasets import Rescaling
 from ablations.describe import compose_network, main
 from ablations.errors import InputError
 from ablations.nn import heads
 from ablations.nn.activations import ScaledTanh
 from ablations.nn.heads import PenaltyLoss, RadialBasis, read_bitmaps
+from ablations.nn.normalization import Rescaling
 from ablations.optimizers import SDLM
 from ablations.paths import CONF
 from ablations.streams import Streams

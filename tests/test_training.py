@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 from ablations import training
-from ablations.datasets import Normalization
 from ablations.errors import InputError, PlainError
+from ablations.nn.feeder import Feeder
 from ablations.nn.heads import SoftmaxCrossEntropy
 from ablations.nn.network import Network
+from ablations.nn.normalization import Normalization
 from ablations.optimizers import SDLM, SGD, Optimizer
 from ablations.streams import Streams
-from ablations.training import DivergedError, Epoch, Feeder, Images, Options, Step, evaluate, gradient, train
+from ablations.training import DivergedError, Epoch, Images, Options, Step, evaluate, gradient, train
 
 PLAIN = Options(epochs=2, batch_size=16, clip_norm=None, replacement=False, eval_limit=None)
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)  # 1998's, so that a forgotten border would show
@@ -56,9 +57,13 @@ def digits(compose) -> Images:
 
 @pytest.fixture(scope="module")
 def small(digits) -> Images:
-    """Forty real images, the first pixel of each its number."""
-    images = Images(digits.pixels[:40].copy(), digits.labels[:40])
-    images.pixels[:, 0, 0] = np.arange(40)
+    return numbered(digits, 40)
+
+
+def numbered(digits: Images, count: int) -> Images:
+    """The first images, the first pixel of each its number, the second how often that went beyond 255."""
+    images = Images(digits.pixels[:count].copy(), digits.labels[:count])
+    images.pixels[:, 0, 1], images.pixels[:, 0, 0] = np.divmod(np.arange(count), 256)
     return images
 
 
@@ -233,15 +238,15 @@ def test_whole_set_as_one_batch(build, small, recorder):
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 64, 100])
 def test_the_parts_of_a_large_batch_add_up_to_its_gradient(size, build, digits):
     network = build("trainer.dtype=float64")
-    feed = Feeder(digits.pixels, UNIT, network)
+    feed = Feeder(network, UNIT)
     batch = np.random.default_rng(size).permutation(len(digits))[:size]
-    labels = digits.labels[batch]
-    outputs = network.forward(feed(batch)).copy()
+    images, labels = digits.pixels[batch], digits.labels[batch]
+    outputs = network.forward(feed(images)).copy()
     losses, doutputs = network.loss(outputs, labels)
     network.backward(doutputs)
     whole = network.grads.copy()
     network.grads[...] = np.nan
-    loss, hits = gradient(network, feed, batch, labels)
+    loss, hits = gradient(network, feed, images, labels)
     np.testing.assert_allclose(network.grads, whole, rtol=1e-10, atol=1e-15)
     assert loss == pytest.approx(losses.sum(), rel=1e-12)
     assert hits == np.count_nonzero(outputs.argmax(axis=0) == labels)
@@ -321,13 +326,13 @@ def test_learns_twenty_digits_by_heart(activation, pool, head, build, compose, d
 
 @pytest.fixture
 def estimates(monkeypatch):
-    """Each estimate of a curvature, and each batch, in order: ("curvature" or "batch", indices)."""
+    """Each estimate of a curvature, and each batch, in order: ("curvature" or "batch", number of each image)."""
     seen = []
 
     def spy(kind, function):
-        def called(network, feed, indices, *rest):
-            seen.append((kind, indices.tolist()))
-            return function(network, feed, indices, *rest)
+        def called(network, feed, images, *rest):
+            seen.append((kind, (images[:, 0, :2] @ [1, 256]).tolist()))
+            return function(network, feed, images, *rest)
 
         return called
 
@@ -362,7 +367,7 @@ def test_curvature_is_estimated_before_each_pass_and_along_the_first(
 ):
     monkeypatch.setattr(Network, "curvature", lambda network, x: network.curvatures.fill(0))
     network = build("trainer.dtype=float32")
-    images = Images(digits.pixels[:1200], digits.labels[:1200])
+    images = numbered(digits, 1200)
     rule = SDLM(**{**SDLM_1998, "lr": 1e-9, "refresh_every": refresh_every})
     trained(network, images, replace(PLAIN, epochs=3, batch_size=batch_size), rule)
     assert list(when(estimates)) == expected_at
