@@ -23,7 +23,7 @@ from typing import NamedTuple, TextIO
 import numpy as np
 
 from ablations.errors import InputError, PlainError
-from ablations.training import State
+from ablations.training.loop import State
 
 FORMAT = 1
 LAST, BEFORE, LOCK = "checkpoint.npz", "previous.npz", "lock"

@@ -1,4 +1,4 @@
-"""One run: configuration → parts → training → tracker. The only place where the parts are put together."""
+"""One run: configuration → recipe → training → tracker."""
 
 import hashlib
 import json
@@ -8,111 +8,35 @@ import time
 import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.artifacts import misread, write_features, write_model
 from ablations.checkpoints import Checkpoint, Claim, Measured, claimed
-from ablations.datasets import Dataset, split
-from ablations.distortions import PlanarDistortion
 from ablations.errors import InputError, foreseen, one_line
-from ablations.model import Model, build_network
-from ablations.nn.network import Network
-from ablations.nn.normalization import Normalization
-from ablations.optimizers import Optimizer
+from ablations.model import Model
 from ablations.paths import MLRUNS
 from ablations.progress import DONE, ProgressBar
 from ablations.provenance import code_hash, provenance
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
 from ablations.signals import Terminated, check, stoppable, undisturbed
-from ablations.streams import Streams
 from ablations.terminal import say
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError, client, prepare, sqlite_path, tracking_uri
 from ablations.tracking.writer import Tracker
-from ablations.training import DivergedError, Epoch, Evaluation, Images, Options, State, Step, evaluate, train
+from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step, evaluate, train
+from ablations.training.recipe import Recipe, assemble, typed
 
 NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
-
-
-@dataclass(frozen=True)
-class Parts:
-    """Everything that a training needs, built from a configuration."""
-
-    dataset: Dataset
-    training: Images
-    validation: Images | None
-    normalization: Normalization
-    distort: PlanarDistortion | None
-    network: Network
-    optimizer: Optimizer
-    streams: Streams
-    stream: str
-    options: Options
-    every_steps: int | None
-
-
-def assemble(config: DictConfig) -> Parts:
-    """Build the parts of a run. Raises InputError for a value that makes no sense."""
-    seed = _typed(config, "seed", int)
-    if seed < 0:
-        raise InputError(f"seed: must be at least 0, got {seed}")
-    every_steps = _typed(config, "tracking.every_steps", int | None)
-    if every_steps is not None and every_steps < 1:
-        raise InputError(f"tracking.every_steps: must be at least 1 or null, got {every_steps}")
-    options = Options(
-        **{field.name: _typed(config, f"trainer.{field.name}", field.type) for field in fields(Options)}
-    )
-    streams = Streams(seed)
-    network = build_network(config, streams)
-    optimizer = instantiate(config.optimizer)
-    dataset = instantiate(config.dataset).load()
-    outputs = network.layers["output"].summary().shape[0]
-    if outputs != len(dataset.classes):
-        raise InputError(
-            f"dataset={dataset.name}: {len(dataset.classes)} classes, but the network has {outputs} outputs; "
-            "accepted: as many of the one as of the other (head.output.units)"
-        )
-    val_fraction = _typed(config, "dataset.val_fraction", float)
-    train_at, val_at = split(dataset.train_labels, val_fraction, streams.generator("split"))
-    training = Images(dataset.train_images[train_at], dataset.train_labels[train_at])
-    validation = Images(dataset.train_images[val_at], dataset.train_labels[val_at]) if len(val_at) else None
-    return Parts(
-        dataset=dataset,
-        training=training,
-        validation=validation,
-        normalization=instantiate(config.normalization).fit(training.pixels),
-        distort=instantiate(config.distortion) or None,
-        network=network,
-        optimizer=optimizer,
-        streams=streams,
-        stream=streams.fingerprint(train_at, val_at, list(network.layers)),
-        options=options,
-        every_steps=every_steps,
-    )
-
-
-def _typed(config: DictConfig, key: str, kind: type | UnionType) -> Any:
-    """The value under `key`; raises InputError where it is of another type (a whole number is a float, too)."""
-    value = OmegaConf.select(config, key)
-    accepted = get_args(kind) or (kind,)
-    if float in accepted and type(value) is int:
-        return float(value)
-    if type(value) not in accepted:
-        names = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
-        raise InputError(f"{key}: must be {' or '.join(names[one] for one in accepted)}, got {value!r}")
-    return value
 
 
 @dataclass(frozen=True)
@@ -130,7 +54,7 @@ class Job:
     rerun: bool
     heartbeat_s: float
     config: DictConfig
-    parts: Parts | None
+    parts: Recipe | None
 
     @cached_property
     def identity(self) -> dict[str, str]:
@@ -213,8 +137,8 @@ def _run_in_sweep(config: DictConfig) -> None:
     say(f"{_run_name(config)}: {outcome}, {time.perf_counter() - started:.1f} s")
 
 
-def _job(config: DictConfig, parts: Parts | None) -> Job:
-    heartbeat_s = _typed(config, "tracking.heartbeat_s", float)
+def _job(config: DictConfig, parts: Recipe | None) -> Job:
+    heartbeat_s = typed(config, "tracking.heartbeat_s", float)
     if not heartbeat_s > 0:
         raise InputError(f"tracking.heartbeat_s: must be positive, got {heartbeat_s}")
     return Job(
@@ -222,7 +146,7 @@ def _job(config: DictConfig, parts: Parts | None) -> Job:
         uri=tracking_uri(config.tracking.uri),
         experiment=config.tracking.experiment,
         sweep=config.name if config.sweep.id is not None else None,
-        rerun=_typed(config, "tracking.rerun", bool),
+        rerun=typed(config, "tracking.rerun", bool),
         heartbeat_s=heartbeat_s,
         config=config,
         parts=parts,
@@ -434,24 +358,9 @@ class _Training:
         alone = "basic" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
         done = resume.epoch * steps_of_epoch if resume else 0
         with ProgressBar(job.name, parts.options.epochs * steps_of_epoch, alone, done) as bar:
-            records = train(
-                parts.network,
-                parts.optimizer,
-                parts.normalization,
-                parts.training,
-                parts.validation,
-                parts.streams,
-                parts.options,
-                parts.distort,
-                watch=lambda step: self._watch(step, bar),
-                keep=self._keep,
-                resume=resume,
-            )
-            for epoch in records:
+            for epoch in train(parts, lambda step: self._watch(step, bar), self._keep, resume):
                 self._measure(_epoch_metrics(epoch), epoch.number)
-        test = evaluate(
-            parts.network, parts.normalization, Images(parts.dataset.test_images, parts.dataset.test_labels)
-        )
+        test = evaluate(parts.network, parts.normalization, parts.test)
         # With the last epoch's time stamp, so that an evaluation that is done again is the same.
         self.tracker.log_metrics(_test_metrics(test), parts.options.epochs, self.measured[-1].time_ms)
         return test
@@ -525,7 +434,7 @@ def _test_metrics(test: Evaluation) -> dict[str, float]:
 
 
 def _write_artifacts(
-    folder: Path, config: DictConfig, parts: Parts, history: list[Mapping[str, float]], test: Evaluation
+    folder: Path, config: DictConfig, parts: Recipe, history: list[Mapping[str, float]], test: Evaluation
 ) -> None:
     import pandas as pd
     from sklearn.metrics import classification_report

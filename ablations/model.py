@@ -14,7 +14,6 @@ from ablations.errors import InputError
 from ablations.nn.feeder import IMAGES_AT_ONCE, INPUT_SHAPE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
-from ablations.streams import Streams
 
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
 MODULES = (
@@ -25,19 +24,8 @@ MODULES = (
     "model.py",
     "nn",
     "signals.py",
-    "streams.py",
 )
 """What of this package a model needs: all that this module imports, directly or not."""
-
-
-def build_network(config: DictConfig, streams: Streams) -> Network:
-    """The network that `config` describes, with its initial weights."""
-    dtype = config.trainer.dtype
-    if dtype not in ("float32", "float64"):
-        raise InputError(f"trainer.dtype: must be float32 or float64, got {dtype}")
-    return instantiate(config.network).build(
-        INPUT_SHAPE, instantiate(config.init), lambda layer: streams.generator(f"init/{layer}"), dtype
-    )
 
 
 @dataclass(frozen=True)
@@ -56,7 +44,12 @@ class Model:
         try:
             config = OmegaConf.load(folder / CONFIG)
             _check_targets(OmegaConf.to_container(config, resolve=True))
-            network = build_network(config, Streams(0))
+            network = instantiate(config.network).build(
+                INPUT_SHAPE,
+                instantiate(config.init),
+                lambda _: np.random.default_rng(0),
+                config.trainer.dtype,
+            )
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
             return cls(network, instantiate(config.normalization))

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from ablations.training import Step
+from ablations.training.loop import Step
 
 REFRESH_STEPS = 10
 REFRESH_S = 0.5

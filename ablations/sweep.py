@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -239,34 +239,22 @@ def _estimate(configs: Sequence[DictConfig]) -> float:
 def _seconds_per_epoch(config: DictConfig) -> float:
     import numpy as np
 
-    from ablations.experiment import assemble
-    from ablations.training import DivergedError, Images, evaluate, train
+    from ablations.training.loop import DivergedError, evaluate, train
+    from ablations.training.recipe import assemble
 
-    parts = assemble(config)
-    batch = parts.options.batch_size
-    size = min(len(parts.training), batch * max(2, math.ceil(PROBED_IMAGES / batch)))
-    some = Images(parts.training.pixels[:size], parts.training.labels[:size])
-    evaluated = 0 if parts.validation is None else len(parts.validation)
+    recipe = assemble(config)
+    batch = recipe.options.batch_size
+    some = recipe.training.first(batch * max(2, math.ceil(PROBED_IMAGES / batch)))
     with np.errstate(all="ignore"):
         started = time.perf_counter()
         try:
-            seconds = next(
-                train(
-                    parts.network,
-                    parts.optimizer,
-                    parts.normalization,
-                    some,
-                    None,
-                    parts.streams,
-                    parts.options,
-                )
-            ).seconds
+            seconds = next(train(replace(recipe, training=some, validation=None))).seconds
         except DivergedError:
             seconds = time.perf_counter() - started
         started = time.perf_counter()
-        evaluate(parts.network, parts.normalization, some)
-        seconds += (time.perf_counter() - started) * evaluated / len(parts.training)
-    return seconds * len(parts.training) / size
+        evaluate(recipe.network, recipe.normalization, some)
+        seconds += (time.perf_counter() - started) * len(recipe.validation or ()) / len(recipe.training)
+    return seconds * len(recipe.training) / len(some)
 
 
 def _workers(config: DictConfig) -> int:

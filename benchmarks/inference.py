@@ -26,12 +26,12 @@ from measuring import (
 )
 from threadpoolctl import threadpool_limits
 
-from ablations.model import build_network
 from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 from ablations.streams import Streams
-from ablations.training import Images, Options, evaluate, train
+from ablations.training.loop import evaluate, train
+from ablations.training.recipe import Images, Options, Recipe, build_network
 
 EXAMPLES = """examples:
   python benchmarks/inference.py
@@ -105,7 +105,7 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, object]]:
     some = Images(dataset.train_images[:10_000], dataset.train_labels[:10_000])
     options = Options(epochs=1, batch_size=32, clip_norm=None, replacement=False, eval_limit=None)
     optimizer = instantiate(config.optimizer)
-    list(train(network, optimizer, normalization, some, None, Streams(0), options))
+    list(train(Recipe(network, optimizer, normalization, some, None, Streams(0), options)))
 
     import rival_torch
 

@@ -19,11 +19,11 @@ import pytest
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
-from ablations.model import build_network
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
 from ablations.streams import Streams
 from ablations.tracking import prepare
+from ablations.training.recipe import build_network
 
 COMPONENTS = ("activation", "pool", "c3", "head", "init", "optimizer")
 

@@ -33,7 +33,8 @@ from ablations.nn.normalization import Normalization
 from ablations.optimizers import SGD
 from ablations.paths import ROOT
 from ablations.streams import Streams
-from ablations.training import Images, Options, State, train
+from ablations.training.loop import State, train
+from ablations.training.recipe import Images, Options, Recipe
 
 UNIT = Normalization(offset=0.0, scale=1 / 255)
 IDENTITY = {"config_hash": "c", "code_hash": "k", "data_sha256": "d"}
@@ -80,8 +81,8 @@ def test_a_training_that_goes_on_ends_with_the_same_bits(
         network = build("trainer.dtype=float32", seed=seed)
         rule = hydra.utils.instantiate(config.optimizer)
         distort = hydra.utils.instantiate(config.distortion) or None
-        records = train(network, rule, UNIT, images, images, Streams(5), options, distort, **more)
-        return network, rule, records
+        recipe = Recipe(network, rule, UNIT, images, images, Streams(5), options, distort)
+        return network, rule, train(recipe, **more)
 
     saved = []
 
@@ -106,18 +107,8 @@ def test_a_training_that_goes_on_ends_with_the_same_bits(
 def test_a_state_is_kept_once_the_record_was_taken(build, images):
     seen = []
     options = Options(epochs=2, batch_size=72, clip_norm=None, replacement=False, eval_limit=None)
-    network = build()
-    kept = train(
-        network,
-        SGD(0.1),
-        UNIT,
-        images,
-        None,
-        Streams(0),
-        options,
-        keep=lambda state: seen.append(state.epoch),
-    )
-    for record in kept:
+    recipe = Recipe(build(), SGD(0.1), UNIT, images, None, Streams(0), options)
+    for record in train(recipe, keep=lambda state: seen.append(state.epoch)):
         assert seen == list(range(1, record.number))
         seen_before = len(seen)
     assert len(seen) == seen_before + 1 == 2
@@ -134,11 +125,11 @@ def test_a_state_is_kept_once_the_record_was_taken(build, images):
 )
 def test_the_state_of_another_training_is_refused(change, build, images):
     options = Options(epochs=2, batch_size=72, clip_norm=None, replacement=False, eval_limit=None)
-    states = []
-    list(train(build(), SGD(0.1), UNIT, images, None, Streams(0), options, keep=states.append))
+    states, recipe = [], Recipe(build(), SGD(0.1), UNIT, images, None, Streams(0), options)
+    list(train(recipe, keep=states.append))
     foreign = replace(states[0], **change(states[0]))
     with pytest.raises(InputError):
-        list(train(build(), SGD(0.1), UNIT, images, None, Streams(0), options, resume=foreign))
+        list(train(recipe, resume=foreign))
 
 
 # The file

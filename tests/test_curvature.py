@@ -15,7 +15,7 @@ from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
 from ablations.paths import CONF
-from ablations.training import curvature
+from ablations.training.loop import curvature
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)
 

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from ablations import training
 from ablations.distortions import PlanarDistortion
-from ablations.experiment import assemble
 from ablations.nn.normalization import Normalization
 from ablations.optimizers import SDLM, SGD
 from ablations.streams import Streams
-from ablations.training import Images, Options, train
+from ablations.training import loop
+from ablations.training.loop import evaluate, train
+from ablations.training.recipe import Images, Options, Recipe, assemble
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)
 RANGES = {"shift": 8.0, "scaling": 0.5, "squeezing": 0.4, "shearing": 0.9}  # no two alike
@@ -196,15 +196,16 @@ def batches(monkeypatch):
         seen.append((feed(images).copy(), labels.tolist()))
         return original(network, feed, images, labels)
 
-    original = training.gradient
-    monkeypatch.setattr(training, "gradient", spy)
+    original = loop.gradient
+    monkeypatch.setattr(loop, "gradient", spy)
     return seen
 
 
 def run(network, images, distort, seed=0, optimizer=None, epochs=2, validation=None):
     options = Options(epochs=epochs, batch_size=20, clip_norm=None, replacement=False, eval_limit=None)
     optimizer = optimizer or SGD(1e-3)
-    return list(train(network, optimizer, UNIT, images, validation, Streams(seed), options, distort))
+    recipe = Recipe(network, optimizer, UNIT, images, validation, Streams(seed), options, distort)
+    return list(train(recipe))
 
 
 def test_each_epoch_trains_on_its_own_version_in_the_same_order(build, compose, digits, batches):
@@ -246,5 +247,5 @@ def test_validation_images_are_not_distorted(build, compose, digits):
     distort = hydra.utils.instantiate(compose("distortion=planar").distortion)
     network = build()
     (record,) = run(network, digits, distort, epochs=1, validation=digits)
-    scored = training.evaluate(network, UNIT, digits)
+    scored = evaluate(network, UNIT, digits)
     assert (record.val_loss, record.val_accuracy) == (scored.loss, scored.accuracy)

@@ -17,8 +17,8 @@ from PIL import Image
 from ablations import export_images, images
 from ablations.datasets import Dataset, Digits, ImageFiles, idx_header
 from ablations.errors import InputError
-from ablations.experiment import assemble
 from ablations.paths import ROOT
+from ablations.training.recipe import assemble
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 28, 28), dtype=np.uint8)
 

@@ -17,7 +17,8 @@ from ablations.nn.normalization import Rescaling
 from ablations.optimizers import SDLM
 from ablations.paths import CONF
 from ablations.streams import Streams
-from ablations.training import Images, Options, evaluate, train
+from ablations.training.loop import evaluate, train
+from ablations.training.recipe import Images, Options, Recipe
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 LENETS = ("lenet5_1998", "lenet5_1998_distorted", "lenet5_1998_fast", "lenet5_1998_once")
@@ -323,7 +324,7 @@ def test_two_passes_over_300_digits_one_at_a_time(compose, build):
     options = Options(epochs=2, batch_size=1, clip_norm=None, replacement=False, eval_limit=None)
     normalization = hydra.utils.instantiate(config.normalization).fit(images.pixels)
     rule = hydra.utils.instantiate(config.optimizer)
-    first, last = train(network, rule, normalization, images, others, Streams(0), options)
+    first, last = train(Recipe(network, rule, normalization, images, others, Streams(0), options))
     assert np.isfinite(network.values).all()
     assert last.train_loss < first.train_loss
     assert last.train_accuracy > 0.35

@@ -11,7 +11,7 @@ from ablations.provenance import DETERMINING, code_hash
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
 from ablations.tracking import Reader, Tracker, prepare
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
-from ablations.training import State
+from ablations.training.loop import State
 
 
 def a_run(run_id: str, status: str, sweep: str | None = "s", **tags: str) -> EarlierRun:

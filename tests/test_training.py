@@ -7,7 +7,6 @@ import hydra
 import numpy as np
 import pytest
 
-from ablations import training
 from ablations.errors import InputError, PlainError
 from ablations.nn.feeder import Feeder
 from ablations.nn.heads import SoftmaxCrossEntropy
@@ -15,7 +14,9 @@ from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 from ablations.optimizers import SDLM, SGD, Optimizer
 from ablations.streams import Streams
-from ablations.training import DivergedError, Epoch, Images, Options, Step, evaluate, gradient, train
+from ablations.training import loop
+from ablations.training.loop import DivergedError, Epoch, Step, evaluate, gradient, train
+from ablations.training.recipe import Images, Options, Recipe, assemble
 
 PLAIN = Options(epochs=2, batch_size=16, clip_norm=None, replacement=False, eval_limit=None)
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)  # 1998's, so that a forgotten border would show
@@ -88,20 +89,9 @@ def trained(
     seed=0,
     watch=None,
     by=UNIT,
-    distort=None,
 ):
-    records = train(
-        network,
-        optimizer or SGD(0.1),
-        by,
-        images,
-        validation,
-        Streams(seed),
-        options,
-        distort,
-        watch or (lambda step: None),
-    )
-    return list(records)
+    recipe = Recipe(network, optimizer or SGD(0.1), by, images, validation, Streams(seed), options)
+    return list(train(recipe, watch or (lambda step: None)))
 
 
 # The loop
@@ -189,7 +179,7 @@ def test_records_are_frozen(build, small):
 def test_records_come_one_by_one(build, small):
     """The second epoch is trained when it is asked for, and not before."""
     network = build()
-    records = train(network, SGD(0.1), UNIT, small, None, Streams(0), PLAIN)
+    records = train(Recipe(network, SGD(0.1), UNIT, small, None, Streams(0), PLAIN))
     next(records)
     after_first = network.values.copy()
     np.testing.assert_array_equal(network.values, after_first)
@@ -314,7 +304,7 @@ def test_learns_twenty_digits_by_heart(activation, pool, head, build, compose, d
     network = build("trainer.dtype=float32", *choices)
     optimizer = hydra.utils.instantiate({**compose("optimizer=adam").optimizer, "lr": 0.003})
     options = replace(PLAIN, epochs=2000, batch_size=20)  # the longest is six sigmoids deep
-    for record in train(network, optimizer, UNIT, twenty, None, Streams(0), options):
+    for record in train(Recipe(network, optimizer, UNIT, twenty, None, Streams(0), options)):
         if record.train_accuracy == 1:
             break
     assert record.train_accuracy == 1, f"after {record.number} epochs: {record.train_accuracy:.0%}"
@@ -336,8 +326,8 @@ def estimates(monkeypatch):
 
         return called
 
-    monkeypatch.setattr(training, "curvature", spy("curvature", training.curvature))
-    monkeypatch.setattr(training, "gradient", spy("batch", training.gradient))
+    monkeypatch.setattr(loop, "curvature", spy("curvature", loop.curvature))
+    monkeypatch.setattr(loop, "gradient", spy("batch", loop.gradient))
     return seen
 
 
@@ -581,8 +571,6 @@ def test_fingerprint_tells_splits_and_seeds_apart_and_nothing_else():
 
 
 def test_fingerprint_of_a_run_is_the_same_for_every_variant(compose):
-    from ablations.experiment import assemble
-
     def stream(*overrides):
         return assemble(compose("dataset=digits", *overrides)).stream
 

@@ -1,5 +1,6 @@
-"""The training loop: batches in, one frozen record per epoch out. It knows neither configuration nor tracker."""
+"""The training loop: batches in, one frozen record per epoch out."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -13,47 +14,10 @@ from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 from ablations.optimizers import Optimizer
-from ablations.streams import Streams
+from ablations.training.recipe import Images, Recipe
 
 STREAMS = ("order", "curvature", "distortion")
 """The random streams that a training draws from."""
-
-
-@dataclass(frozen=True)
-class Images:
-    """Labelled images: `pixels` uint8 (N, 28, 28), `labels` (N,)."""
-
-    pixels: np.ndarray
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to train.
-
-    `clip_norm` is the largest Euclidean norm of a gradient, a longer one is scaled down to it; with
-    `replacement` each epoch draws as many images as there are, with replacement; `eval_limit` is how many
-    validation images are looked at, at most. None: no limit.
-
-    Raises InputError for values that make no sense.
-    """
-
-    epochs: int
-    batch_size: int
-    clip_norm: float | None
-    replacement: bool
-    eval_limit: int | None
-
-    def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "eval_limit"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"trainer.{name}: must be at least 1, got {value}")
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise InputError(f"trainer.clip_norm: must be positive or null, got {self.clip_norm}")
 
 
 @dataclass(frozen=True)
@@ -117,74 +81,46 @@ class DivergedError(PlainError, ArithmeticError):
 
 
 def train(
-    network: Network,
-    optimizer: Optimizer,
-    normalization: Normalization,
-    training: Images,
-    validation: Images | None,
-    streams: Streams,
-    options: Options,
-    distort: Callable[[np.ndarray, np.random.Generator], np.ndarray] | None = None,
+    recipe: Recipe,
     watch: Callable[[Step], None] = lambda step: None,
     keep: Callable[[State], None] = lambda state: None,
     resume: State | None = None,
 ) -> Iterator[Epoch]:
-    """Train `network` in place and yield one `Epoch` after each pass.
+    """Train the recipe's network in place and yield one `Epoch` after each pass.
 
-    `streams` draw the order of the images, or the images themselves. `distort` gives each epoch its own version of
-    the training images. `watch` is called after each step. `keep` is called once the record of an epoch has been
-    taken, with what `resume` needs to go on from there; its arrays are those in use, and hold during the call.
+    `watch` is called after each step. `keep` is called once the record of an epoch has been taken, with what
+    `resume` needs to go on from there; its arrays are those in use, and hold during the call.
 
     Raises InputError for a batch larger than the training set, or a state of another training, and DivergedError at
     the first loss or gradient that is not finite, before it reaches the weights.
     """
-    if options.batch_size > len(training):
+    network, optimizer, options, size = recipe.network, recipe.optimizer, recipe.options, len(recipe.training)
+    if options.batch_size > size:
         raise InputError(
-            f"trainer.batch_size: there are only {len(training)} training images, got {options.batch_size}"
+            f"trainer.batch_size: there are only {size} training images, got {options.batch_size}"
         )
-    feed, pixels = Feeder(network, normalization), training.pixels
-    rngs = {purpose: streams.generator(purpose) for purpose in STREAMS}
-    if validation is not None and options.eval_limit is not None:
-        first = slice(options.eval_limit)
-        validation = Images(validation.pixels[first], validation.labels[first])
+    feed = Feeder(network, recipe.normalization)
+    rngs = {purpose: recipe.streams.generator(purpose) for purpose in STREAMS}
+    validation = recipe.validation and recipe.validation.first(options.eval_limit)
     optimizer.start(network.values)
     if resume is not None:
         _restore(resume, network, optimizer, rngs)
-    size, step, done = len(training), optimizer.steps, 0 if resume is None else resume.epoch
-    for epoch in range(done + 1, options.epochs + 1):
+    for epoch in range(resume.epoch + 1 if resume else 1, options.epochs + 1):
         started = time.perf_counter()
         optimizer.begin_epoch(epoch)
-        if distort is not None:
-            pixels = distort(training.pixels, rngs["distortion"])
-        draw = rngs["order"]
-        order = draw.integers(size, size=size) if options.replacement else draw.permutation(size)
+        images, order = _pass(recipe, rngs)
         total_loss, correct, largest = 0.0, 0, 0.0
         for start in range(0, size, options.batch_size):
-            if samples := optimizer.curvature_samples(epoch, start, options.batch_size):
-                chosen = rngs["curvature"].choice(size, min(samples, size), replace=False)
-                estimate = curvature(network, feed, pixels[chosen])
-                if not np.isfinite(estimate).all():
-                    raise DivergedError(
-                        f"diverged: the curvature is not finite after step {step} (epoch {epoch})"
-                    )
-                optimizer.set_curvature(estimate)
+            _renew_curvature(recipe, feed, images, rngs["curvature"], epoch, start)
             batch = order[start : start + options.batch_size]
-            loss, hits = gradient(network, feed, pixels[batch], training.labels[batch])
-            grads, step = network.grads, step + 1
-            grad_max = float(max(grads.max(), -grads.min()))
-            if not np.isfinite(loss):
-                raise DivergedError(f"diverged: the loss is not finite at step {step} (epoch {epoch})")
-            if not np.isfinite(grad_max):
-                raise DivergedError(f"diverged: a gradient is not finite at step {step} (epoch {epoch})")
-            if options.clip_norm is not None:
-                norm = float(np.linalg.norm(grads.astype(np.float64)))  # squares of float32 overflow
-                if norm > options.clip_norm:
-                    grads *= options.clip_norm / norm
-            optimizer.step(network.values, grads)
-            total_loss, correct, largest = total_loss + loss, correct + hits, max(largest, grad_max)
-            watch(Step(step, loss / len(batch), hits / len(batch), grad_max))
+            loss, hits = gradient(network, feed, images.pixels[batch], images.labels[batch])
+            steepest = _finite(loss, network.grads, f"at step {optimizer.steps + 1} (epoch {epoch})")
+            _clip(network.grads, options.clip_norm)
+            optimizer.step(network.values, network.grads)
+            total_loss, correct, largest = total_loss + loss, correct + hits, max(largest, steepest)
+            watch(Step(optimizer.steps, loss / len(batch), hits / len(batch), steepest))
         seconds = time.perf_counter() - started
-        scored = None if validation is None else evaluate(network, normalization, validation)
+        scored = validation and evaluate(network, recipe.normalization, validation)
         yield Epoch(
             number=epoch,
             train_loss=total_loss / size,
@@ -210,6 +146,46 @@ def _restore(
     optimizer.resume(state.steps, state.memory)
     for purpose, rng in rngs.items():
         rng.bit_generator.state = state.streams[purpose]
+
+
+def _pass(recipe: Recipe, rngs: Mapping[str, np.random.Generator]) -> tuple[Images, np.ndarray]:
+    """The training images of one epoch, distorted where that is asked for, and the indices in their order."""
+    images, size = recipe.training, len(recipe.training)
+    if recipe.distort is not None:
+        images = Images(recipe.distort(images.pixels, rngs["distortion"]), images.labels)
+    draw = rngs["order"]
+    return images, draw.integers(size, size=size) if recipe.options.replacement else draw.permutation(size)
+
+
+def _renew_curvature(
+    recipe: Recipe, feed: Feeder, images: Images, rng: np.random.Generator, epoch: int, seen: int
+) -> None:
+    """Give the optimizer an estimate from images drawn at random, where it asks for one after `seen` images."""
+    optimizer, size = recipe.optimizer, len(images)
+    if samples := optimizer.curvature_samples(epoch, seen, recipe.options.batch_size):
+        chosen = rng.choice(size, min(samples, size), replace=False)
+        estimate = curvature(recipe.network, feed, images.pixels[chosen])
+        if not np.isfinite(estimate).all():
+            when = f"after step {optimizer.steps} (epoch {epoch})"
+            raise DivergedError(f"diverged: the curvature is not finite {when}")
+        optimizer.set_curvature(estimate)
+
+
+def _finite(loss: float, grads: np.ndarray, when: str) -> float:
+    """The largest absolute gradient. Raises DivergedError where that or the loss is not finite."""
+    largest = float(max(grads.max(), -grads.min()))
+    for what, value in (("the loss", loss), ("a gradient", largest)):
+        if not math.isfinite(value):
+            raise DivergedError(f"diverged: {what} is not finite {when}")
+    return largest
+
+
+def _clip(grads: np.ndarray, limit: float | None) -> None:
+    """Scale a gradient that is longer than `limit` down to it, in place."""
+    if limit is not None:
+        norm = float(np.linalg.norm(grads.astype(np.float64)))  # squares of float32 overflow
+        if norm > limit:
+            grads *= limit / norm
 
 
 def gradient(
