@@ -1,7 +1,8 @@
 """A trained network with the normalisation of its input, in one folder: grey pixels in, digits out."""
 
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -10,22 +11,14 @@ import numpy as np
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
+import ablations
 from ablations.errors import InputError
 from ablations.nn.feeder import IMAGES_AT_ONCE, INPUT_SHAPE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 
+PACKAGE = Path(ablations.__file__).parent
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
-MODULES = (
-    "__init__.py",
-    "datasets",
-    "errors.py",
-    "images.py",
-    "model.py",
-    "nn",
-    "signals.py",
-)
-"""What of this package a model needs: all that this module imports, directly or not."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,8 @@ class Model:
         """
         try:
             config = OmegaConf.load(folder / CONFIG)
-            _check_targets(OmegaConf.to_container(config, resolve=True))
+            for part in (config.network, config.init):
+                _check_targets(OmegaConf.to_container(part, resolve=True))
             network = instantiate(config.network).build(
                 INPUT_SHAPE,
                 instantiate(config.init),
@@ -52,7 +46,8 @@ class Model:
             )
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
-            return cls(network, instantiate(config.normalization))
+            # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then.
+            return cls(network, Normalization(config.normalization.offset, config.normalization.scale))
         except Exception as error:  # a damaged file may raise nearly anything
             raise InputError(f"{folder}: not a model that can be loaded ({error})") from error
 
@@ -94,21 +89,25 @@ def save(folder: Path, config: DictConfig, model: Model) -> None:
     resolved = OmegaConf.to_container(config, resolve=True)
     kept: dict[str, Any] = {key: resolved[key] for key in ("network", "init")}
     kept["trainer"] = {"dtype": config.trainer.dtype}
-    kept["normalization"] = {
-        "_target_": f"{Normalization.__module__}.{Normalization.__qualname__}",
-        "offset": float(model.normalization.offset),
-        "scale": float(model.normalization.scale),
-    }
+    kept["normalization"] = {key: float(value) for key, value in asdict(model.normalization).items()}
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(kept)), encoding="utf-8")
     np.savez(folder / WEIGHTS, **model.network.state())
-    package, copy = Path(__file__).parent, folder / CODE / __package__
-    copy.mkdir(parents=True)
-    for name in MODULES:
-        if (package / name).is_dir():
-            shutil.copytree(package / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(package / name, copy)
+    for file in needed():
+        copy = folder / CODE / file.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+
+
+def needed() -> list[Path]:
+    """The files of this package that a model needs: this one, the layers, and all that these import."""
+    own = Path(__file__)
+    files = [PACKAGE / "__init__.py", own.with_name("__init__.py"), own, *(PACKAGE / "nn").glob("*.*")]
+    for file in files:  # grows on the way
+        for name in re.findall(r"^ *from ablations\.(\S+) import", file.read_text("utf-8"), re.MULTILINE):
+            module = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+            files += [module] * (module not in files)
+    return files
 
 
 def _check(images: np.ndarray) -> None:
