@@ -99,8 +99,8 @@ def load(reader: Reader, run: "pd.Series") -> "Model":
 
 def read_image(path: Path) -> np.ndarray:
     """The digit in an image file, as MNIST's are: uint8 (28, 28). Raises InputError, naming the file."""
+    from ablations.datasets.images import decode
     from ablations.digit_image import like_mnist
-    from ablations.images import decode
 
     grey = decode(path)
     try:

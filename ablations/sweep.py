@@ -206,14 +206,17 @@ def _preview(study: Study, jobs: Sequence[Job], uri: str, workers: int) -> str:
 
 
 def _finished(uri: str, experiment: str) -> set[str]:
-    """The configurations with a finished run in the store; none where there is no store yet."""
+    """The configurations with a finished run of this code in the store; none where there is no store yet."""
+    from ablations.provenance import code_hash
+
     try:
         runs = Reader(uri).runs(experiment)
     except InputError:
         return set()
     if "tags.config_hash" not in runs:
         return set()
-    return set(runs.loc[runs["status"] == "FINISHED", "tags.config_hash"].dropna())
+    done = (runs["status"] == "FINISHED") & (runs["tags.code_hash"] == code_hash())
+    return set(runs.loc[done, "tags.config_hash"])
 
 
 def _estimate(configs: Sequence[DictConfig]) -> float:

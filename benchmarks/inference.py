@@ -29,9 +29,9 @@ from threadpoolctl import threadpool_limits
 from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
-from ablations.streams import Streams
 from ablations.training.loop import evaluate, train
 from ablations.training.recipe import Images, Options, Recipe, build_network
+from ablations.training.streams import Streams
 
 EXAMPLES = """examples:
   python benchmarks/inference.py

@@ -44,9 +44,9 @@ from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling
 from ablations.paths import CONF
-from ablations.streams import Streams
 from ablations.training.loop import gradient, train
 from ablations.training.recipe import Images, Options, Recipe, build_network
+from ablations.training.streams import Streams
 
 EXAMPLES = """examples:
   python benchmarks/training.py                              everything, some minutes

@@ -21,9 +21,9 @@ from threadpoolctl import threadpool_limits
 
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
-from ablations.streams import Streams
 from ablations.tracking import prepare
 from ablations.training.recipe import build_network
+from ablations.training.streams import Streams
 
 COMPONENTS = ("activation", "pool", "c3", "head", "init", "optimizer")
 

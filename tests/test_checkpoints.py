@@ -30,11 +30,11 @@ from ablations.checkpoints import (
 )
 from ablations.errors import InputError
 from ablations.nn.normalization import Normalization
-from ablations.optimizers import SGD
 from ablations.paths import ROOT
-from ablations.streams import Streams
 from ablations.training.loop import State, train
+from ablations.training.optimizers import SGD
 from ablations.training.recipe import Images, Options, Recipe
+from ablations.training.streams import Streams
 
 UNIT = Normalization(offset=0.0, scale=1 / 255)
 IDENTITY = {"config_hash": "c", "code_hash": "k", "data_sha256": "d"}

@@ -10,9 +10,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from ablations.datasets import read_idx
+from ablations.datasets.images import decode
 from ablations.digit_image import like_mnist
 from ablations.errors import InputError
-from ablations.images import decode
 
 DARK, LIGHT = 20, 230
 

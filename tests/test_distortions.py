@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from ablations.distortions import PlanarDistortion
 from ablations.nn.normalization import Normalization
-from ablations.optimizers import SDLM, SGD
-from ablations.streams import Streams
 from ablations.training import loop
+from ablations.training.distortions import PlanarDistortion
 from ablations.training.loop import evaluate, train
+from ablations.training.optimizers import SDLM, SGD
 from ablations.training.recipe import Images, Options, Recipe, assemble
+from ablations.training.streams import Streams
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)
 RANGES = {"shift": 8.0, "scaling": 0.5, "squeezing": 0.4, "shearing": 0.9}  # no two alike

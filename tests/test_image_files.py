@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablations import export_images, images
-from ablations.datasets import Dataset, Digits, ImageFiles, idx_header
+from ablations import export_images
+from ablations.datasets import Dataset, Digits, ImageFiles, idx_header, images
 from ablations.errors import InputError
 from ablations.paths import ROOT
 from ablations.training.recipe import assemble

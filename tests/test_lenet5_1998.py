@@ -14,11 +14,11 @@ from ablations.nn import heads
 from ablations.nn.activations import ScaledTanh
 from ablations.nn.heads import PenaltyLoss, RadialBasis, read_bitmaps
 from ablations.nn.normalization import Rescaling
-from ablations.optimizers import SDLM
 from ablations.paths import CONF
-from ablations.streams import Streams
 from ablations.training.loop import evaluate, train
+from ablations.training.optimizers import SDLM
 from ablations.training.recipe import Images, Options, Recipe
+from ablations.training.streams import Streams
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 LENETS = ("lenet5_1998", "lenet5_1998_distorted", "lenet5_1998_fast", "lenet5_1998_once")
@@ -280,7 +280,7 @@ DELTAS = {
         "optimizer.lr": [2e-3] * 2 + [8e-4] * 3 + [4e-4] * 3 + [2e-4] * 4 + [4e-5],
     },
     "lenet5_1998_distorted": {
-        "distortion._target_": "ablations.distortions.PlanarDistortion",
+        "distortion._target_": "ablations.training.distortions.PlanarDistortion",
         "distortion.shift": 2.0,
         "distortion.scaling": 0.1,
         "distortion.squeezing": 0.1,

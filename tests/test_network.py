@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from ablations.errors import InputError
 from ablations.nn import heads
 from ablations.paths import CONF
-from ablations.streams import Streams
+from ablations.training.streams import Streams
 
 # LeNet-5 as a textbook has it: batch first, one layer after another (convolve, activate, pool), one output
 # position after another. It shares no line with the code under test. Each layer gives its output and the function

@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.optimizers import SDLM, SGD, Adam, Momentum
 from ablations.paths import CONF
+from ablations.training.optimizers import SDLM, SGD, Adam, Momentum
 
 # Two steps of rate 0.1 from (1, −2), the YAML's other values as they are: gradients (½, −1), then (1, 0).
 STEPS = {

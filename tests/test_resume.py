@@ -6,8 +6,6 @@ import numpy as np
 import pytest
 
 from ablations.checkpoints import Checkpoint, claimed
-from ablations.paths import CONF, ROOT
-from ablations.provenance import DETERMINING, code_hash
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
 from ablations.tracking import Reader, Tracker, prepare
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
@@ -218,50 +216,3 @@ def test_a_copy_has_all_metrics_and_artifacts_once(uri, tmp_path):
     copied = reader.artifact(copy.run_id, "deep/model.npz")
     assert source.run_id not in str(copied)
     assert copied.read_bytes() == bytes(range(256))
-
-
-# The code that determines a result
-
-
-def test_code_hash_changes_with_what_determines_a_result_alone(tmp_path, monkeypatch):
-    from ablations import provenance
-
-    def hashed() -> str:
-        code_hash.cache_clear()
-        return code_hash()
-
-    package = tmp_path / "ablations"
-    for name in DETERMINING:
-        for file in sorted((ROOT / "ablations" / name).rglob("*.py")) or [ROOT / "ablations" / f"{name}.py"]:
-            target = package / file.relative_to(ROOT / "ablations")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
-    original = hashed()
-    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
-    assert hashed() == original
-    (package / "report.py").write_text("anything")
-    assert hashed() == original
-    seen = {original}
-    for file in sorted(package.rglob("*.py")):
-        if file.name != "report.py":
-            file.write_bytes(file.read_bytes() + b"\n")
-            seen.add(hashed())
-    assert len(seen) == 1 + len([file for file in package.rglob("*.py") if file.name != "report.py"])
-    code_hash.cache_clear()
-
-
-def test_all_code_that_a_configuration_names_or_a_training_imports_is_hashed():
-    """A part that is added somewhere else would change results without changing code_hash."""
-    import ast
-    import re
-
-    named = {
-        target
-        for file in CONF.rglob("*.yaml")
-        for target in re.findall(r"_target_: ablations\.([\w.]+)", file.read_text("utf-8"))
-    }
-    parts = {target.split(".")[0] for target in named} - {"sweep"}
-    tree = ast.parse((ROOT / "ablations" / "training.py").read_text("utf-8"))
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    parts |= {name.split(".")[1] for name in imported if name.startswith("ablations.")} - {"errors"}
-    assert parts <= set(DETERMINING), f"say in provenance.DETERMINING that {parts - set(DETERMINING)} count"

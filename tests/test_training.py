@@ -12,11 +12,11 @@ from ablations.nn.feeder import Feeder
 from ablations.nn.heads import SoftmaxCrossEntropy
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
-from ablations.optimizers import SDLM, SGD, Optimizer
-from ablations.streams import Streams
 from ablations.training import loop
 from ablations.training.loop import DivergedError, Epoch, Step, evaluate, gradient, train
+from ablations.training.optimizers import SDLM, SGD, Optimizer
 from ablations.training.recipe import Images, Options, Recipe, assemble
+from ablations.training.streams import Streams
 
 PLAIN = Options(epochs=2, batch_size=16, clip_norm=None, replacement=False, eval_limit=None)
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)  # 1998's, so that a forgotten border would show

@@ -13,7 +13,7 @@ from ablations.errors import InputError, PlainError
 from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
-from ablations.optimizers import Optimizer
+from ablations.training.optimizers import Optimizer
 from ablations.training.recipe import Images, Recipe
 
 STREAMS = ("order", "curvature", "distortion")

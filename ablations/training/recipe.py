@@ -14,8 +14,8 @@ from ablations.errors import InputError
 from ablations.nn.feeder import INPUT_SHAPE
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
-from ablations.optimizers import Optimizer
-from ablations.streams import Streams
+from ablations.training.optimizers import Optimizer
+from ablations.training.streams import Streams
 
 
 @dataclass(frozen=True)
