@@ -6,7 +6,7 @@ python run.py -m activation=relu,tanh pool=max,avg
 import hydra
 from omegaconf import DictConfig
 
-from ablations.errors import one_line_errors
+from ablations.commands import one_line_errors
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")

@@ -1,10 +1,9 @@
 """The network as a table: `python -m ablations.describe [overrides]`."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from ablations.errors import one_line_errors
+from ablations.commands import command_parser, one_line_errors
 from ablations.nn.network import Network
 from ablations.paths import CONF
 
@@ -59,11 +58,10 @@ def _weights(parameters: dict) -> list:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations.describe",
-        description="Print the network as a table. Counts are for one image; overrides are those of run.py.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "describe",
+        "Print the network as a table. Counts are for one image; overrides are those of run.py.",
+        EXAMPLES,
     )
     parser.add_argument("overrides", nargs="*", help="as for run.py: activation=tanh c3=sparse …")
     options = parser.parse_args(arguments)

@@ -1,12 +1,7 @@
 """What the user did wrong, in one line."""
 
-import os
 import re
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-
-from ablations.signals import exit_code, stoppable
 
 
 class PlainError(Exception):
@@ -50,30 +45,3 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error
         error = error.__cause__
-
-
-@contextmanager
-def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
-    """Turn bad input into one line on stderr and exit code 2, Ctrl-C into exit code 130 and SIGTERM into 143.
-
-    The latter two say `interrupted` and no more. Errors that nobody foresaw go on as they are.
-    """
-    os.environ.setdefault(
-        "HYDRA_FULL_ERROR", "1"
-    )  # makes Hydra raise its errors here instead of printing them
-    try:
-        with stoppable():
-            yield
-    except KeyboardInterrupt as stop:
-        _exit(interrupted, exit_code(stop))
-    except BrokenPipeError:  # the reader of a pipe (`| head`) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except Exception as error:
-        if not foreseen(error):
-            raise
-        _exit(f"error: {one_line(error)}", 2)
-
-
-def _exit(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
-    raise SystemExit(code) from None

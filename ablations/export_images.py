@@ -1,6 +1,5 @@
 """A data set as image files: `python -m ablations.export_images DATASET FOLDER [overrides]`."""
 
-import argparse
 import json
 import os
 import shlex
@@ -10,8 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from uuid import uuid4
 
+from ablations.commands import command_parser, one_line_errors
 from ablations.datasets import DIGITS, Dataset
-from ablations.errors import InputError, one_line_errors, printable
+from ablations.errors import InputError, printable
 from ablations.paths import CONF
 
 EXAMPLES = """\
@@ -82,12 +82,11 @@ def _unusable(folder: Path, error: OSError) -> InputError:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The command."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations.export_images",
-        description="Write a data set as PNG files that dataset=images reads: FOLDER/train/idx-0-label-5.png, …, "
+    parser = command_parser(
+        "export_images",
+        "Write a data set as PNG files that dataset=images reads: FOLDER/train/idx-0-label-5.png, …, "
         "FOLDER/test/…, the original order and pixels kept.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        EXAMPLES,
     )
     parser.add_argument("dataset", help="a choice of conf/dataset: digits, mnist, …")
     parser.add_argument("folder", type=Path, help="where to; must be new or empty")

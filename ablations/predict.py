@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablations.errors import InputError, one_line, one_line_errors, printable
+from ablations.commands import one_line_errors
+from ablations.errors import InputError, one_line, printable
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import tracking_uri
 

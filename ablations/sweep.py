@@ -18,6 +18,7 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ablations import markdown as md
+from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.progress import sweep_bar
@@ -194,11 +195,11 @@ def _preview(study: Study, jobs: Sequence[Job], uri: str, workers: int) -> str:
     if len(jobs) > SHOWN_RUNS:
         lines.append(f"  … and {len(jobs) - SHOWN_RUNS} more")
     ahead = [job.config for job, there in zip(jobs, exists, strict=True) if not there]
-    summary = f"{md.many(len(jobs), 'run')} planned, {sum(exists)} of them finished already"
+    summary = f"{many(len(jobs), 'run')} planned, {sum(exists)} of them finished already"
     if ahead:
         at_once = "one at a time" if workers == 1 else f"{workers} at a time"
         try:
-            how_long = f"about {md.duration(_estimate(ahead) / min(workers, len(ahead)))}, {at_once}"
+            how_long = f"about {duration(_estimate(ahead) / min(workers, len(ahead)))}, {at_once}"
         except InputError as error:  # the data are not at hand, as a rule
             how_long = f"a time that is not known: {error}"
         summary += f"; the other {len(ahead)} train for {how_long}"

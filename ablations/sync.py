@@ -1,10 +1,9 @@
 """`python -m ablations.sync`: deliver what runs could not send to their store while it was away."""
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from ablations.errors import one_line_errors
+from ablations.commands import command_parser, one_line_errors
 from ablations.tracking.outbox import deliver, outbox
 from ablations.tracking.store import tracking_uri
 
@@ -19,11 +18,8 @@ delivers them, too. To give one up, delete its folder.
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Deliver and say what was delivered; exit code 1 where something is left."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations.sync",
-        description="Deliver what runs could not send to their store while it was away.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "sync", "Deliver what runs could not send to their store while it was away.", EXAMPLES
     )
     parser.add_argument("--tracking-uri", help="deliver to this store alone; default: each run to its own")
     options = parser.parse_args(arguments)

@@ -1,6 +1,5 @@
 """`python -m ablations.ui`: the MLflow UI on the project's store, with a sweep's runs compared."""
 
-import argparse
 import os
 import signal
 import socket
@@ -13,7 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
-from ablations.errors import InputError, one_line_errors
+from ablations.commands import command_parser, one_line_errors
+from ablations.errors import InputError
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import artifacts_folder, sqlite_path, tracking_uri
 from ablations.views import Comparison, compare, share
@@ -135,11 +135,10 @@ def _announce(uri: str, address: str, comparison: Comparison | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Show a sweep in MLflow's UI until Ctrl-C."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations.ui",
-        description="Start the MLflow UI and print the addresses at which the runs of a sweep are compared.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = command_parser(
+        "ui",
+        "Start the MLflow UI and print the addresses at which the runs of a sweep are compared.",
+        EXAMPLES,
     )
     parser.add_argument("name", nargs="?", help="a sweep, or a study (default: the last sweep)")
     parser.add_argument(

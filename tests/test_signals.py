@@ -20,7 +20,7 @@ HEAD = """
 import sys, time
 from pathlib import Path
 from ablations import signals
-from ablations.errors import one_line_errors
+from ablations.commands import one_line_errors
 
 def say(line):
     print(line, flush=True)

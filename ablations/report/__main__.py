@@ -6,7 +6,8 @@ import sys
 from collections.abc import Sequence
 
 from ablations import markdown as md
-from ablations.errors import InputError, one_line_errors
+from ablations.commands import many, one_line_errors
+from ablations.errors import InputError
 from ablations.report.compile import Request, compile_report
 from ablations.terminal import coloured
 
@@ -42,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(coloured(report.summary))
         if report.failed:
-            print(f"\n{md.many(report.failed, 'run')} without a result: the report names them.")
+            print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
         if not request.of_others:
             print(f"runs:   python -m ablations.ui {shlex.quote(md.plain(report.name))}")
