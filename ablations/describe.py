@@ -18,8 +18,8 @@ def compose_network(overrides: Sequence[str]) -> Network:
     """The network of run.py's configuration with these overrides, built with the weights of its seed."""
     from hydra import compose, initialize_config_dir
 
-    from ablations.model import build_network
-    from ablations.streams import Streams
+    from ablations.training.recipe import build_network
+    from ablations.training.streams import Streams
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=list(overrides))

@@ -1,7 +1,9 @@
 """A trained network with the normalisation of its input, in one folder: grey pixels in, digits out."""
 
+import re
 import shutil
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,36 +11,14 @@ import numpy as np
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.datasets import Normalization
+import ablations
 from ablations.errors import InputError
+from ablations.nn.feeder import IMAGES_AT_ONCE, INPUT_SHAPE, Feeder
 from ablations.nn.network import Network
-from ablations.streams import Streams
+from ablations.nn.normalization import Normalization
 
-INPUT_SHAPE = (1, 32, 32)
-
+PACKAGE = Path(ablations.__file__).parent
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
-MODULES = (
-    "__init__.py",
-    "datasets",
-    "errors.py",
-    "images.py",
-    "model.py",
-    "nn",
-    "streams.py",
-)
-"""What of this package a model needs: all that this module imports, directly or not."""
-
-IMAGES_AT_ONCE = 32
-
-
-def build_network(config: DictConfig, streams: Streams) -> Network:
-    """The network that `config` describes, with its initial weights."""
-    dtype = config.trainer.dtype
-    if dtype not in ("float32", "float64"):
-        raise InputError(f"trainer.dtype: must be float32 or float64, got {dtype}")
-    return instantiate(config.network).build(
-        INPUT_SHAPE, instantiate(config.init), lambda layer: streams.generator(f"init/{layer}"), dtype
-    )
 
 
 @dataclass(frozen=True)
@@ -56,11 +36,18 @@ class Model:
         """
         try:
             config = OmegaConf.load(folder / CONFIG)
-            _check_targets(OmegaConf.to_container(config, resolve=True))
-            network = build_network(config, Streams(0))
+            for part in (config.network, config.init):
+                _check_targets(OmegaConf.to_container(part, resolve=True))
+            network = instantiate(config.network).build(
+                INPUT_SHAPE,
+                instantiate(config.init),
+                lambda _: np.random.default_rng(0),
+                config.trainer.dtype,
+            )
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
-            return cls(network, instantiate(config.normalization))
+            # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then.
+            return cls(network, Normalization(config.normalization.offset, config.normalization.scale))
         except Exception as error:  # a damaged file may raise nearly anything
             raise InputError(f"{folder}: not a model that can be loaded ({error})") from error
 
@@ -72,7 +59,7 @@ class Model:
         _check(images)
         digits, probabilities = [], []
         for start in range(0, len(images), IMAGES_AT_ONCE):
-            outputs = self.network.forward(self._input(images[start : start + IMAGES_AT_ONCE]))
+            outputs = self.network.forward(self._feed(images[start : start + IMAGES_AT_ONCE]))
             digits.append(self.network.loss.answers(outputs))
             probabilities.append(self.network.loss.probabilities(outputs).T)
         return np.concatenate(digits), np.concatenate(probabilities)
@@ -86,13 +73,11 @@ class Model:
     def feature_maps(self, image: np.ndarray) -> dict[str, np.ndarray]:
         """What each layer makes of one image (28, 28): `Network.feature_maps`."""
         _check(image[None])
-        return self.network.feature_maps(self._input(image[None])[..., 0])
+        return self.network.feature_maps(self._feed(image[None])[..., 0])
 
-    def _input(self, images: np.ndarray) -> np.ndarray:
-        dtype = self.network.values.dtype
-        x = np.full((*self.network.in_shape, len(images)), self.normalization.background, dtype)
-        self.normalization.fill(images.astype(dtype), x)
-        return x
+    @cached_property
+    def _feed(self) -> Feeder:
+        return Feeder(self.network, self.normalization)
 
 
 def save(folder: Path, config: DictConfig, model: Model) -> None:
@@ -104,21 +89,25 @@ def save(folder: Path, config: DictConfig, model: Model) -> None:
     resolved = OmegaConf.to_container(config, resolve=True)
     kept: dict[str, Any] = {key: resolved[key] for key in ("network", "init")}
     kept["trainer"] = {"dtype": config.trainer.dtype}
-    kept["normalization"] = {
-        "_target_": f"{Normalization.__module__}.{Normalization.__qualname__}",
-        "offset": float(model.normalization.offset),
-        "scale": float(model.normalization.scale),
-    }
+    kept["normalization"] = {key: float(value) for key, value in asdict(model.normalization).items()}
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(kept)), encoding="utf-8")
     np.savez(folder / WEIGHTS, **model.network.state())
-    package, copy = Path(__file__).parent, folder / CODE / __package__
-    copy.mkdir(parents=True)
-    for name in MODULES:
-        if (package / name).is_dir():
-            shutil.copytree(package / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-        else:
-            shutil.copy(package / name, copy)
+    for file in needed():
+        copy = folder / CODE / file.relative_to(PACKAGE.parent)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, copy)
+
+
+def needed() -> list[Path]:
+    """The files of this package that a model needs: this one, the layers, and all that these import."""
+    own = Path(__file__)
+    files = [PACKAGE / "__init__.py", own.with_name("__init__.py"), own, *(PACKAGE / "nn").glob("*.*")]
+    for file in files:  # grows on the way
+        for name in re.findall(r"^ *from ablations\.(\S+) import", file.read_text("utf-8"), re.MULTILINE):
+            module = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
+            files += [module] * (module not in files)
+    return files
 
 
 def _check(images: np.ndarray) -> None:

@@ -88,8 +88,8 @@ def _some(names: Sequence[str]) -> str:
 
 def load(reader: Reader, run: "pd.Series") -> "Model":
     """The network of a run. Raises InputError where it has none, or a damaged one."""
-    from ablations.artifacts import NETWORK
     from ablations.model import Model
+    from ablations.tracking.models import NETWORK
 
     folder = reader.artifact(run["run_id"], NETWORK)
     if folder is None:
@@ -100,8 +100,8 @@ def load(reader: Reader, run: "pd.Series") -> "Model":
 
 def read_image(path: Path) -> np.ndarray:
     """The digit in an image file, as MNIST's are: uint8 (28, 28). Raises InputError, naming the file."""
+    from ablations.datasets.images import decode
     from ablations.digit_image import like_mnist
-    from ablations.images import decode
 
     grey = decode(path)
     try:
@@ -201,8 +201,7 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
 
 
 def _register(store: Store, run: "pd.Series", name: str) -> None:
-    from ablations.artifacts import MODEL
-    from ablations.tracking.models import register_model
+    from ablations.tracking.models import MODEL, register_model
 
     version = register_model(store, run["run_id"], MODEL, name)
     print(f"registered {printable(name)} version {version}: models:/{printable(name)}/{version}")

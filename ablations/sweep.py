@@ -6,7 +6,7 @@ import shlex
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from ablations import markdown as md
 from ablations.commands import duration, many
 from ablations.errors import InputError
+from ablations.experiment.progress import sweep_bar
 from ablations.plan import SEED, Given, Plan, plan, quoted
-from ablations.progress import sweep_bar
 from ablations.study import Study, tag_of
 from ablations.terminal import coloured
 from ablations.tracking.outbox import deliver
@@ -184,7 +184,7 @@ def _report(name: str, store: Store) -> int:
 
 def _preview(study: Study, jobs: Sequence[Job], store: Store, workers: int) -> str:
     """The planned runs, which of them exist, and about how long the others take."""
-    from ablations.experiment import config_hash
+    from ablations.experiment.job import config_hash
 
     finished = _finished(store, jobs[0].config.tracking.experiment)
     exists = [config_hash(job.config) in finished for job in jobs]
@@ -207,21 +207,24 @@ def _preview(study: Study, jobs: Sequence[Job], store: Store, workers: int) -> s
 
 
 def _finished(store: Store, experiment: str) -> set[str]:
-    """The configurations with a finished run in the store; none where there is no store yet."""
+    """The configurations with a finished run of this code in the store; none where there is no store yet."""
+    from ablations.experiment.provenance import code_hash
+
     try:
         runs = Reader(store).runs(experiment)
     except InputError:
         return set()
     if "tags.config_hash" not in runs:
         return set()
-    return set(runs.loc[runs["status"] == "FINISHED", "tags.config_hash"].dropna())
+    done = (runs["status"] == "FINISHED") & (runs["tags.code_hash"] == code_hash())
+    return set(runs.loc[done, "tags.config_hash"])
 
 
 def _estimate(configs: Sequence[DictConfig]) -> float:
     """Seconds that these runs would take one after the other, from a short training of each kind."""
     from threadpoolctl import threadpool_limits
 
-    from ablations.experiment import config_hash
+    from ablations.experiment.job import config_hash
 
     known: dict[str, float] = {}
     total = 0.0
@@ -240,34 +243,22 @@ def _estimate(configs: Sequence[DictConfig]) -> float:
 def _seconds_per_epoch(config: DictConfig) -> float:
     import numpy as np
 
-    from ablations.experiment import assemble
-    from ablations.training import DivergedError, Images, evaluate, train
+    from ablations.training.loop import DivergedError, evaluate, train
+    from ablations.training.recipe import assemble
 
-    parts = assemble(config)
-    batch = parts.options.batch_size
-    size = min(len(parts.training), batch * max(2, math.ceil(PROBED_IMAGES / batch)))
-    some = Images(parts.training.pixels[:size], parts.training.labels[:size])
-    evaluated = 0 if parts.validation is None else len(parts.validation)
+    recipe = assemble(config)
+    batch = recipe.options.batch_size
+    some = recipe.training.first(batch * max(2, math.ceil(PROBED_IMAGES / batch)))
     with np.errstate(all="ignore"):
         started = time.perf_counter()
         try:
-            seconds = next(
-                train(
-                    parts.network,
-                    parts.optimizer,
-                    parts.normalization,
-                    some,
-                    None,
-                    parts.streams,
-                    parts.options,
-                )
-            ).seconds
+            seconds = next(train(replace(recipe, training=some, validation=None))).seconds
         except DivergedError:
             seconds = time.perf_counter() - started
         started = time.perf_counter()
-        evaluate(parts.network, parts.normalization, some)
-        seconds += (time.perf_counter() - started) * evaluated / len(parts.training)
-    return seconds * len(parts.training) / size
+        evaluate(recipe.network, recipe.normalization, some)
+        seconds += (time.perf_counter() - started) * len(recipe.validation or ()) / len(recipe.training)
+    return seconds * len(recipe.training) / len(some)
 
 
 def _workers(config: DictConfig) -> int:

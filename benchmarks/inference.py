@@ -26,11 +26,12 @@ from measuring import (
 )
 from threadpoolctl import threadpool_limits
 
-from ablations.datasets import Normalization
-from ablations.model import build_network
+from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
-from ablations.streams import Streams
-from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, evaluate, train
+from ablations.nn.normalization import Normalization
+from ablations.training.loop import evaluate, train
+from ablations.training.recipe import Images, Options, Recipe, build_network
+from ablations.training.streams import Streams
 
 EXAMPLES = """examples:
   python benchmarks/inference.py
@@ -104,7 +105,7 @@ def measure(args: argparse.Namespace, root: Path) -> list[dict[str, object]]:
     some = Images(dataset.train_images[:10_000], dataset.train_labels[:10_000])
     options = Options(epochs=1, batch_size=32, clip_norm=None, replacement=False, eval_limit=None)
     optimizer = instantiate(config.optimizer)
-    list(train(network, optimizer, normalization, some, None, Streams(0), options))
+    list(train(Recipe(network, optimizer, normalization, some, None, Streams(0), options)))
 
     import rival_torch
 
@@ -134,13 +135,13 @@ def ours(
     network: Network, normalization: Normalization, pixels: np.ndarray, batch: int
 ) -> Callable[[], np.ndarray]:
     """Predictions the way `evaluate` makes them, without the losses and confidences."""
-    feed = Feeder(pixels, normalization, network)
+    feed = Feeder(network, normalization)
     predictions = np.empty(len(pixels), np.uint8)
 
     def predict() -> np.ndarray:
         for start in range(0, len(pixels), batch):
             part = slice(start, start + batch)
-            predictions[part] = network.loss.answers(network.forward(feed(part)))
+            predictions[part] = network.loss.answers(network.forward(feed(pixels[part])))
         return predictions
 
     return predict

@@ -39,13 +39,14 @@ from measuring import (
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
-from ablations.model import build_network
 from ablations.nn.activations import Activate
+from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling
 from ablations.paths import CONF
-from ablations.streams import Streams
-from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, gradient, train
+from ablations.training.loop import gradient, train
+from ablations.training.recipe import Images, Options, Recipe, build_network
+from ablations.training.streams import Streams
 
 EXAMPLES = """examples:
   python benchmarks/training.py                              everything, some minutes
@@ -152,7 +153,7 @@ def prepared(overrides: tuple[str, ...], batch: int) -> tuple[DictConfig, Networ
     dataset = instantiate(config.dataset).load()
     chosen = np.arange(batch) % len(dataset.train_labels)
     normalization = instantiate(config.normalization).fit(dataset.train_images)
-    x = Feeder(dataset.train_images, normalization, network)(chosen)
+    x = Feeder(network, normalization)(dataset.train_images[chosen])
     return config, network, x, dataset.train_labels[chosen]
 
 
@@ -408,9 +409,10 @@ def around(step: Step, config: DictConfig, batch: int, repeats: int) -> float:
     normalization = instantiate(config.normalization).fit(images.pixels)
     options = Options(epochs=1, batch_size=batch, clip_norm=None, replacement=False, eval_limit=None)
     step.optimizer.rates = [STANDING_STILL]
+    recipe = Recipe(step.network, step.optimizer, normalization, images, None, Streams(0), options)
 
     def loop() -> None:
-        list(train(step.network, step.optimizer, normalization, images, None, Streams(0), options))
+        list(train(recipe))
 
     def bare() -> None:
         for _ in range(size // batch):

@@ -19,10 +19,10 @@ from expected import TABLES
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
-from ablations.model import build_network
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
-from ablations.streams import Streams
+from ablations.training.recipe import build_network
+from ablations.training.streams import Streams
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -13,27 +13,28 @@ from pathlib import Path
 import hydra
 import numpy as np
 import pytest
-from ablations.checkpoints import (
-    BEFORE,
-    LAST,
-    LOCK,
-    Checkpoint,
-    CheckpointError,
-    Measured,
-    claimed,
-    read,
-    write,
-)
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ablations import checkpoints
-from ablations.datasets import Normalization
 from ablations.errors import InputError
-from ablations.optimizers import SGD
+from ablations.experiment import checkpoints
+from ablations.experiment.checkpoints import (
+    BEFORE,
+    LAST,
+    Checkpoint,
+    CheckpointError,
+    Checkpoints,
+    Measured,
+    read,
+    write,
+)
+from ablations.experiment.lease import LOCK, Holder, leased
+from ablations.nn.normalization import Normalization
 from ablations.paths import ROOT
-from ablations.streams import Streams
-from ablations.training import Images, Options, State, train
+from ablations.training.loop import State, train
+from ablations.training.optimizers import SGD
+from ablations.training.recipe import Images, Options, Recipe
+from ablations.training.streams import Streams
 
 UNIT = Normalization(offset=0.0, scale=1 / 255)
 IDENTITY = {"config_hash": "c", "code_hash": "k", "data_sha256": "d"}
@@ -80,8 +81,8 @@ def test_a_training_that_goes_on_ends_with_the_same_bits(
         network = build("trainer.dtype=float32", seed=seed)
         rule = hydra.utils.instantiate(config.optimizer)
         distort = hydra.utils.instantiate(config.distortion) or None
-        records = train(network, rule, UNIT, images, images, Streams(5), options, distort, **more)
-        return network, rule, records
+        recipe = Recipe(network, rule, UNIT, images, images, Streams(5), options, distort)
+        return network, rule, train(recipe, **more)
 
     saved = []
 
@@ -106,18 +107,8 @@ def test_a_training_that_goes_on_ends_with_the_same_bits(
 def test_a_state_is_kept_once_the_record_was_taken(build, images):
     seen = []
     options = Options(epochs=2, batch_size=72, clip_norm=None, replacement=False, eval_limit=None)
-    network = build()
-    kept = train(
-        network,
-        SGD(0.1),
-        UNIT,
-        images,
-        None,
-        Streams(0),
-        options,
-        keep=lambda state: seen.append(state.epoch),
-    )
-    for record in kept:
+    recipe = Recipe(build(), SGD(0.1), UNIT, images, None, Streams(0), options)
+    for record in train(recipe, keep=lambda state: seen.append(state.epoch)):
         assert seen == list(range(1, record.number))
         seen_before = len(seen)
     assert len(seen) == seen_before + 1 == 2
@@ -134,11 +125,11 @@ def test_a_state_is_kept_once_the_record_was_taken(build, images):
 )
 def test_the_state_of_another_training_is_refused(change, build, images):
     options = Options(epochs=2, batch_size=72, clip_norm=None, replacement=False, eval_limit=None)
-    states = []
-    list(train(build(), SGD(0.1), UNIT, images, None, Streams(0), options, keep=states.append))
+    states, recipe = [], Recipe(build(), SGD(0.1), UNIT, images, None, Streams(0), options)
+    list(train(recipe, keep=states.append))
     foreign = replace(states[0], **change(states[0]))
     with pytest.raises(InputError):
-        list(train(build(), SGD(0.1), UNIT, images, None, Streams(0), options, resume=foreign))
+        list(train(recipe, resume=foreign))
 
 
 # The file
@@ -166,31 +157,34 @@ def test_numpy_reads_it_without_pickle(path):
 
 
 def test_the_one_before_is_kept_and_used(tmp_path):
-    with claimed(tmp_path / "run", pytest.fail) as claim:
-        assert claim.latest(IDENTITY) == (None, [])
+    with leased(tmp_path / "run", pytest.fail) as lease:
+        kept = Checkpoints(lease.folder)
+        assert kept.latest(IDENTITY) == (None, [])
         for epoch in (1, 2, 3):
-            assert claim.save(a_checkpoint(state=a_state(epoch=epoch)), must=True)
-        assert sorted(file.name for file in claim.folder.iterdir()) == sorted([LAST, BEFORE, LOCK])
-        found, complaints = claim.latest(IDENTITY)
+            assert kept.save(a_checkpoint(state=a_state(epoch=epoch)), must=True)
+        assert sorted(file.name for file in kept.folder.iterdir()) == sorted([LAST, BEFORE, LOCK])
+        found, complaints = kept.latest(IDENTITY)
         assert (found.state.epoch, complaints) == (3, [])
-        whole = (claim.folder / LAST).read_bytes()
-        (claim.folder / LAST).write_bytes(whole[: len(whole) // 2])
-        found, complaints = claim.latest(IDENTITY)
+        whole = (kept.folder / LAST).read_bytes()
+        (kept.folder / LAST).write_bytes(whole[: len(whole) // 2])
+        found, complaints = kept.latest(IDENTITY)
         assert found.state.epoch == 2
-        assert complaints[0].startswith(f"{claim.folder / LAST} is no checkpoint to go on from: ")
-        (claim.folder / BEFORE).write_bytes(b"")
-        found, complaints = claim.latest(IDENTITY)
+        assert complaints[0].startswith(f"{kept.folder / LAST} is no checkpoint to go on from: ")
+        (kept.folder / BEFORE).write_bytes(b"")
+        found, complaints = kept.latest(IDENTITY)
         assert found is None
         assert len(complaints) == 2
-        claim.remove()
+        kept.remove()
     assert not (tmp_path / "run").exists()
 
 
-def test_a_claim_that_leaves_checkpoints_keeps_its_folder(tmp_path):
-    with claimed(tmp_path, pytest.fail) as claim:
-        claim.save(a_checkpoint(), must=True)
-    with claimed(tmp_path, pytest.fail) as claim:
-        assert claim.latest(IDENTITY)[0].run_id == "a run"
+def test_a_lease_that_leaves_checkpoints_keeps_its_folder(tmp_path):
+    with leased(tmp_path, pytest.fail) as lease:
+        kept = Checkpoints(lease.folder)
+        kept.save(a_checkpoint(), must=True)
+    with leased(tmp_path, pytest.fail) as lease:
+        kept = Checkpoints(lease.folder)
+        assert kept.latest(IDENTITY)[0].run_id == "a run"
 
 
 def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
@@ -201,14 +195,15 @@ def test_checkpoints_take_a_small_share_of_the_time(tmp_path, monkeypatch):
         now[0] += 1.0
 
     monkeypatch.setattr(checkpoints, "write", slow)
-    with claimed(tmp_path, pytest.fail) as claim:
+    with leased(tmp_path, pytest.fail) as lease:
+        kept = Checkpoints(lease.folder)
         written = []
         for _ in range(100):
             now[0] += 5.0  # an epoch
-            written.append(claim.save(a_checkpoint(), must=False))
+            written.append(kept.save(a_checkpoint(), must=False))
         assert written[0]
         assert sum(written) == 25  # 1 s each, every fourth epoch of 5 s: one in 20 s
-        assert claim.save(a_checkpoint(), must=True)
+        assert kept.save(a_checkpoint(), must=True)
 
 
 @pytest.mark.parametrize("key", IDENTITY)
@@ -384,9 +379,9 @@ def test_deeply_nested_json_is_refused(good, target):
 HOLD = """
 import sys, time
 from pathlib import Path
-from ablations.checkpoints import claimed
-with claimed(Path(sys.argv[1]), lambda process: print("waits for", process, flush=True)) as claim:
-    print("has", claim.name, flush=True)
+from ablations.experiment.lease import leased
+with leased(Path(sys.argv[1]), lambda process: print("waits for", process, flush=True)) as lease:
+    print("has", lease.holder, flush=True)
     time.sleep(float(sys.argv[2]))
 """
 
@@ -401,7 +396,7 @@ def test_one_process_at_a_time_and_a_dead_one_does_not_count(tmp_path):
     folder = tmp_path / "a run"
     first = holder(folder, 60)
     name = first.stdout.readline().removeprefix("has ").rstrip("\n")
-    assert checkpoints.is_claimed(name, tmp_path) is True
+    assert Holder.parse(name).is_alive(tmp_path) is True
     second = holder(folder, 0)
     try:
         assert second.stdout.readline() == f"waits for {first.pid}\n"
@@ -411,7 +406,7 @@ def test_one_process_at_a_time_and_a_dead_one_does_not_count(tmp_path):
     finally:
         first.kill(), second.kill()
         first.wait(), second.wait()
-    assert checkpoints.is_claimed(name, tmp_path) is False
+    assert Holder.parse(name).is_alive(tmp_path) is False
     assert not folder.exists()
 
 
@@ -426,11 +421,12 @@ def test_many_processes_take_turns(tmp_path):
 
 def test_a_folder_that_cannot_be_made_is_one_line():
     message = "cannot write to the MLflow store's checkpoints in /dev/null: Not a directory"
-    with pytest.raises(InputError, match=message), claimed(Path("/dev/null/x"), pytest.fail):
+    with pytest.raises(InputError, match=message), leased(Path("/dev/null/x"), pytest.fail):
         pass
 
 
-def test_a_claim_on_another_machine_or_by_oneself(tmp_path):
-    with claimed(tmp_path, pytest.fail) as claim:
-        assert checkpoints.is_claimed(claim.name, claim.lock) is False
-        assert checkpoints.is_claimed(f"elsewhere 1 {claim.lock}", claim.lock) is None
+def test_a_lease_on_another_machine_or_by_oneself(tmp_path):
+    with leased(tmp_path, pytest.fail) as lease:
+        assert Holder.parse(str(lease.holder)) == lease.holder
+        assert lease.holder.is_alive(lease.lock) is False
+        assert Holder("elsewhere", "1", lease.lock).is_alive(lease.lock) is None

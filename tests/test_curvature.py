@@ -5,16 +5,17 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ablations.datasets import Normalization
 from ablations.nn.activations import Activate
 from ablations.nn.convolution import Convolution
 from ablations.nn.dense import Dense
+from ablations.nn.feeder import Feeder
 from ablations.nn.heads import PenaltyLoss, RadialBasis, SoftmaxCrossEntropy, SquaredError
 from ablations.nn.initializers import LeCun
 from ablations.nn.network import Network
+from ablations.nn.normalization import Normalization
 from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
 from ablations.paths import CONF
-from ablations.training import Feeder, curvature
+from ablations.training.loop import curvature
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)
 
@@ -364,13 +365,13 @@ def pixels():
 @pytest.mark.parametrize("count", [1, 31, 32, 33, 100])
 def test_mean_over_images_however_they_are_split(count, build, pixels):
     network = build("pool=subsample", "head=rbf", "c3=sparse", "activation=scaled_tanh", "init=lecun")
-    feed = Feeder(pixels, UNIT, network)
+    feed = Feeder(network, UNIT)
     chosen = np.random.default_rng(count).permutation(120)[:count]
     total = np.zeros(network.values.size)
     for index in chosen:
-        network.curvature(feed(np.array([index])))
+        network.curvature(feed(pixels[index : index + 1]))
         total += network.curvatures
-    mean = curvature(network, feed, chosen)
+    mean = curvature(network, feed, pixels[chosen])
     np.testing.assert_allclose(mean, total / count, rtol=1e-9, atol=1e-12 * mean.max())
     assert not np.shares_memory(mean, network.curvatures)
 

@@ -21,15 +21,14 @@ from ablations.datasets import (
     IDX_PARTS,
     Dataset,
     IdxFiles,
-    Normalization,
     Source,
     download,
     idx_header,
     split,
 )
 from ablations.datasets.digits import enlarge
-from ablations.datasets.normalization import pixel_statistics
 from ablations.errors import InputError
+from ablations.nn.normalization import Normalization, pixel_statistics
 from ablations.paths import CONF
 
 MNIST_TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]

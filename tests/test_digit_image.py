@@ -1,6 +1,7 @@
 """Pictures of digits become images as MNIST's were made."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,9 +10,9 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image, ImageDraw
 
 from ablations.datasets import read_idx
+from ablations.datasets.images import decode
 from ablations.digit_image import like_mnist
 from ablations.errors import InputError
-from ablations.images import decode
 
 DARK, LIGHT = 20, 230
 
@@ -185,24 +186,13 @@ def test_mnist_in_pictures_is_read_like_the_originals(mnist_root, mnist_reader, 
 @pytest.fixture(scope="module")
 def mnist_reader(mnist_root, compose):
     """LeNet-5 after one epoch on 20,000 images."""
-    from ablations.experiment import assemble
     from ablations.model import Model
-    from ablations.training import Images, train
+    from ablations.training.loop import train
+    from ablations.training.recipe import assemble
 
     config = compose(
         "dataset=mnist", f"dataset.root={mnist_root}", "trainer.epochs=1", "trainer.batch_size=64"
     )
-    parts = assemble(config)
-    some = Images(parts.training.pixels[:20_000], parts.training.labels[:20_000])
-    list(
-        train(
-            parts.network,
-            parts.optimizer,
-            parts.normalization,
-            some,
-            None,
-            parts.streams,
-            parts.options,
-        )
-    )
-    return Model(parts.network, parts.normalization)
+    recipe = assemble(config)
+    list(train(replace(recipe, training=recipe.training.first(20_000), validation=None)))
+    return Model(recipe.network, recipe.normalization)

@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import map_coordinates
 
-from ablations import training
-from ablations.datasets import Normalization
-from ablations.distortions import PlanarDistortion
-from ablations.experiment import assemble
-from ablations.optimizers import SDLM, SGD
-from ablations.streams import Streams
-from ablations.training import Images, Options, train
+from ablations.nn.normalization import Normalization
+from ablations.training import loop
+from ablations.training.distortions import PlanarDistortion
+from ablations.training.loop import evaluate, train
+from ablations.training.optimizers import SDLM, SGD
+from ablations.training.recipe import Images, Options, Recipe, assemble
+from ablations.training.streams import Streams
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)
 RANGES = {"shift": 8.0, "scaling": 0.5, "squeezing": 0.4, "shearing": 0.9}  # no two alike
@@ -192,19 +192,20 @@ def batches(monkeypatch):
     """The input and the labels of each batch, in order."""
     seen = []
 
-    def spy(network, feed, batch, labels):
-        seen.append((feed(batch).copy(), labels.tolist(), batch.tolist()))
-        return original(network, feed, batch, labels)
+    def spy(network, feed, images, labels):
+        seen.append((feed(images).copy(), labels.tolist()))
+        return original(network, feed, images, labels)
 
-    original = training.gradient
-    monkeypatch.setattr(training, "gradient", spy)
+    original = loop.gradient
+    monkeypatch.setattr(loop, "gradient", spy)
     return seen
 
 
 def run(network, images, distort, seed=0, optimizer=None, epochs=2, validation=None):
     options = Options(epochs=epochs, batch_size=20, clip_norm=None, replacement=False, eval_limit=None)
     optimizer = optimizer or SGD(1e-3)
-    return list(train(network, optimizer, UNIT, images, validation, Streams(seed), options, distort))
+    recipe = Recipe(network, optimizer, UNIT, images, validation, Streams(seed), options, distort)
+    return list(train(recipe))
 
 
 def test_each_epoch_trains_on_its_own_version_in_the_same_order(build, compose, digits, batches):
@@ -213,17 +214,17 @@ def test_each_epoch_trains_on_its_own_version_in_the_same_order(build, compose, 
     run(build(), digits, distort)
     np.testing.assert_array_equal(digits.pixels, before)
     with_distortion = batches.copy()
-    rng = Streams(0).generator("distortion")
+    rng, order = Streams(0).generator("distortion"), Streams(0).generator("order")
     for epoch in range(2):
-        version = distort(digits.pixels, rng)
-        for x, labels, batch in with_distortion[3 * epoch : 3 * epoch + 3]:
+        version, batches_of_epoch = distort(digits.pixels, rng), order.permutation(60).reshape(3, 20)
+        for (x, labels), batch in zip(with_distortion[3 * epoch :], batches_of_epoch, strict=False):
             wanted = version[batch].transpose(1, 2, 0) / 255 * 1.275 - 0.1
             np.testing.assert_allclose(x[0, 2:30, 2:30], wanted, atol=1e-12)
             assert labels == digits.labels[batch].tolist()
     batches.clear()
     run(build(), digits, None)
-    assert [batch for _, _, batch in batches] == [batch for _, _, batch in with_distortion]
-    for (x, _, _), (other, _, _) in zip(batches, with_distortion, strict=True):
+    assert [labels for _, labels in batches] == [labels for _, labels in with_distortion]
+    for (x, _), (other, _) in zip(batches, with_distortion, strict=True):
         assert (x != other).any()
 
 
@@ -233,7 +234,7 @@ def test_every_variant_of_a_seed_sees_the_same_distortions(build, compose, digit
     def seen(network, **settings):
         batches.clear()
         run(network, digits, distort, **settings)
-        return np.stack([x for x, _, _ in batches])
+        return np.stack([x for x, _ in batches])
 
     first = seen(build())
     sdlm = SDLM(1e-4, mu=0.02, samples=30, refresh_every=20, refresh_samples=10)
@@ -246,5 +247,5 @@ def test_validation_images_are_not_distorted(build, compose, digits):
     distort = hydra.utils.instantiate(compose("distortion=planar").distortion)
     network = build()
     (record,) = run(network, digits, distort, epochs=1, validation=digits)
-    scored = training.evaluate(network, UNIT, digits)
+    scored = evaluate(network, UNIT, digits)
     assert (record.val_loss, record.val_accuracy) == (scored.loss, scored.accuracy)

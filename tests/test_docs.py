@@ -189,7 +189,7 @@ def test_they_do_what_the_pages_say(ran):
     copy, results = ran
     said = {command: out for command, (_, out, _) in results.items()}
     assert "32 runs planned, 0 of them finished" in said["python run.py +study=activation dry_run=true"]
-    assert "_target_: ablations.optimizers.Adam\n" in said["python run.py --cfg job -p optimizer"]
+    assert "_target_: ablations.training.optimizers.Adam\n" in said["python run.py --cfg job -p optimizer"]
     assert "c3/sparse" not in said["python run.py --info defaults"]
     assert "follow from the store" in said["python -m ablations.report --check activation-pool"]
     assert "nothing waits" in said["python -m ablations.sync"]

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablations import export_images, images
-from ablations.datasets import Dataset, Digits, ImageFiles, idx_header
+from ablations import export_images
+from ablations.datasets import Dataset, Digits, ImageFiles, idx_header, images
 from ablations.errors import InputError
-from ablations.experiment import assemble
 from ablations.paths import ROOT
+from ablations.training.recipe import assemble
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 28, 28), dtype=np.uint8)
 

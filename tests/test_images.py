@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageFile, PngImagePlugin
 
-from ablations import images
+from ablations.datasets import images
+from ablations.datasets.images import decode
 from ablations.errors import InputError
-from ablations.images import decode
 
 GREY = np.random.default_rng(0).integers(0, 256, (5, 7), dtype=np.uint8)
 

@@ -8,16 +8,17 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
-from ablations.datasets import Rescaling
 from ablations.describe import compose_network, main
 from ablations.errors import InputError
 from ablations.nn import heads
 from ablations.nn.activations import ScaledTanh
 from ablations.nn.heads import PenaltyLoss, RadialBasis, read_bitmaps
-from ablations.optimizers import SDLM
+from ablations.nn.normalization import Rescaling
 from ablations.paths import CONF
-from ablations.streams import Streams
-from ablations.training import Images, Options, evaluate, train
+from ablations.training.loop import evaluate, train
+from ablations.training.optimizers import SDLM
+from ablations.training.recipe import Images, Options, Recipe
+from ablations.training.streams import Streams
 
 EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 LENETS = ("lenet5_1998", "lenet5_1998_distorted", "lenet5_1998_fast", "lenet5_1998_once")
@@ -279,7 +280,7 @@ DELTAS = {
         "optimizer.lr": [2e-3] * 2 + [8e-4] * 3 + [4e-4] * 3 + [2e-4] * 4 + [4e-5],
     },
     "lenet5_1998_distorted": {
-        "distortion._target_": "ablations.distortions.PlanarDistortion",
+        "distortion._target_": "ablations.training.distortions.PlanarDistortion",
         "distortion.shift": 2.0,
         "distortion.scaling": 0.1,
         "distortion.squeezing": 0.1,
@@ -323,7 +324,7 @@ def test_two_passes_over_300_digits_one_at_a_time(compose, build):
     options = Options(epochs=2, batch_size=1, clip_norm=None, replacement=False, eval_limit=None)
     normalization = hydra.utils.instantiate(config.normalization).fit(images.pixels)
     rule = hydra.utils.instantiate(config.optimizer)
-    first, last = train(network, rule, normalization, images, others, Streams(0), options)
+    first, last = train(Recipe(network, rule, normalization, images, others, Streams(0), options))
     assert np.isfinite(network.values).all()
     assert last.train_loss < first.train_loss
     assert last.train_accuracy > 0.35

@@ -11,17 +11,19 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
-from ablations.artifacts import MODEL, NETWORK, misread, write_features, write_model
 
 from ablations.errors import InputError
-from ablations.experiment import assemble
+from ablations.experiment.artifacts import misread, write_features, write_model
 from ablations.model import Model
-from ablations.training import Images, evaluate, train
+from ablations.tracking.models import MODEL, NETWORK
+from ablations.training.loop import evaluate, train
+from ablations.training.recipe import assemble
 
 ISOLATED = """
 import json, sys, importlib.util
@@ -38,31 +40,21 @@ print(json.dumps(model.predict(np.load(sys.argv[2])).to_dict("list")))
 
 
 @pytest.fixture(scope="module")
-def parts(compose):
+def recipe(compose):
     """Average pooling and radial basis functions after four epochs of the embedded digits, pixels standardised."""
-    parts = assemble(compose("pool=avg", "head=rbf", "normalization=standard", "trainer.epochs=4"))
-    list(
-        train(
-            parts.network,
-            parts.optimizer,
-            parts.normalization,
-            parts.training,
-            None,
-            parts.streams,
-            parts.options,
-        )
-    )
-    return parts
+    recipe = assemble(compose("pool=avg", "head=rbf", "normalization=standard", "trainer.epochs=4"))
+    list(train(replace(recipe, validation=None)))
+    return recipe
 
 
 @pytest.fixture(scope="module")
-def trained(parts):
-    return Model(parts.network, parts.normalization)
+def trained(recipe):
+    return Model(recipe.network, recipe.normalization)
 
 
 @pytest.fixture(scope="module")
-def images(parts):
-    return parts.dataset.test_images[:70]
+def images(recipe):
+    return recipe.test.pixels[:70]
 
 
 @pytest.fixture(scope="module")
@@ -84,11 +76,10 @@ def loaded(artifacts):
 # The network and its normalisation
 
 
-def test_what_was_saved_reads_as_the_run_did(artifacts, parts, trained):
-    test = Images(parts.dataset.test_images, parts.dataset.test_labels)
-    evaluation = evaluate(parts.network, parts.normalization, test)
+def test_what_was_saved_reads_as_the_run_did(artifacts, recipe, trained):
+    evaluation = evaluate(recipe.network, recipe.normalization, recipe.test)
     assert evaluation.accuracy > 0.9
-    digits, probabilities = Model.load(artifacts / NETWORK).read(test.pixels)
+    digits, probabilities = Model.load(artifacts / NETWORK).read(recipe.test.pixels)
     np.testing.assert_array_equal(digits, evaluation.predictions)
     np.testing.assert_array_equal(probabilities.max(axis=1), evaluation.confidences)
     assert probabilities.shape == (360, 10)

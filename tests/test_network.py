@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ablations.errors import InputError
-from ablations.streams import Streams
+from ablations.training.streams import Streams
 
 # LeNet-5 as a textbook has it: batch first, one layer after another (convolve, activate, pool), one output
 # position after another; what differs between choices is in expected.py. It shares no line with the code under test.

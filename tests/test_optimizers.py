@@ -8,8 +8,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.optimizers import SDLM, SGD, Adam, Momentum
 from ablations.paths import CONF
+from ablations.training.optimizers import SDLM, SGD, Adam, Momentum
 
 
 def configured(choice: str, **overrides: object):

@@ -4,35 +4,27 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from ablations.artifacts import write_model
 from PIL import Image
 
 from ablations import predict
 from ablations.errors import InputError
-from ablations.experiment import assemble
+from ablations.experiment.artifacts import write_model
 from ablations.model import Model
 from ablations.paths import ROOT
 from ablations.tracking import Reader, Store, Tracker
-from ablations.training import train
+from ablations.training.loop import train
+from ablations.training.recipe import assemble
 
 
 @pytest.fixture(scope="module")
 def trained(compose):
-    parts = assemble(compose("trainer.epochs=3"))
-    epochs = train(
-        parts.network,
-        parts.optimizer,
-        parts.normalization,
-        parts.training,
-        None,
-        parts.streams,
-        parts.options,
-    )
-    list(epochs)
-    return parts, Model(parts.network, parts.normalization)
+    recipe = assemble(compose("trainer.epochs=3"))
+    list(train(replace(recipe, validation=None)))
+    return recipe, Model(recipe.network, recipe.normalization)
 
 
 @pytest.fixture(scope="module")
@@ -40,9 +32,9 @@ def store(tmp_path_factory, compose, trained):
     """The address of a store, and the ids of its runs: those called max and again have the same name."""
     folder = tmp_path_factory.mktemp("store")
     uri = f"sqlite:///{folder / 'mlflow.db'}"
-    parts, model = trained
+    recipe, model = trained
     (folder / "kept").mkdir()
-    write_model(folder / "kept", compose(), model, parts.dataset.test_images[:1])
+    write_model(folder / "kept", compose(), model, recipe.test.pixels[:1])
     runs = {}
 
     def log(key, name, tags, accuracy, loss, with_model=True, failed=False):
@@ -65,7 +57,7 @@ def store(tmp_path_factory, compose, trained):
 def pictures(tmp_path, trained):
     """Six test images as dark digits on white sheets."""
     paths = []
-    for at, image in enumerate(trained[0].dataset.test_images[:6]):
+    for at, image in enumerate(trained[0].test.pixels[:6]):
         sheet = Image.new("L", (200, 150), 255)
         sheet.paste(Image.fromarray(255 - image).resize((84, 84), Image.Resampling.BICUBIC), (90, 40))
         paths.append(tmp_path / f"{'scan ' * at}{at}.png")
@@ -225,7 +217,7 @@ def test_a_registered_model_is_loaded_by_name_and_version(store, trained, capsys
     import mlflow
 
     uri, runs = store
-    images = trained[0].dataset.test_images[:40]
+    images = trained[0].test.pixels[:40]
     for version in (1, 2):
         assert predict.main(["best:pools", "--register", "digits", "--tracking-uri", uri]) == 0
         assert capsys.readouterr().out == f"registered digits version {version}: models:/digits/{version}\n"

@@ -153,7 +153,7 @@ def test_a_full_disk_does_not_stop_the_training(project):
     """Where no checkpoint can be written, it is said once, and every metric reaches the store all the same."""
     code = """
 import errno, os, runpy, sys
-from ablations import checkpoints
+from ablations.experiment import checkpoints
 
 def write(path, checkpoint):
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

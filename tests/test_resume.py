@@ -4,12 +4,22 @@ import time
 
 import numpy as np
 import pytest
-from ablations.checkpoints import Checkpoint, claimed
-from ablations.provenance import DETERMINING, code_hash
-from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
+
+from ablations.experiment.checkpoints import Checkpoint
+from ablations.experiment.lease import leased
+from ablations.experiment.resume import (
+    Adopt,
+    Copy,
+    Train,
+    decide,
+    decide_without_store,
+    has_result,
+    is_trained_elsewhere,
+    leftovers,
+)
 from ablations.tracking import Reader, Store, Tracker
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
-from ablations.training import State
+from ablations.training.loop import State
 
 
 def a_run(run_id: str, status: str, sweep: str | None = "s", **tags: str) -> EarlierRun:
@@ -29,44 +39,44 @@ NOTHING: dict[str, int] = {}
 
 
 def test_nothing_there_is_a_new_run():
-    assert decide([], NOTHING, "s", None, rerun=False) == Todo()
+    assert decide([], NOTHING, "s", None, rerun=False) == Train()
 
 
 @pytest.mark.parametrize("done", [FINISHED, DIVERGED])
 def test_a_result_is_used(done):
-    assert decide([done], NOTHING, "s", None, rerun=False) == Todo(result=done)
+    assert decide([done], NOTHING, "s", None, rerun=False) == Adopt(done)
 
 
 @pytest.mark.parametrize("done", [FINISHED, DIVERGED])
 def test_a_result_is_not_used_where_it_is_to_be_made_again(done):
-    assert decide([done], NOTHING, "s", None, rerun=True) == Todo()
+    assert decide([done], NOTHING, "s", None, rerun=True) == Train()
 
 
 @pytest.mark.parametrize("done", [ELSEWHERE, OF_NO_SWEEP])
 def test_a_result_of_another_sweep_is_copied(done):
-    assert decide([done], NOTHING, "s", None, rerun=False) == Todo(result=done, copy=True)
+    assert decide([done], NOTHING, "s", None, rerun=False) == Copy(done)
 
 
 @pytest.mark.parametrize("done", [ELSEWHERE, OF_NO_SWEEP])
 def test_a_run_of_its_own_is_content_with_any_result(done):
-    assert decide([done], NOTHING, None, None, rerun=False) == Todo(result=done)
+    assert decide([done], NOTHING, None, None, rerun=False) == Adopt(done)
 
 
 def test_ones_own_result_comes_first():
-    assert decide([ELSEWHERE, FINISHED], NOTHING, "s", None, rerun=False) == Todo(result=FINISHED)
+    assert decide([ELSEWHERE, FINISHED], NOTHING, "s", None, rerun=False) == Adopt(FINISHED)
 
 
 @pytest.mark.parametrize("run", [ORPHAN, FAILED])
 def test_an_unfinished_run_goes_on_from_its_checkpoint(run):
     saved = a_checkpoint(run.run_id)
-    assert decide([run], {run.run_id: 3}, "s", saved, rerun=False) == Todo(checkpoint=saved, go_on=run)
-    assert decide([run], {run.run_id: 0}, "s", None, rerun=False) == Todo(go_on=run)
+    assert decide([run], {run.run_id: 3}, "s", saved, rerun=False) == Train(saved, run)
+    assert decide([run], {run.run_id: 0}, "s", None, rerun=False) == Train(None, run)
 
 
 def test_a_run_that_was_started_while_the_store_was_away_is_known_by_its_local_id():
     run = a_run("orphan", "RUNNING", local_id="local-1")
     saved = a_checkpoint("local-1")
-    assert decide([run], {"orphan": 3}, "s", saved, rerun=False).go_on == run
+    assert decide([run], {"orphan": 3}, "s", saved, rerun=False).into == run
 
 
 @pytest.mark.parametrize(
@@ -77,38 +87,42 @@ def test_a_run_that_was_started_while_the_store_was_away_is_known_by_its_local_i
 def test_where_epochs_would_be_there_twice_a_new_run_takes_the_place(checkpoint):
     """The store knows three epochs that the checkpoint knows nothing of, with times of their own."""
     found = decide([ORPHAN], {"orphan": 3}, "s", checkpoint, rerun=False)
-    assert found == Todo(checkpoint=checkpoint, replaced=[ORPHAN])
+    assert found == Train(checkpoint)
+    assert leftovers([ORPHAN], "s", found) == ([ORPHAN], [])
 
 
 def test_one_unfinished_run_is_enough():
     runs = [a_run("newest", "RUNNING"), ORPHAN, FAILED]
     found = decide(runs, {"newest": 0, "orphan": 3, "failed": 0}, "s", None, rerun=False)
-    assert found == Todo(go_on=runs[0], replaced=[ORPHAN, FAILED])
-    assert decide([ORPHAN, FINISHED], {"orphan": 0}, "s", None, rerun=False).replaced == [ORPHAN]
+    assert found == Train(None, runs[0])
+    assert leftovers(runs, "s", found) == ([ORPHAN, FAILED], [])
+    assert leftovers([ORPHAN, FINISHED], "s", Adopt(FINISHED)) == ([ORPHAN], [])
 
 
 def test_a_copy_that_was_interrupted_is_made_again():
     begun = a_run("begun", "RUNNING", copied_from="elsewhere")
     runs = [begun, ELSEWHERE]
-    assert decide(runs, {"begun": 7}, "s", None, rerun=False) == Todo(
-        result=ELSEWHERE, copy=True, go_on=begun
-    )
+    assert decide(runs, {"begun": 7}, "s", None, rerun=False) == Copy(ELSEWHERE, begun)
     # But not on top of what a training has logged, and a training does not go on in a copy.
     found = decide([ORPHAN, ELSEWHERE], {"orphan": 3}, "s", None, rerun=False)
-    assert found == Todo(result=ELSEWHERE, copy=True, replaced=[ORPHAN])
-    assert decide([begun], {"begun": 0}, "s", None, rerun=False).replaced == [begun]
+    assert found == Copy(ELSEWHERE)
+    assert leftovers([ORPHAN, ELSEWHERE], "s", found) == ([ORPHAN], [])
+    found = decide([begun], {"begun": 0}, "s", None, rerun=False)
+    assert found == Train()
+    assert leftovers([begun], "s", found) == ([begun], [])
 
 
 def test_orphans_of_other_sweeps_are_named():
     lost = a_run("lost", "RUNNING", "another")
-    assert decide([lost], {"lost": 0}, "s", None, rerun=False) == Todo(orphans=[lost])
-    assert decide([lost, FINISHED], {"lost": 0}, "s", None, rerun=False).orphans == [lost]
+    assert decide([lost], {"lost": 0}, "s", None, rerun=False) == Train()
+    assert leftovers([lost], "s", Train()) == ([], [lost])
+    assert leftovers([lost, FINISHED], "s", Adopt(FINISHED)) == ([], [lost])
 
 
 def test_without_the_store_the_checkpoint_says_which_run():
-    assert decide_without_store(None) == Todo()
+    assert decide_without_store(None) == Train()
     found = decide_without_store(a_checkpoint("known"))
-    assert (found.go_on.run_id, found.go_on.params) == ("known", None)
+    assert (found.into.run_id, found.into.params) == ("known", None)
 
 
 def test_only_finished_and_diverged_runs_have_a_result():
@@ -125,11 +139,11 @@ def test_only_finished_and_diverged_runs_have_a_result():
 
 def test_who_is_trained_elsewhere(tmp_path):
     own = tmp_path / "own"
-    with claimed(tmp_path / "other checkout", pytest.fail) as claim:
-        running = a_run("x", "RUNNING", claim=claim.name)
+    with leased(tmp_path / "other checkout", pytest.fail) as lease:
+        running = a_run("x", "RUNNING", claim=str(lease.holder))
         assert is_trained_elsewhere(running, own, 30)
-        assert not is_trained_elsewhere(running, claim.lock, 30)  # by oneself, that is
-        assert not is_trained_elsewhere(a_run("x", "FAILED", claim=claim.name), own, 30)
+        assert not is_trained_elsewhere(running, lease.lock, 30)  # by oneself, that is
+        assert not is_trained_elsewhere(a_run("x", "FAILED", claim=str(lease.holder)), own, 30)
     assert not is_trained_elsewhere(running, own, 30)
     assert not is_trained_elsewhere(a_run("x", "RUNNING"), own, 30)
 
@@ -216,50 +230,3 @@ def test_a_copy_has_all_metrics_and_artifacts_once(store, tmp_path):
     copied = reader.artifact(copy.run_id, "deep/model.npz")
     assert source.run_id not in str(copied)
     assert copied.read_bytes() == bytes(range(256))
-
-
-# The code that determines a result
-
-
-def test_code_hash_changes_with_what_determines_a_result_alone(tmp_path, monkeypatch):
-    from ablations import provenance
-
-    def hashed() -> str:
-        code_hash.cache_clear()
-        return code_hash()
-
-    package = tmp_path / "ablations"
-    for name in DETERMINING:
-        for file in sorted((ROOT / "ablations" / name).rglob("*.py")) or [ROOT / "ablations" / f"{name}.py"]:
-            target = package / file.relative_to(ROOT / "ablations")
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_bytes(file.read_bytes())
-    original = hashed()
-    monkeypatch.setattr(provenance, "__file__", str(package / "provenance.py"))
-    assert hashed() == original
-    (package / "report.py").write_text("anything")
-    assert hashed() == original
-    seen = {original}
-    for file in sorted(package.rglob("*.py")):
-        if file.name != "report.py":
-            file.write_bytes(file.read_bytes() + b"\n")
-            seen.add(hashed())
-    assert len(seen) == 1 + len([file for file in package.rglob("*.py") if file.name != "report.py"])
-    code_hash.cache_clear()
-
-
-def test_all_code_that_a_configuration_names_or_a_training_imports_is_hashed():
-    """A part that is added somewhere else would change results without changing code_hash."""
-    import ast
-    import re
-
-    named = {
-        target
-        for file in CONF.rglob("*.yaml")
-        for target in re.findall(r"_target_: ablations\.([\w.]+)", file.read_text("utf-8"))
-    }
-    parts = {target.split(".")[0] for target in named} - {"sweep"}
-    tree = ast.parse((ROOT / "ablations" / "training.py").read_text("utf-8"))
-    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    parts |= {name.split(".")[1] for name in imported if name.startswith("ablations.")} - {"errors"}
-    assert parts <= set(DETERMINING), f"say in provenance.DETERMINING that {parts - set(DETERMINING)} count"

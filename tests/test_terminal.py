@@ -15,7 +15,7 @@ from ablations.paths import ROOT
 SWEEP = """
 import time
 from pathlib import Path
-from ablations.progress import DONE, sweep_bar
+from ablations.experiment.progress import DONE, sweep_bar
 from ablations.terminal import coloured, say
 folder = Path({folder!r})
 with sweep_bar(folder, 4):

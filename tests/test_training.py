@@ -7,14 +7,16 @@ import hydra
 import numpy as np
 import pytest
 
-from ablations import training
-from ablations.datasets import Normalization
 from ablations.errors import InputError, PlainError
+from ablations.nn.feeder import Feeder
 from ablations.nn.heads import SoftmaxCrossEntropy
 from ablations.nn.network import Network
-from ablations.optimizers import SDLM, SGD, Optimizer
-from ablations.streams import Streams
-from ablations.training import DivergedError, Epoch, Feeder, Images, Options, Step, evaluate, gradient, train
+from ablations.nn.normalization import Normalization
+from ablations.training import loop
+from ablations.training.loop import DivergedError, Epoch, Step, evaluate, gradient, train
+from ablations.training.optimizers import SDLM, SGD, Optimizer
+from ablations.training.recipe import Images, Options, Recipe, assemble
+from ablations.training.streams import Streams
 
 PLAIN = Options(epochs=2, batch_size=16, clip_norm=None, replacement=False, eval_limit=None)
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)  # 1998's, so that a forgotten border would show
@@ -56,9 +58,13 @@ def digits(compose) -> Images:
 
 @pytest.fixture(scope="module")
 def small(digits) -> Images:
-    """Forty real images, the first pixel of each its number."""
-    images = Images(digits.pixels[:40].copy(), digits.labels[:40])
-    images.pixels[:, 0, 0] = np.arange(40)
+    return numbered(digits, 40)
+
+
+def numbered(digits: Images, count: int) -> Images:
+    """The first images, the first pixel of each its number, the second how often that went beyond 255."""
+    images = Images(digits.pixels[:count].copy(), digits.labels[:count])
+    images.pixels[:, 0, 1], images.pixels[:, 0, 0] = np.divmod(np.arange(count), 256)
     return images
 
 
@@ -83,20 +89,9 @@ def trained(
     seed=0,
     watch=None,
     by=UNIT,
-    distort=None,
 ):
-    records = train(
-        network,
-        optimizer or SGD(0.1),
-        by,
-        images,
-        validation,
-        Streams(seed),
-        options,
-        distort,
-        watch or (lambda step: None),
-    )
-    return list(records)
+    recipe = Recipe(network, optimizer or SGD(0.1), by, images, validation, Streams(seed), options)
+    return list(train(recipe, watch or (lambda step: None)))
 
 
 # The loop
@@ -184,7 +179,7 @@ def test_records_are_frozen(build, small):
 def test_records_come_one_by_one(build, small):
     """The second epoch is trained when it is asked for, and not before."""
     network = build()
-    records = train(network, SGD(0.1), UNIT, small, None, Streams(0), PLAIN)
+    records = train(Recipe(network, SGD(0.1), UNIT, small, None, Streams(0), PLAIN))
     next(records)
     after_first = network.values.copy()
     np.testing.assert_array_equal(network.values, after_first)
@@ -233,15 +228,15 @@ def test_whole_set_as_one_batch(build, small, recorder):
 @pytest.mark.parametrize("size", [1, 31, 32, 33, 64, 100])
 def test_the_parts_of_a_large_batch_add_up_to_its_gradient(size, build, digits):
     network = build("trainer.dtype=float64")
-    feed = Feeder(digits.pixels, UNIT, network)
+    feed = Feeder(network, UNIT)
     batch = np.random.default_rng(size).permutation(len(digits))[:size]
-    labels = digits.labels[batch]
-    outputs = network.forward(feed(batch)).copy()
+    images, labels = digits.pixels[batch], digits.labels[batch]
+    outputs = network.forward(feed(images)).copy()
     losses, doutputs = network.loss(outputs, labels)
     network.backward(doutputs)
     whole = network.grads.copy()
     network.grads[...] = np.nan
-    loss, hits = gradient(network, feed, batch, labels)
+    loss, hits = gradient(network, feed, images, labels)
     np.testing.assert_allclose(network.grads, whole, rtol=1e-10, atol=1e-15)
     assert loss == pytest.approx(losses.sum(), rel=1e-12)
     assert hits == np.count_nonzero(outputs.argmax(axis=0) == labels)
@@ -309,7 +304,7 @@ def test_learns_twenty_digits_by_heart(activation, pool, head, build, compose, d
     network = build("trainer.dtype=float32", *choices)
     optimizer = hydra.utils.instantiate({**compose("optimizer=adam").optimizer, "lr": 0.003})
     options = replace(PLAIN, epochs=2000, batch_size=20)  # the longest is six sigmoids deep
-    for record in train(network, optimizer, UNIT, twenty, None, Streams(0), options):
+    for record in train(Recipe(network, optimizer, UNIT, twenty, None, Streams(0), options)):
         if record.train_accuracy == 1:
             break
     assert record.train_accuracy == 1, f"after {record.number} epochs: {record.train_accuracy:.0%}"
@@ -321,18 +316,18 @@ def test_learns_twenty_digits_by_heart(activation, pool, head, build, compose, d
 
 @pytest.fixture
 def estimates(monkeypatch):
-    """Each estimate of a curvature, and each batch, in order: ("curvature" or "batch", indices)."""
+    """Each estimate of a curvature, and each batch, in order: ("curvature" or "batch", number of each image)."""
     seen = []
 
     def spy(kind, function):
-        def called(network, feed, indices, *rest):
-            seen.append((kind, indices.tolist()))
-            return function(network, feed, indices, *rest)
+        def called(network, feed, images, *rest):
+            seen.append((kind, (images[:, 0, :2] @ [1, 256]).tolist()))
+            return function(network, feed, images, *rest)
 
         return called
 
-    monkeypatch.setattr(training, "curvature", spy("curvature", training.curvature))
-    monkeypatch.setattr(training, "gradient", spy("batch", training.gradient))
+    monkeypatch.setattr(loop, "curvature", spy("curvature", loop.curvature))
+    monkeypatch.setattr(loop, "gradient", spy("batch", loop.gradient))
     return seen
 
 
@@ -362,7 +357,7 @@ def test_curvature_is_estimated_before_each_pass_and_along_the_first(
 ):
     monkeypatch.setattr(Network, "curvature", lambda network, x: network.curvatures.fill(0))
     network = build("trainer.dtype=float32")
-    images = Images(digits.pixels[:1200], digits.labels[:1200])
+    images = numbered(digits, 1200)
     rule = SDLM(**{**SDLM_1998, "lr": 1e-9, "refresh_every": refresh_every})
     trained(network, images, replace(PLAIN, epochs=3, batch_size=batch_size), rule)
     assert list(when(estimates)) == expected_at
@@ -576,8 +571,6 @@ def test_fingerprint_tells_splits_and_seeds_apart_and_nothing_else():
 
 
 def test_fingerprint_of_a_run_is_the_same_for_every_variant(compose):
-    from ablations.experiment import assemble
-
     def stream(*overrides):
         return assemble(compose("dataset=digits", *overrides)).stream
 

@@ -1,15 +1,13 @@
-"""Data sets: reading, fetching, checking, splitting and normalising images of 28×28 pixels.
+"""Data sets: reading, fetching, checking and splitting images of 28×28 pixels.
 
-A `Source` is a choice of `conf/dataset/` and loads a `Dataset`; a `Normalizer` is a choice of
-`conf/normalization/` and fits a `Normalization`. Pixels stay uint8 until a batch is written into the
-network's input buffer.
+In come a choice of `conf/dataset/`, which is a `Source`, and the files that it names; out comes a `Dataset`: arrays
+of bytes with their labels and their hash. Of this project it knows the errors alone.
 """
 
 from ablations.datasets.digits import Digits
 from ablations.datasets.idx import idx_header, read_idx
 from ablations.datasets.idx_files import IDX_PARTS, IdxFiles
 from ablations.datasets.image_files import DIGITS, ImageFiles
-from ablations.datasets.normalization import Normalization, Normalizer, Rescaling, Standardization
 from ablations.datasets.source import Dataset, Source, assemble, split
 
 __all__ = [
@@ -19,11 +17,7 @@ __all__ = [
     "Digits",
     "IdxFiles",
     "ImageFiles",
-    "Normalization",
-    "Normalizer",
-    "Rescaling",
     "Source",
-    "Standardization",
     "assemble",
     "idx_header",
     "read_idx",

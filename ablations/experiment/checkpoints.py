@@ -20,7 +20,7 @@ import numpy as np
 
 from ablations.errors import PlainError
 from ablations.experiment.lease import LOCK
-from ablations.training import State
+from ablations.training.loop import State
 
 FORMAT = 1
 LAST, BEFORE = "checkpoint.npz", "previous.npz"

@@ -15,7 +15,7 @@ from ablations.errors import InputError
 from ablations.experiment.provenance import code_hash
 from ablations.paths import MLRUNS
 from ablations.tracking.store import Store
-from ablations.training.recipe import Recipe, typed
+from ablations.training.recipe import Recipe, assemble, typed
 
 NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
@@ -49,7 +49,7 @@ class Job:
         """Assemble what `config` asks for. Raises InputError for what says where and how to track it."""
         recipe = problem = None
         try:
-            recipe = Recipe.of(config)
+            recipe = assemble(config)
         except Exception as error:  # the store is to know of it, too
             problem = error
         heartbeat_s = typed(config, "tracking.heartbeat_s", float)

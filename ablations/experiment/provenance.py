@@ -7,10 +7,11 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
+import ablations
 from ablations.paths import ROOT
 
-DETERMINING = ("datasets", "distortions", "nn", "optimizers", "streams", "training")
-"""The modules and packages whose source, with the configuration and the data, determines the result of a run."""
+DETERMINING = ("datasets", "nn", "training")
+"""The rooms that, with the configuration and the data, determine the result of a run."""
 
 
 @cache
@@ -27,17 +28,15 @@ def provenance() -> dict[str, str]:
 
 
 @cache
-def code_hash() -> str:
+def code_hash(package: Path = Path(ablations.__file__).parent) -> str:
     """Sixteen hexadecimal digits that agree exactly where the code that determines a run's result agrees.
 
-    That is the source of `DETERMINING`, and the versions of numpy and scipy; not the git commit, which changes
+    That is every file of `DETERMINING`, and the versions of numpy and scipy; not the git commit, which changes
     with every word of documentation.
     """
-    package = Path(__file__).parents[1]
     digest = hashlib.sha256(f"numpy {version('numpy')}, scipy {version('scipy')}".encode())
-    for name in DETERMINING:
-        files = sorted((package / name).rglob("*.py")) or [package / f"{name}.py"]
-        for file in files:
+    for file in (file for room in DETERMINING for file in sorted((package / room).rglob("*"))):
+        if file.is_file() and file.parent.name != "__pycache__":
             digest.update(f"\n{file.relative_to(package).as_posix()}\n".encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -39,6 +39,8 @@ class Network:
         `generator` gives each layer's own random stream by its name, so that a layer starts from the same
         weights whatever the others are. Raises InputError where shapes do not fit.
         """
+        if dtype not in ("float32", "float64"):
+            raise InputError(f"trainer.dtype: must be float32 or float64, got {dtype}")
         self.in_shape = in_shape
         names = {id(layer): name for name, layer in self.layers.items()}
         shape = in_shape

@@ -1,4 +1,4 @@
-"""From pixels to the network's input."""
+"""The scale of the network's input: which number stands for which shade of grey."""
 
 import math
 from abc import ABC, abstractmethod
@@ -23,12 +23,13 @@ class Normalization:
         return self.offset
 
     def fill(self, pixels: np.ndarray, out: np.ndarray) -> None:
-        """Write uint8 (n, 28, 28) into the centre of float (1, 32, 32, n), batch last, in its precision.
+        """Write pixels (n, 28, 28) into the centre of float (1, 32, 32, n), batch last, in its precision.
 
         The border is left alone: it is the caller's, who fills it once with `background`.
         """
         real = out.dtype.type
-        values = pixels * real(self.scale)  # contiguous arithmetic first, one transposing copy last
+        values = pixels.astype(real)  # contiguous arithmetic first, one transposing copy last
+        values *= real(self.scale)
         values += real(self.offset)
         out[0, 2:30, 2:30] = values.transpose(1, 2, 0)
 
