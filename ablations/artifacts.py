@@ -6,12 +6,8 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig
 
-from ablations import model
+from ablations.predict import model
 from ablations.tracking.models import save_model
-
-MODEL = "model"
-NETWORK = f"{MODEL}/artifacts/network"
-"""Where, below a run's artifacts, its MLflow model is, and the folder in it that `model.Model` loads."""
 
 ABOUT = {
     "input": "grey images (n, 28, 28), 0 = background, 255 = ink, of any numeric type",
@@ -26,7 +22,9 @@ def write_model(folder: Path, config: DictConfig, trained: model.Model, example:
     with tempfile.TemporaryDirectory() as name:
         content = Path(name) / "network"
         model.save(content, config, trained)
-        save_model(folder / MODEL, Path(__file__).with_name("serving.py"), content, example, ABOUT)
+        save_model(
+            folder / model.MODEL, Path(model.__file__).with_name("serving.py"), content, example, ABOUT
+        )
 
 
 def write_features(path: Path, trained: model.Model, image: np.ndarray) -> None:

@@ -21,8 +21,8 @@ from omegaconf import DictConfig, OmegaConf
 from ablations.artifacts import misread, write_features, write_model
 from ablations.checkpoints import Checkpoint, Claim, Measured, claimed
 from ablations.errors import InputError, foreseen, one_line
-from ablations.model import Model
 from ablations.paths import MLRUNS
+from ablations.predict.model import Model
 from ablations.progress import DONE, ProgressBar
 from ablations.provenance import code_hash, provenance
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
