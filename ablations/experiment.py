@@ -26,7 +26,7 @@ from ablations.predict.model import Model
 from ablations.progress import DONE, ProgressBar
 from ablations.provenance import code_hash, provenance
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
-from ablations.signals import Terminated, check, stoppable, undisturbed
+from ablations.signals import Terminated, stop_if_told, stoppable, undisturbed
 from ablations.terminal import say
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
@@ -370,7 +370,7 @@ class _Training:
         return [each.metrics for each in self.measured if "train/loss" in each.metrics]
 
     def _watch(self, step: Step, bar: ProgressBar) -> None:
-        check()
+        stop_if_told()
         bar(step)
         every = self.job.parts.every_steps
         if every is not None and step.number % every == 0:

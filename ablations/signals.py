@@ -3,14 +3,14 @@
 import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from types import FrameType
+
+import psutil
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -45,13 +45,13 @@ def stoppable() -> Iterator[None]:
     itself ends with the signal's exit code (128 + its number) instead of reporting to a parent that is leaving.
     """
     if _Process.busy or threading.current_thread() is not threading.main_thread():
-        check()
+        stop_if_told()
         yield
         return
     ignore = _listen()
     _Process.busy = True
     try:
-        check()
+        stop_if_told()
         yield
     except KeyboardInterrupt:
         if _is_worker():
@@ -73,10 +73,10 @@ def undisturbed() -> Iterator[None]:
     finally:
         _Process.undisturbed = before
     if not before:
-        check()
+        stop_if_told()
 
 
-def check() -> None:
+def stop_if_told() -> None:
     """To be called often by what takes long: raise where this process is to stop.
 
     It makes up for an exception that somebody caught, and for a parent that was killed.
@@ -171,32 +171,22 @@ def _stop_children(seconds: float) -> None:
     """Tell every child to stop, wait until they have, and kill those that have not."""
     children = _children()
     for child in children:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGTERM)
+        with suppress(psutil.NoSuchProcess):
+            child.terminate()
     until = time.monotonic() + seconds
     while children and time.monotonic() < until:
         time.sleep(0.02)
         children &= _children()
     for child in children:
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
-def _children() -> set[int]:
+def _children() -> set[psutil.Process]:
     """The children that run; but multiprocessing's trackers, which ignore signals and end by themselves."""
-    return {child for child, command in _commands().items() if command and "resource_tracker" not in command}
-
-
-def _commands() -> dict[int, str]:
-    """The command of each child; that of one that has ended is empty."""
-    try:
-        listed = [(task / "children").read_text() for task in Path("/proc/self/task").iterdir()]
-    except OSError:  # another system than Linux
-        table = subprocess.run(["ps", "-A", "-o", "ppid=,pid=,args="], capture_output=True, text=True).stdout
-        rows = [line.split(maxsplit=2) for line in table.splitlines()]
-        return {int(row[1]): row[2] for row in rows if len(row) == 3 and int(row[0]) == os.getpid()}
-    commands = {}
-    for child in " ".join(listed).split():
-        with suppress(OSError):
-            commands[int(child)] = Path(f"/proc/{child}/cmdline").read_text()
-    return commands
+    children = set()
+    for child in psutil.Process().children():
+        with suppress(psutil.Error):  # it has ended
+            if (command := child.cmdline()) and "resource_tracker" not in " ".join(command):
+                children.add(child)
+    return children

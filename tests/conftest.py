@@ -8,14 +8,16 @@ choices of its own by `parametrize` keeps to them.
 import gc
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import hydra
 import numpy as np
 import pytest
+from expected import TABLES
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
@@ -25,12 +27,10 @@ from ablations.tracking import prepare
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
 
-COMPONENTS = ("activation", "pool", "c3", "head", "init", "optimizer")
-
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     own = {str(marker.args[0]) for marker in metafunc.definition.iter_markers("parametrize")}
-    for group in COMPONENTS:
+    for group in TABLES:
         if group in metafunc.fixturenames and not any(group in names for names in own):
             metafunc.parametrize(group, sorted(path.stem for path in (CONF / group).glob("*.yaml")))
 
@@ -107,15 +107,17 @@ def build(compose: Callable[..., DictConfig]) -> Callable[..., Network]:
 
 
 @pytest.fixture(scope="session")
-def expected() -> Callable[..., object]:
-    """expected(table, group, choice, how): the table's row of hand-computed numbers, or what to add to it."""
+def expected() -> Callable[[str, str], Any]:
+    """expected("pool", "avg"): its row in expected.py; a choice that has none fails and says what to add."""
 
-    def expected(table: Mapping[str, object], group: str, choice: str, how: str) -> object:
-        if choice not in table:
+    def expected(group: str, choice: str) -> Any:
+        if choice not in TABLES[group]:
             pytest.fail(
-                f"conf/{group}/{choice}.yaml has no row of expected numbers: add {how}", pytrace=False
+                f"conf/{group}/{choice}.yaml has no row in tests/expected.py: add one to the others of {group}, "
+                "its numbers worked out by hand (docs/extending.md shows how)",
+                pytrace=False,
             )
-        return table[choice]
+        return TABLES[group][choice]
 
     return expected
 

@@ -19,7 +19,6 @@ from ablations.training.loop import curvature
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)
 
-SCALE = OmegaConf.load(CONF / "head" / "rbf.yaml").output.scale
 C3_TABLE = OmegaConf.load(CONF / "c3" / "sparse.yaml").connections
 
 
@@ -233,22 +232,6 @@ def test_f6_below_the_radial_basis_functions_has_its_exact_hessian(build):
 # The whole network, by the recursion of appendix C written out
 
 
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
-ACTIVATIONS = {  # f(a) and f'(a)
-    "relu": (lambda a: np.where(a > 0, a, 0.0), lambda a: np.where(a > 0, 1.0, 0.0)),
-    "sigmoid": (sigmoid, lambda a: sigmoid(a) * sigmoid(-a)),
-    "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2),
-    "scaled_tanh": (
-        lambda a: 1.7159 * np.tanh(2 * a / 3),
-        lambda a: 1.7159 * 2 / 3 / np.cosh(2 * a / 3) ** 2,
-    ),
-}
-POOLS = ("avg", "max", "subsample")
-
-
 def convolve(x, kernels, bias):
     """One image (maps, y, x). On the way back: squared weights up, squared inputs to the weights, all summed."""
     (_, height, width), (maps, _, k, _) = x.shape, kernels.shape
@@ -268,48 +251,41 @@ def convolve(x, kernels, bias):
 
 def subsample(pool, x, weight, bias, activation):
     maps, height, width = x.shape
-    windows = x.reshape(maps, height // 2, 2, width // 2, 2).transpose(0, 1, 3, 2, 4).reshape(maps, -1, 4)
-    if pool == "max":
-        y, back_to = windows.max(axis=2), np.eye(4)[windows.argmax(axis=2)]
-        slope = 1.0
-    elif pool == "avg":
-        y, back_to = windows.mean(axis=2), np.full(windows.shape, 1 / 16)
-        slope = 1.0
-    else:
-        f, df = activation
-        mean = windows.mean(axis=2)
-        a = weight * mean + bias
-        y, slope = f(a), df(a)
-        back_to = np.broadcast_to((weight[:, :, None] / 4) ** 2, windows.shape)
+    windows = x.reshape(maps, height // 2, 2, width // 2, 2).transpose(2, 4, 0, 1, 3).reshape(4, maps, -1)
+    pooled, share = pool.reduce(windows)
+    y, factor = pooled, 1.0
+    if pool.trainable:
+        a = weight * pooled + bias
+        y, factor = activation.function(a), weight**2
 
     def back(h):
-        h = h.reshape(maps, -1) * slope**2
-        found = {}
-        if pool == "subsample":
-            found = {"weight": (h * mean**2).sum(axis=1)[:, None], "bias": h.sum(axis=1)[:, None]}
-        spread = (h[:, :, None] * back_to).reshape(maps, height // 2, width // 2, 2, 2)
-        return spread.transpose(0, 1, 3, 2, 4).reshape(x.shape), found
+        h, found = h.reshape(maps, -1), {}
+        if pool.trainable:
+            h = h * activation.derivative(a) ** 2
+            found = {"weight": (h * pooled**2).sum(axis=1)[:, None], "bias": h.sum(axis=1)[:, None]}
+        spread = (share**2 * factor * h).reshape(2, 2, maps, height // 2, width // 2)
+        return spread.transpose(2, 3, 0, 4, 1).reshape(x.shape), found
 
     return y.reshape(maps, height // 2, width // 2), back
 
 
 def recursion(state, image, activation, pool, head, table):
-    """The curvature of each parameter by its name, for one image (1, 32, 32)."""
-    f, slope = activation
+    """The curvature of each parameter by its name, for one image (1, 32, 32); choices are rows of expected.py."""
+    f, slope = activation.function, activation.derivative
     reads, read = np.array([(m, c) for m, row in enumerate(table) for c in row]).T
     kernels = np.zeros((16, 6, 5, 5))
     kernels[reads, read] = state["C3.weight"]
 
-    def pooled(name, x):
-        return subsample(pool, x, state.get(f"{name}.weight"), state.get(f"{name}.bias"), activation)
+    def weights(name):
+        return state.get(f"{name}.weight"), state.get(f"{name}.bias")
 
     def dense(name, x):
         return state[f"{name}.weight"] @ x + state[f"{name}.bias"].ravel()
 
     c1, c1_back = convolve(image, state["C1.weight"].reshape(6, 1, 5, 5), state["C1.bias"])
-    s2, s2_back = pooled("S2", f(c1))
+    s2, s2_back = subsample(pool, f(c1), *weights("S2"), activation)
     c3, c3_back = convolve(s2, kernels, state["C3.bias"])
-    s4, s4_back = pooled("S4", f(c3))
+    s4, s4_back = subsample(pool, f(c3), *weights("S4"), activation)
     c5 = dense("C5", s4.ravel())
     f6 = dense("F6", f(c5))
 
@@ -320,12 +296,7 @@ def recursion(state, image, activation, pool, head, table):
         found[f"{name}.bias"] = h[:, None]
         return (state[f"{name}.weight"] ** 2).T @ h
 
-    if head == "rbf":
-        h = np.full(84, 2 * SCALE)
-    else:
-        y = dense("output", f(f6))
-        p = np.exp(y) / np.exp(y).sum()
-        h = dense_back("output", {"mse": np.ones(10), "softmax": p * (1 - p)}[head], f(f6))
+    h, by_output = head.curvature(f(f6), *weights("output"))
     h = dense_back("F6", slope(f6) ** 2 * h, f(c5))
     h = dense_back("C5", slope(c5) ** 2 * h, s4.ravel())
     h, by_s4 = s4_back(h.reshape(s4.shape))
@@ -334,22 +305,18 @@ def recursion(state, image, activation, pool, head, table):
     h, by_s2 = s2_back(h)
     _, by_kernels, by_bias = c1_back(slope(c1) ** 2 * h)
     found |= {"C1.weight": by_kernels[:, 0], "C1.bias": by_bias}
-    for name, by in {"S2": by_s2, "S4": by_s4}.items():
+    for name, by in {"S2": by_s2, "S4": by_s4, "output": by_output}.items():
         found |= {f"{name}.{key}": values for key, values in by.items()}
     return found
 
 
-def test_network_is_the_recursion_of_the_paper(activation, pool, c3, head, build, compose, expected):
-    expected(ACTIVATIONS, "activation", activation, "f(a) and f'(a) to ACTIVATIONS in test_curvature.py")
-    expected(dict.fromkeys(POOLS), "pool", pool, "its way back to `subsample` in test_curvature.py")
-    expected(dict.fromkeys(("mse", "softmax", "rbf")), "head", head, "its curvature to `recursion`")
+def test_network_is_the_recursion_of_the_paper(activation, pool, c3, head, build, expected):
+    rows = expected("activation", activation), expected("pool", pool), expected("head", head)
     network = build(f"activation={activation}", f"pool={pool}", f"c3={c3}", f"head={head}")
     network.values += np.random.default_rng(0).normal(0, 0.05, network.values.size)
     x, _ = images_of(2)
-    table = compose(f"c3={c3}").c3.connections or [range(6)] * 16
-    each = [
-        recursion(network.state(), x[..., i], ACTIVATIONS[activation], pool, head, table) for i in range(2)
-    ]
+    table = expected("c3", c3).table
+    each = [recursion(network.state(), x[..., i], *rows, table) for i in range(2)]
     network.grads[...], network.curvatures[...] = -1, np.nan
     network.curvature(x)
     assert (network.grads == -1).all()

@@ -355,7 +355,8 @@ def test_the_translation_is_in_step():
 
 EXTENDING = ROOT / "docs" / "extending.md"
 EDIT = re.compile(
-    r"^`([^`\n]+)`, (new|before `[^`\n]+`|first row of `\w+`)[^\n]*:\n\n```\w+\n(.*?)^```$", re.S | re.M
+    r"^`([^`\n]+)`, (new|before `[^`\n]+`|first row of `\w+`)(?:[^\n]|\n(?!\n))*:\n\n```\w+\n(.*?)^```$",
+    re.S | re.M,
 )
 
 
@@ -424,6 +425,18 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     report = (copy.root / "reports" / "batch_size" / "README.md").read_text("utf-8")
     assert "Does it matter how many images make a step?" in report
     assert "too few seeds" in report
+
+
+@pytest.mark.parametrize(
+    ("section", "package", "choice"),
+    [
+        ("An activation", "ablations/nn/activations.py", "conf/activation/leaky_relu.yaml"),
+        ("An optimizer", "ablations/training/optimizers.py", "conf/optimizer/nesterov.yaml"),
+    ],
+)
+def test_a_variant_is_one_class_one_yaml_and_one_row(section, package, choice):
+    page = EXTENDING.read_text("utf-8").split(f"## {section}\n")[1].split("\n## ")[0]
+    assert [name for name, *_ in EDIT.findall(page)] == [package, choice, "tests/expected.py"]
 
 
 def test_the_examples_are_written_as_the_project_is(tmp_path):

@@ -20,155 +20,6 @@ from ablations.nn.network import Network
 from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
 from ablations.paths import CONF
 
-# Rows of expected numbers: one for each YAML.
-
-ACTIVATIONS = {  # (a, f(a), f'(a))
-    "relu": [(-3.0, 0.0, 0.0), (-1e-9, 0.0, 0.0), (0.0, 0.0, 0.0), (1e-9, 1e-9, 1.0), (2.5, 2.5, 1.0)],
-    "sigmoid": [
-        (0.0, 0.5, 0.25),
-        (1.0, 0.7310585786300049, 0.19661193324148185),
-        (-2.0, 0.11920292202211755, 0.10499358540350652),
-        (np.log(3), 0.75, 0.1875),  # 1 / (1 + 1/3)
-        (-800.0, 0.0, 0.0),
-        (800.0, 1.0, 0.0),
-    ],
-    "tanh": [
-        (0.0, 0.0, 1.0),
-        (1.0, 0.7615941559557649, 0.41997434161402614),
-        (-0.5, -0.46211715726000973, 0.7864477329659275),
-        (np.log(2), 0.6, 0.64),  # (4 − 1) / (4 + 1)
-        (400.0, 1.0, 0.0),
-    ],
-    "scaled_tanh": [
-        (0.0, 0.0, 1.1439333333333333),  # 1.7159 · 2/3
-        (1.0, 0.9999972559224790, 0.7554124359024465),  # "f(±1) = ±1"
-        (-1.0, -0.9999972559224790, 0.7554124359024465),
-        (1.5 * np.log(2), 1.02954, 0.7321173333333333),  # 1.7159 · 0.6 and 1.1439… · 0.64
-        (400.0, 1.7159, 0.0),
-    ],
-}
-
-POOLS = {  # (the window's four values, its output, the gradient of each value for an output's gradient of 8)
-    "avg": [
-        ((1, 2, 3, 6), 3, (2, 2, 2, 2)),
-        ((-1, -1, -1, -1), -1, (2, 2, 2, 2)),
-        ((0, 0, 0, 2), 0.5, (2,) * 4),
-    ],
-    "max": [
-        ((4, 1, 2, 3), 4, (8, 0, 0, 0)),
-        ((1, 4, 2, 3), 4, (0, 8, 0, 0)),
-        ((1, 2, 4, 3), 4, (0, 0, 8, 0)),
-        ((1, 2, 3, 4), 4, (0, 0, 0, 8)),
-        ((-4, -2, -3, -4), -2, (0, 8, 0, 0)),
-        ((5, 5, 5, 5), 5, (8, 0, 0, 0)),  # ties: the first maximum alone
-        ((0, 0, 0, 0), 0, (8, 0, 0, 0)),
-        ((1, 5, 5, 5), 5, (0, 8, 0, 0)),
-        ((5, 1, 1, 5), 5, (8, 0, 0, 0)),
-        ((1, 5, 2, 5), 5, (0, 8, 0, 0)),
-        ((1, 2, 5, 5), 5, (0, 0, 8, 0)),
-        ((0.0, -0.0, -1, -1), 0, (8, 0, 0, 0)),
-        ((-0.0, 0.0, -1, -1), 0, (8, 0, 0, 0)),
-    ],
-    "subsample": [  # it starts as the average: coefficient 1, bias 0
-        ((1, 2, 3, 6), 3, (2, 2, 2, 2)),
-        ((-1, -1, -1, -1), -1, (2, 2, 2, 2)),
-        ((0, 0, 0, 2), 0.5, (2,) * 4),
-    ],
-}
-
-SPARSE_C3 = "012 123 234 345 450 501 0123 1234 2345 3450 4501 5012 0134 1245 0235 012345"
-
-C3 = {  # the S2 maps that each of C3's maps reads; parameters; connections in the paper's count
-    "full": (["012345"] * 16, 2416, 241_600),
-    "sparse": (SPARSE_C3.split(), 1516, 151_600),  # the table of LeCun et al. 1998
-}
-
-E = np.e
-J = 20.0
-RUBBISH = np.exp(-J)
-HEADS = {  # (outputs, label, loss, dE/dy, probabilities), for the first three of ten outputs and the other seven
-    "softmax": [
-        ((0, 0, 0, 0), 1, np.log(10), (0.1, -0.9, 0.1, 0.1), (0.1, 0.1, 0.1, 0.1)),
-        (  # e^y = 1, 2, 3, 0
-            (0, np.log(2), np.log(3), -1000),
-            1,
-            np.log(3),
-            (1 / 6, 1 / 3 - 1, 1 / 2, 0),
-            (1 / 6, 1 / 3, 1 / 2, 0),
-        ),
-        ((1000, 0, 0, 0), 0, 0, (0, 0, 0, 0), (1, 0, 0, 0)),
-        ((1000, 0, 0, 0), 2, 1000, (1, 0, -1, 0), (1, 0, 0, 0)),
-        (
-            (-1e4, -1e4 - 1, -2e4, -2e4),
-            0,
-            np.log(1 + 1 / E),
-            (-1 / (E + 1), 1 / (E + 1), 0, 0),
-            (E / (E + 1), 1 / (E + 1), 0, 0),
-        ),
-    ],
-    "mse": [
-        ((0, 0, 0, 0), 1, 0.5, (0, -1, 0, 0), (0.1, 0.1, 0.1, 0.1)),
-        ((0, 1, 0, 0), 1, 0, (0, 0, 0, 0), (1e-6, 1, 1e-6, 1e-6)),  # next to nothing for what is not positive
-        ((3, -2, 1, 0), 0, 4.5, (2, -2, 1, 0), (0.75, 2.5e-7, 0.25, 2.5e-7)),
-        ((1e3, 0, 0, 1), 2, 500_004, (1e3, 0, -1, 1), (1e3 / 1007, 1e-6 / 1007, 1e-6 / 1007, 1 / 1007)),
-    ],
-    "rbf": [  # eq. 9
-        (
-            (0, 0, 0, 0),
-            1,
-            np.log(10 + RUBBISH),
-            (-1 / (10 + RUBBISH), 1 - 1 / (10 + RUBBISH), -1 / (10 + RUBBISH), -1 / (10 + RUBBISH)),
-            (0.1, 0.1, 0.1, 0.1),
-        ),
-        (  # e^(−y) = 1, 1/2, 1/3, 0; their sum is 11/6
-            (0, np.log(2), np.log(3), 1000),
-            1,
-            np.log(2) + np.log(11 / 6 + RUBBISH),
-            (-1 / (11 / 6 + RUBBISH), 1 - 1 / (11 / 3 + 2 * RUBBISH), -1 / (11 / 2 + 3 * RUBBISH), 0),
-            (6 / 11, 3 / 11, 2 / 11, 0),
-        ),
-        ((J, 1e4, 1e4, 1e4), 0, np.log(2), (0.5, 0, 0, 0), (1, 0, 0, 0)),  # as good as rubbish
-        (
-            (0, 1e4, 1e4, 1e4),
-            0,
-            np.log(1 + RUBBISH),
-            (RUBBISH / (1 + RUBBISH), 0, 0, 0),
-            (1, 0, 0, 0),
-        ),
-        (
-            (0, 1e4, 1e4, 1e4),
-            2,
-            1e4 + np.log(1 + RUBBISH),
-            (-1 / (1 + RUBBISH), 0, 1, 0),
-            (1, 0, 0, 0),
-        ),
-        ((1e4, 1e4, 1e4, 1e4), 2, 1e4 - J, (0, 0, 1, 0), (0.1, 0.1, 0.1, 0.1)),
-        ((1e4, 1e4 + np.log(2), 1e5, 1e5), 0, 1e4 - J, (1, 0, 0, 0), (2 / 3, 1 / 3, 0, 0)),
-    ],
-}
-
-INITS = {  # (uniform draw, fan-in, fan-out, weight, bias)
-    "lecun": [
-        (0.0, 25, 100, -0.096, -0.096),
-        (0.5, 25, 100, 0.0, 0.0),
-        (0.75, 150, 1, 0.008, 0.008),
-        (1.0, 4, 7, 0.6, 0.6),
-    ],
-    "xavier": [
-        (0.0, 25, 29, -1 / 3, 0.0),
-        (0.5, 25, 29, 0.0, 0.0),
-        (0.75, 100, 50, 0.1, 0.0),
-        (1.0, 84, 12, 0.25, 0.0),
-    ],
-    "he": [
-        (0.5, 25, 100, 0.0, 0.0),
-        (0.975, 50, 1, 0.2 * 1.959963984540054, 0.0),
-        (0.025, 50, 999, -0.2 * 1.959963984540054, 0.0),
-        (0.8413447460685429, 8, 7, 0.5, 0.0),  # one standard deviation
-    ],
-}
-
-
 # Helpers
 
 
@@ -405,9 +256,7 @@ def test_precision_of_the_output_is_that_of_the_parameters(head, dtype):
 
 
 def test_activation_in_numbers(activation, expected):
-    rows = expected(
-        ACTIVATIONS, "activation", activation, "(a, f(a), f'(a)) to ACTIVATIONS in test_layers.py"
-    )
+    rows = expected("activation", activation).numbers
     a, y, slope = (np.array(column, float) for column in zip(*rows, strict=True))
     layer = prepared(Activate(configured("activation", activation)), (len(a),), 1)
     np.testing.assert_allclose(layer.forward(a[:, None])[:, 0], y, rtol=1e-9, atol=1e-15)
@@ -426,7 +275,7 @@ def test_activation_is_monotone_and_never_gives_nan_or_infinity(activation):
 
 
 def test_pool_in_numbers(pool, expected):
-    rows = expected(POOLS, "pool", pool, "(window, output, gradients) to POOLS in test_layers.py")
+    rows = expected("pool", pool).numbers
     windows, outputs, gradients = (np.array(column, float) for column in zip(*rows, strict=True))
     layer = prepared(configured("pool", pool), (4, 1, 1, len(rows)), 1)
     y = layer.forward(windows.T.reshape(4, 1, 1, -1, 1).copy())
@@ -499,13 +348,11 @@ def test_subsampling_starts_from_what_it_is_given_or_from_draws():
 
 
 def test_c3_in_numbers(c3, expected, c3_layer):
-    table, parameters, connections = expected(
-        C3, "c3", c3, "(maps read by each map, parameters, connections) to C3 in test_layers.py"
-    )
+    row = expected("c3", c3)
     layer = prepared(c3_layer(c3), (6, 14, 14), 1)
-    assert layer.size == parameters
-    assert layer.summary().connections == connections
-    assert layer.summary().macs == connections - 16 * 100
+    assert layer.size == row.parameters
+    assert layer.summary().connections == row.connections
+    assert layer.summary().macs == row.connections - 16 * 100
     assert layer.summary().shape == (16, 10, 10)
 
     # Kernels of ones, and 100^c in map c: each pair of digits of an output, 25 or 00, says whether it reads a map.
@@ -513,7 +360,7 @@ def test_c3_in_numbers(c3, expected, c3_layer):
     layer.parameters["bias"].value[...] = 0
     x = np.broadcast_to(100.0 ** np.arange(6)[:, None, None, None], (6, 14, 14, 1))
     y = layer.forward(x)
-    reads = [sum(25 * 100.0 ** int(c) for c in row) for row in table]
+    reads = [sum(25 * 100.0**c for c in maps) for maps in row.table]
     np.testing.assert_array_equal(y, np.broadcast_to(np.reshape(reads, (1, 16, 1, 1, 1)), y.shape))
 
 
@@ -674,9 +521,7 @@ def test_levels_and_scales_that_make_no_sense_are_refused(value):
 
 
 def test_head_in_numbers(head, expected):
-    rows = expected(
-        HEADS, "head", head, "(outputs, label, loss, gradient, probabilities) to HEADS in test_layers.py"
-    )
+    rows = expected("head", head).numbers
     loss = configured("head", head).loss
     outputs, labels, losses, gradients, probabilities = zip(*rows, strict=True)
 
@@ -695,18 +540,18 @@ def test_squared_error_at_its_targets_has_the_softmax_loss_and_confidence_of_the
     perfect = np.eye(10)[labels].T
     further = SquaredError().further_metrics(perfect, labels)
     assert further.keys() == {"softmax_loss", "softmax_confidence"}
-    np.testing.assert_allclose(further["softmax_loss"], [-np.log(E / (E + 9))] * 2)
-    np.testing.assert_allclose(further["softmax_confidence"], [E / (E + 9)] * 2)
+    np.testing.assert_allclose(further["softmax_loss"], [-np.log(np.e / (np.e + 9))] * 2)
+    np.testing.assert_allclose(further["softmax_confidence"], [np.e / (np.e + 9)] * 2)
     wrong = SquaredError().further_metrics(perfect, np.array([3, 1]))
-    np.testing.assert_allclose(wrong["softmax_loss"], [1.461, np.log(E + 9)], rtol=1e-3)
+    np.testing.assert_allclose(wrong["softmax_loss"], [1.461, np.log(np.e + 9)], rtol=1e-3)
     np.testing.assert_allclose(wrong["softmax_confidence"], 0.232, rtol=2e-3)
     assert SoftmaxCrossEntropy().further_metrics(perfect, labels) == {}
     assert PenaltyLoss(1.0).further_metrics(perfect, labels) == {}
 
 
 def test_init_in_numbers(init, expected):
-    rows = expected(INITS, "init", init, "(draw, fan-in, fan-out, weight, bias) to INITS in test_layers.py")
-    uniform, fan_in, fan_out, weights, biases = (np.array(column) for column in zip(*rows, strict=True))
+    columns = zip(*expected("init", init), strict=True)
+    uniform, fan_in, fan_out, weights, biases = map(np.array, columns)
     scheme = configured("init", init)
     np.testing.assert_allclose(scheme.weights(uniform, fan_in, fan_out), weights, rtol=1e-9, atol=1e-12)
     np.testing.assert_allclose(scheme.biases(uniform, fan_in), biases, rtol=1e-9, atol=1e-12)
@@ -766,16 +611,16 @@ class Fans(Initializer):
         return np.broadcast_to(fan_in, uniform.shape)
 
 
-def test_sparse_kernels_start_as_the_full_ones(c3_layer):
-    table = C3["sparse"][0]
+def test_sparse_kernels_start_as_the_full_ones(c3_layer, expected):
+    table = expected("c3", "sparse").table
     full, sparse = (prepared(c3_layer(choice), (6, 14, 14), 1, Draws()) for choice in ("full", "sparse"))
     kernels = full.parameters["weight"].value.reshape(16, 6, 5, 5)
-    kept = [kernels[m, int(c)] for m, row in enumerate(table) for c in row]
+    kept = [kernels[m, c] for m, row in enumerate(table) for c in row]
     np.testing.assert_array_equal(sparse.parameters["weight"].value, kept)
     np.testing.assert_array_equal(sparse.parameters["bias"].value, full.parameters["bias"].value)
 
 
-def test_fans_count_what_a_weight_is_connected_to(c3_layer):
+def test_fans_count_what_a_weight_is_connected_to(c3_layer, expected):
     dense = prepared(Dense(84), (120,), 1, Fans())
     assert (dense.parameters["weight"].value == 120.084).all()
     assert (dense.parameters["bias"].value == 120).all()
@@ -784,9 +629,9 @@ def test_fans_count_what_a_weight_is_connected_to(c3_layer):
     assert (full.parameters["weight"].value == 150.4).all()  # 6 maps in, 16 out, 25 weights each
     assert (full.parameters["bias"].value == 150).all()
 
-    table = C3["sparse"][0]
+    table = expected("c3", "sparse").table
     sparse = prepared(c3_layer("sparse"), (6, 14, 14), 1, Fans())
-    read_by = {c: sum(c in row for row in table) for c in "012345"}
+    read_by = {c: sum(c in row for row in table) for c in range(6)}
     assert list(read_by.values()) == [10] * 6
     by_hand = [25 * len(row) + 25 * read_by[c] / 1000 for row in table for c in row]
     np.testing.assert_allclose(sparse.parameters["weight"].value[:, 0, 0], by_hand)

@@ -1,124 +1,16 @@
 """The whole network, in every combination of its choices, against the textbook written out below."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.nn import heads
-from ablations.paths import CONF
 from ablations.training.streams import Streams
 
 # LeNet-5 as a textbook has it: batch first, one layer after another (convolve, activate, pool), one output
-# position after another. It shares no line with the code under test. Each layer gives its output and the function
-# that turns the gradient of its output into that of its input.
-
-
-def sigmoid(a):
-    return 1 / (1 + np.exp(-a))
-
-
-ACTIVATIONS = {  # f(a) and f'(a)
-    "relu": (lambda a: np.where(a > 0, a, 0.0), lambda a: np.where(a > 0, 1.0, 0.0)),
-    "sigmoid": (sigmoid, lambda a: sigmoid(a) * sigmoid(-a)),
-    "tanh": (np.tanh, lambda a: 1 / np.cosh(a) ** 2),
-    "scaled_tanh": (
-        lambda a: 1.7159 * np.tanh(2 * a / 3),
-        lambda a: 1.7159 * 2 / 3 / np.cosh(2 * a / 3) ** 2,
-    ),
-}
-
-
-def maximum(window):
-    """Of a window (4, n, maps): its maximum, and the part of the output's gradient that each of the four takes."""
-    first = np.argmax(window, axis=0)
-    return window.max(axis=0), np.stack([first == i for i in range(4)])
-
-
-def average(window):
-    """Of a window (4, n, maps): its mean, and the part of the output's gradient that each of the four takes."""
-    return sum(window) / 4, np.full(window.shape, 0.25)
-
-
-def fixed(reduce):
-    """A pooling without weights; nothing follows it."""
-    return lambda x, weight, bias, activation: subsample(x, reduce)
-
-
-def trainable(x, weight, bias, activation):
-    """The mean of four, times one weight of the map, plus one bias, squashed."""
-    f, slope = activation
-    mean, mean_back = subsample(x, average)
-    a = np.stack([weight[m] * mean[:, m] + bias[m] for m in range(len(weight))], axis=1)
-
-    def back(dy):
-        da = dy * slope(a)
-        dweight, dbias = np.einsum("nmrs,nmrs->m", da, mean), np.einsum("nmrs->m", da)
-        dx, _ = mean_back(np.einsum("nmrs,m->nmrs", da, weight.ravel()))
-        return dx, {"weight": dweight[:, None], "bias": dbias[:, None]}
-
-    return f(a), back
-
-
-POOLS = {"max": fixed(maximum), "avg": fixed(average), "subsample": trainable}
-
-
-def softmax(outputs, labels):
-    """Mean loss and its gradient."""
-    p = np.array([np.exp(row) / np.exp(row).sum() for row in outputs])
-    loss = -np.mean([np.log(row[label]) for row, label in zip(p, labels, strict=True)])
-    return loss, (p - np.eye(10)[labels]) / len(labels)
-
-
-def mse(outputs, labels):
-    """Mean loss and its gradient."""
-    error = outputs - np.eye(10)[labels]
-    return np.mean([row @ row / 2 for row in error]), error / len(labels)
-
-
-RBF = OmegaConf.load(CONF / "head" / "rbf.yaml")
-J, SCALE = RBF.loss.j, RBF.output.scale
-
-
-def penalties(outputs, labels):
-    """Mean loss and its gradient: eq. 9."""
-    total = [np.exp(-J) + np.exp(-row).sum() for row in outputs]
-    loss = np.mean([row[label] + np.log(s) for row, label, s in zip(outputs, labels, total, strict=True)])
-    gradient = [-np.exp(-row) / s for row, s in zip(outputs, total, strict=True)]
-    return loss, (gradient + np.eye(10)[labels]) / len(labels)
-
-
-def linear(x, weight, bias):
-    def back(dy):
-        return dy @ weight, {"weight": dy.T @ x, "bias": dy.sum(axis=0)[:, None]}
-
-    return x @ weight.T + bias.ravel(), back
-
-
-def distances(x, weight, bias):
-    """The scaled squared distances to the ten drawings, read as a person reads them."""
-    lines = (Path(heads.__file__).parent / "bitmaps_7x12.txt").read_text("utf-8").split("\n")
-    codes = []
-    for digit in range(10):
-        top, left = 1 + 14 * (digit // 5), 8 * (digit % 5)
-        drawing = "".join(line[left : left + 7] for line in lines[top : top + 12])
-        codes.append([{"#": 1, ".": -1}[pixel] for pixel in drawing])
-    y = np.array([[SCALE * sum((vector - code) ** 2) for code in codes] for vector in x])
-
-    def back(dy):
-        dx = [
-            sum(2 * SCALE * d * (vector - code) for d, code in zip(row, np.array(codes), strict=True))
-            for row, vector in zip(dy, x, strict=True)
-        ]
-        return np.array(dx), {}
-
-    return y, back
-
-
-HEADS = {"softmax": (linear, softmax), "mse": (linear, mse), "rbf": (distances, penalties)}
+# position after another; what differs between choices is in expected.py. It shares no line with the code under test.
+# Each layer gives its output and the function that turns the gradient of its output into that of its input.
 
 
 def convolve(x, kernels, bias):
@@ -138,7 +30,23 @@ def convolve(x, kernels, bias):
     return y, back
 
 
-def subsample(x, reduce):
+def subsample(pool, x, weight, bias, activation):
+    """`pool` is a row of expected.py; where it is trainable, its output is weighted, moved and squashed by map."""
+    pooled, back = windows(x, pool.reduce)
+    if not pool.trainable:
+        return pooled, back
+    a = np.stack([weight[m] * pooled[:, m] + bias[m] for m in range(len(weight))], axis=1)
+
+    def through_weights(dy):
+        da = dy * activation.derivative(a)
+        dweight, dbias = np.einsum("nmrs,nmrs->m", da, pooled), np.einsum("nmrs->m", da)
+        dx, _ = back(np.einsum("nmrs,m->nmrs", da, weight.ravel()))
+        return dx, {"weight": dweight[:, None], "bias": dbias[:, None]}
+
+    return activation.function(a), through_weights
+
+
+def windows(x, reduce):
     y, shares = np.zeros((*x.shape[:2], x.shape[2] // 2, x.shape[3] // 2)), {}
     for r, s in np.ndindex(y.shape[2:]):
         window = np.stack([x[:, :, 2 * r + i, 2 * s + j] for i in (0, 1) for j in (0, 1)])
@@ -158,9 +66,9 @@ def textbook(state, images, labels, activation, pool, head, table):
     """Outputs (n, 10), mean loss, the gradient by each parameter's name, and what each layer shows, (n, …), for
     images (n, 1, 32, 32).
 
-    `table` holds the input maps of each of C3's maps.
+    `activation`, `pool`, `head` are rows of expected.py; `table` holds the input maps of each of C3's maps.
     """
-    (f, slope), (output, criterion) = activation, head
+    f, slope = activation.function, activation.derivative
 
     def weights(name):
         return state.get(f"{name}.weight"), state.get(f"{name}.bias")
@@ -170,14 +78,14 @@ def textbook(state, images, labels, activation, pool, head, table):
     kernels[reads, read] = state["C3.weight"]
 
     c1, c1_back = convolve(images, state["C1.weight"].reshape(6, 1, 5, 5), state["C1.bias"])
-    s2, s2_back = pool(f(c1), *weights("S2"), activation)
+    s2, s2_back = subsample(pool, f(c1), *weights("S2"), activation)
     c3, c3_back = convolve(s2, kernels, state["C3.bias"])
-    s4, s4_back = pool(f(c3), *weights("S4"), activation)
+    s4, s4_back = subsample(pool, f(c3), *weights("S4"), activation)
     flat = s4.reshape(len(images), 400)
     c5 = flat @ state["C5.weight"].T + state["C5.bias"].ravel()
     f6 = f(c5) @ state["F6.weight"].T + state["F6.bias"].ravel()
-    outputs, output_back = output(f(f6), *weights("output"))
-    loss, doutputs = criterion(outputs, labels)
+    outputs, output_back = head.output(f(f6), *weights("output"))
+    loss, doutputs = head.loss(outputs, labels)
 
     dx, by_output = output_back(doutputs)
     df6 = slope(f6) * dx
@@ -256,18 +164,17 @@ def assert_close(found, wanted, tolerance, what=""):
 
 
 @pytest.fixture(scope="module")
-def check_against_textbook(network_of, compose, expected):
+def check_against_textbook(network_of, expected):
     def check(activation, pool, c3, head, images, labels):
-        how = "its textbook form to {} in test_network.py".format
         network = network_of(activation, pool, c3, head)
         outputs, loss, gradients, shown = textbook(
             network.state(),
             images,
             labels,
-            expected(ACTIVATIONS, "activation", activation, how("ACTIVATIONS")),
-            expected(POOLS, "pool", pool, how("POOLS")),
-            expected(HEADS, "head", head, how("HEADS")),
-            compose(f"c3={c3}").c3.connections or [range(6)] * 16,
+            expected("activation", activation),
+            expected("pool", pool),
+            expected("head", head),
+            expected("c3", c3).table,
         )
         found_outputs, found_loss, found = pass_through(network, images, labels)
         assert_close(found_outputs, outputs, 1e-12, "outputs")

@@ -11,44 +11,17 @@ from ablations.errors import InputError
 from ablations.paths import CONF
 from ablations.training.optimizers import SDLM, SGD, Adam, Momentum
 
-# Two steps of rate 0.1 from (1, −2), the YAML's other values as they are: gradients (½, −1), then (1, 0).
-STEPS = {
-    "sgd": [(0.95, -1.9), (0.85, -1.9)],
-    "momentum": [(0.95, -1.9), (0.805, -1.81)],  # velocities (0.5, −1) and (1.45, −0.9)
-    "adagrad": [(0.9, -1.9), (0.9 - 0.1 / 1.25**0.5, -1.9)],  # sums of squares (¼, 1) and (1¼, 1)
-    "rmsprop": [  # mean squares (0.0025, 0.01) and (0.012475, 0.0099)
-        (1 - 0.05 / (0.05 + 1e-8), -2 + 0.1 / (0.1 + 1e-8)),
-        (1 - 0.05 / (0.05 + 1e-8) - 0.1 / (0.012475**0.5 + 1e-8), -2 + 0.1 / (0.1 + 1e-8)),
-    ],
-    "adam": [  # m (0.145, −0.09) / 0.19 and v (0.00124975, 0.000999) / 0.001999 at the second
-        (1 - 0.05 / (0.5 + 1e-8), -2 + 0.1 / (1 + 1e-8)),
-        (0.9 - 0.09651820258217746, -1.9 + 0.06700582541365434),
-    ],
-    "sdlm": [(-1.5, 3), (-6.5, 3)],  # before any curvature is known, a rate of 0.1 / 0.02
-}
-
-# Rates by epoch, of 3,000 steps each, for the parabola and for Rosenbrock's function.
-RATES = {
-    "sgd": ([0.1], [0.002]),
-    "momentum": ([0.01], [0.0005]),
-    "adagrad": ([0.5], [0.5]),
-    "rmsprop": ([0.01, 0.001, 0.0001], [0.01, 0.001, 0.0001]),
-    "adam": ([0.02], [0.02]),
-    "sdlm": ([0.002], [0.00004]),  # over μ = 0.02: those of sgd
-}
-
 
 def configured(choice: str, **overrides: object):
     return hydra.utils.instantiate({**OmegaConf.load(CONF / "optimizer" / f"{choice}.yaml"), **overrides})
 
 
 def test_two_steps_by_hand(optimizer, expected):
-    rows = expected(STEPS, "optimizer", optimizer, "its two steps to STEPS in test_optimizers.py")
     rule = configured(optimizer, lr=0.1)
     values = np.array([1.0, -2.0])
     rule.start(values)
     rule.begin_epoch(1)
-    for gradient, row in zip([(0.5, -1.0), (1.0, 0.0)], rows, strict=True):
+    for gradient, row in zip([(0.5, -1.0), (1.0, 0.0)], expected("optimizer", optimizer).steps, strict=True):
         grads = np.array(gradient)
         rule.step(values, grads)
         np.testing.assert_allclose(values, row, rtol=1e-7, atol=1e-9)
@@ -72,7 +45,7 @@ def rosenbrock(v: np.ndarray) -> np.ndarray:
     ids=["parabola", "rosenbrock"],
 )
 def test_finds_the_minimum(optimizer, at, gradient, start, minimum, tolerance, expected):
-    rates = expected(RATES, "optimizer", optimizer, "learning rates to RATES in test_optimizers.py")[at]
+    rates = expected("optimizer", optimizer).rates[at]
     rule, values = configured(optimizer, lr=rates), np.array(start, float)
     rule.start(values)
     for epoch in range(1, 5):

@@ -122,7 +122,7 @@ try:
 except BaseException:
     say("caught")
 while True:
-    signals.check()
+    signals.stop_if_told()
 """)
     process.send_signal(signal.SIGTERM)
     assert end(process) == (143, "caught\n", QUIET)
@@ -180,7 +180,7 @@ def job(folder, number):
         (folder / f"{number} begun").touch()
         try:
             for _ in range(6000):
-                signals.check()
+                signals.stop_if_told()
                 time.sleep(0.01)
         except KeyboardInterrupt:
             time.sleep(0.3)

@@ -1,61 +1,15 @@
 """The network and its optimizers against PyTorch, where that is installed: same weights, same images, same numbers."""
 
-from functools import cache
+from functools import cache, partial
 
 import hydra
 import numpy as np
 import pytest
-from omegaconf import OmegaConf
-
-from ablations.paths import CONF
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 F = torch.nn.functional
 torch.set_num_threads(1)
 
-ACTIVATIONS = {
-    "relu": torch.relu,
-    "sigmoid": torch.sigmoid,
-    "tanh": torch.tanh,
-    "scaled_tanh": lambda a: 1.7159 * torch.tanh(2 / 3 * a),
-}
-
-
-def trainable(x, weight, bias, activation):
-    """The mean of four, times one weight per map, plus one bias, squashed."""
-    return activation(F.avg_pool2d(x, 2) * weight.unsqueeze(-1) + bias.unsqueeze(-1))
-
-
-POOLS = {  # of values, weight, bias and activation
-    "max": lambda x, *_: F.max_pool2d(x, 2),
-    "avg": lambda x, *_: F.avg_pool2d(x, 2),
-    "subsample": trainable,
-}
-
-
-def squared_error(outputs, labels):
-    return 0.5 * F.mse_loss(outputs, F.one_hot(labels, 10).to(outputs.dtype), reduction="sum") / len(labels)
-
-
-RBF = OmegaConf.load(CONF / "head" / "rbf.yaml")
-
-
-def equation_9(outputs, labels):
-    """Mean of y[label] + log(e^(−j) + Σ e^(−y))."""
-    rubbish = torch.full((len(labels), 1), RBF.loss.j, dtype=outputs.dtype)
-    total = torch.logsumexp(-torch.cat([outputs, rubbish], dim=1), dim=1)
-    return (outputs.gather(1, labels[:, None])[:, 0] + total).mean()
-
-
-HEADS = {"softmax": F.cross_entropy, "mse": squared_error, "rbf": equation_9}
-OPTIMIZERS = {  # those of PyTorch, with their names for the keys of our YAML
-    "sgd": (torch.optim.SGD, {}),
-    "momentum": (torch.optim.SGD, {"momentum": "momentum"}),
-    "adagrad": (torch.optim.Adagrad, {"eps": "eps"}),
-    "rmsprop": (torch.optim.RMSprop, {"decay": "alpha", "eps": "eps"}),
-    "adam": (torch.optim.Adam, {"eps": "eps"}),
-    "sdlm": None,
-}
 TOLERANCE = {"float32": 1e-4, "float64": 1e-9}
 
 
@@ -63,35 +17,35 @@ class Twin:
     """The same network in PyTorch: C3's missing kernels are zeros behind a mask."""
 
     def __init__(self, network, activation, pool, head, table):
-        self.activation, self.pool, self.head = ACTIVATIONS[activation], POOLS[pool], HEADS[head]
+        """`activation`, `pool`, `head` are rows of expected.py; `table` holds the maps that each of C3's reads."""
+        self.activation, self.pool, self.head = partial(activation.torch, torch), pool, head
         self.parameters = {
             name: torch.tensor(array, requires_grad=True) for name, array in network.state().items()
         }
         reads, read = np.array([(m, c) for m, row in enumerate(table) for c in row]).T
         self.place = torch.tensor(reads), torch.tensor(read)
-        self.codes = torch.tensor(getattr(network.layers["output"], "codes", ()))
 
     def outputs(self, images):
         p, f = self.parameters, self.activation
 
-        def pool(x, name):
-            return self.pool(x, p.get(f"{name}.weight"), p.get(f"{name}.bias"), f)
+        def weights(name):
+            return p.get(f"{name}.weight"), p.get(f"{name}.bias")
 
         kernels = torch.zeros(16, 6, 5, 5, dtype=images.dtype).index_put(self.place, p["C3.weight"])
-        x = pool(f(F.conv2d(images, p["C1.weight"].unsqueeze(1), p["C1.bias"])), "S2")
-        x = pool(f(F.conv2d(x, kernels, p["C3.bias"])), "S4").flatten(1)
+        x = f(F.conv2d(images, p["C1.weight"].unsqueeze(1), p["C1.bias"]))
+        x = self.pool.torch(torch, x, *weights("S2"), f)
+        x = f(F.conv2d(x, kernels, p["C3.bias"]))
+        x = self.pool.torch(torch, x, *weights("S4"), f).flatten(1)
         x = f(F.linear(x, p["C5.weight"], p["C5.bias"].flatten()))
         x = f(F.linear(x, p["F6.weight"], p["F6.bias"].flatten()))
-        if len(self.codes):
-            return RBF.output.scale * (x[:, None] - self.codes).square().sum(dim=2)
-        return F.linear(x, p["output.weight"], p["output.bias"].flatten())
+        return self.head.torch_output(torch, x, *weights("output"))
 
     def backward(self, images, labels):
         """Outputs (n, 10) and mean loss; gradients are left in the parameters."""
         for parameter in self.parameters.values():
             parameter.grad = None
         outputs = self.outputs(torch.tensor(images))
-        loss = self.head(outputs, torch.tensor(labels))
+        loss = self.head.torch_loss(torch, outputs, torch.tensor(labels))
         loss.backward()
         return outputs.detach().numpy(), loss.item()
 
@@ -122,20 +76,16 @@ def assert_close(found, wanted, tolerance, what):
 
 
 @pytest.fixture(scope="module")
-def twins(build, compose, expected):
+def twins(build, expected):
     """twins(activation, pool, c3, head, dtype): a network and its twin, with biases that are not zero."""
 
     @cache
     def twins(activation, pool, c3, head, dtype):
-        how = "PyTorch's form of it to {} in test_torch_parity.py".format
-        expected(ACTIVATIONS, "activation", activation, how("ACTIVATIONS"))
-        expected(POOLS, "pool", pool, how("POOLS"))
-        expected(HEADS, "head", head, how("HEADS"))
         choices = f"activation={activation}", f"pool={pool}", f"c3={c3}", f"head={head}"
         network = build(*choices, f"trainer.dtype={dtype}")
         network.values += np.random.default_rng(0).normal(0, 0.05, network.values.size)
-        table = compose(f"c3={c3}").c3.connections or [range(6)] * 16
-        return network, Twin(network, activation, pool, head, table)
+        rows = expected("activation", activation), expected("pool", pool), expected("head", head)
+        return network, Twin(network, *rows, expected("c3", c3).table)
 
     return twins
 
@@ -160,19 +110,15 @@ def test_outputs_loss_and_gradients(activation, pool, c3, head, n, dtype, twins)
 
 def steps(optimizer, dtype, build, compose, expected):
     """The parameters of both after each of 20 steps, those of PyTorch first; and the largest change."""
-    how = "PyTorch's optimizer, or None where it has none, to OPTIMIZERS in test_torch_parity.py"
-    row = expected(OPTIMIZERS, "optimizer", optimizer, how)
-    if row is None:
+    row = expected("optimizer", optimizer)
+    if row.torch is None:
         pytest.skip("PyTorch has no such optimizer")
-    torch_class, keys = row
     config = compose(f"optimizer={optimizer}").optimizer
     ours = hydra.utils.instantiate(config)
     network = build("c3=sparse", f"trainer.dtype={dtype}")
-    twin = Twin(network, "relu", "max", "softmax", compose("c3=sparse").c3.connections)
-    arguments = {theirs: config[own] for own, theirs in keys.items()}
-    if optimizer == "adam":
-        arguments["betas"] = config.beta1, config.beta2
-    theirs = torch_class(list(twin.parameters.values()), lr=config.lr, **arguments)
+    parts = expected("activation", "relu"), expected("pool", "max"), expected("head", "softmax")
+    twin = Twin(network, *parts, expected("c3", "sparse").table)
+    theirs = row.torch(torch, list(twin.parameters.values()), config)
     start = network.values.copy()
     ours.start(network.values)
     ours.begin_epoch(1)

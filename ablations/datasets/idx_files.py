@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
+from uuid import uuid4
 
 import numpy as np
 
@@ -110,9 +111,10 @@ class IdxFiles(Source):
         for mirror in self.mirrors:
             if not mirror.startswith("https://"):
                 raise InputError(f"dataset.mirrors: {mirror}; accepted: addresses that begin with https://")
+        partial = target.with_suffix(f".{uuid4().hex}.part")  # of this process alone
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            partial = download.claim_partial(target)
+            partial.touch()
         except OSError as error:
             raise InputError(
                 f"{printable(target.parent)}: {error.strerror}; set XDG_CACHE_HOME to a folder that can be written, "
@@ -123,27 +125,17 @@ class IdxFiles(Source):
             for mirror in self.mirrors:
                 url = f"{mirror.rstrip('/')}/{target.name}"
                 try:
-                    array = self._fetch(url, part, partial)
+                    download.fetch(url, partial)
+                    array = self._read(partial, part)
                     os.replace(partial, target)
                     return array
                 except (OSError, HTTPException, ValueError) as error:
                     failures.append(f"{url}: {str(error).removeprefix(f'{printable(partial)}: ')}")
                     log.warning(failures[-1])
         finally:
-            if partial.exists():
-                os.replace(partial, target.with_suffix(".part"))
+            partial.unlink(missing_ok=True)
         reasons = "; ".join(failures) or "dataset.mirrors is empty"
         raise InputError(
             f"{part} of {self.name} could not be downloaded ({reasons}); "
             f"set dataset.root to a folder that holds {', '.join(IDX_PARTS)}, plain or .gz"
         )
-
-    def _fetch(self, url: str, part: str, partial: Path) -> np.ndarray:
-        resumed = download.fetch(url, partial)
-        try:
-            return self._read(partial, part)
-        except InputError:
-            partial.unlink()
-            if not resumed:
-                raise
-        return self._fetch(url, part, partial)  # what was left came from another file: from the start
