@@ -30,7 +30,7 @@ from ablations.signals import Terminated, stop_if_told, stoppable, undisturbed
 from ablations.terminal import say
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
-from ablations.tracking.store import AwayError, client, prepare, sqlite_path, tracking_uri
+from ablations.tracking.store import AwayError, Store
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step, evaluate, train
 from ablations.training.recipe import Recipe, assemble, typed
@@ -48,7 +48,7 @@ class Job:
     """
 
     name: str
-    uri: str
+    store: Store
     experiment: str
     sweep: str | None
     rerun: bool
@@ -64,9 +64,8 @@ class Job:
     @property
     def folder(self) -> Path:
         """Where its checkpoints are: beside the local store, else in the project."""
-        path = sqlite_path(self.uri)
-        place = (path.parent if path else MLRUNS) / "checkpoints"
-        rest = json.dumps([self.uri, self.experiment, self.identity])
+        place = (self.store.path.parent if self.store.path else MLRUNS) / "checkpoints"
+        rest = json.dumps([self.store.uri, self.experiment, self.identity])
         return place / f"{config_hash(self.config)}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
 
 
@@ -116,7 +115,7 @@ def _run_alone(config: DictConfig) -> None:
     print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" test error {100 * (1 - result.accuracy):.2f} %\n"
-        f"run {result.run_id} in {job.uri}\n"
+        f"run {result.run_id} in {job.store.uri}\n"
         f"look at it: python -m ablations.ui"
     )
 
@@ -143,7 +142,7 @@ def _job(config: DictConfig, parts: Recipe | None) -> Job:
         raise InputError(f"tracking.heartbeat_s: must be positive, got {heartbeat_s}")
     return Job(
         name=_run_name(config),
-        uri=tracking_uri(config.tracking.uri),
+        store=Store(config.tracking.uri),
         experiment=config.tracking.experiment,
         sweep=config.name if config.sweep.id is not None else None,
         rerun=typed(config, "tracking.rerun", bool),
@@ -158,14 +157,14 @@ def _result(job: Job) -> Result:
     with _decided(job) as (claim, todo):
         with undisturbed():
             for orphan in todo.orphans:
-                Tracker(job.uri, orphan.run_id).fail("interrupted", "its process is gone")
+                Tracker(job.store, orphan.run_id).fail("interrupted", "its process is gone")
             for stale in todo.replaced:
-                discard(job.uri, stale.run_id)
+                discard(job.store, stale.run_id)
         if todo.copy:
             _copy(job, todo, claim)
         elif todo.result is not None and job.sweep is not None:
             # It belongs to this invocation now: what is asked for last is what the report is about.
-            Tracker(job.uri, todo.result.run_id).set_tags(_invocation(job))
+            Tracker(job.store, todo.result.run_id).set_tags(_invocation(job))
         if todo.result is not None:
             return _recorded(todo.result)
         return _trained(job, todo, claim)
@@ -179,8 +178,8 @@ def _decided(job: Job) -> Iterator[tuple[Claim, Todo]]:
     """
     away = False
     try:
-        prepare(job.uri, job.experiment)
-        deliver(job.uri)  # a run that waits in the outbox may be the one that is wanted
+        job.store.prepare(job.experiment)
+        deliver(job.store)  # a run that waits in the outbox may be the one that is wanted
     except AwayError:
         if job.sweep is None:
             raise
@@ -191,8 +190,8 @@ def _decided(job: Job) -> Iterator[tuple[Claim, Todo]]:
             print(f"{job.name}: {complaint}", flush=True)
         todo = decide_without_store(checkpoint) if away else _decide(job, claim, checkpoint)
         if todo != Todo(result=todo.result):  # something is to be written
-            with suppress(InputError):
-                client(job.uri)  # imports for seconds, which is not to happen where signals have to wait
+            with suppress(InputError), job.store.client():
+                pass  # imports for seconds, which is not to happen where signals have to wait
         yield claim, todo
 
 
@@ -200,7 +199,7 @@ def _decide(job: Job, claim: Claim, checkpoint: Checkpoint | None) -> Todo:
     try:
         earlier = _settled(job, claim)
         unfinished = [run.run_id for run in earlier if not has_result(run)]
-        epochs = {run_id: last_epoch(job.uri, run_id, "train/loss") for run_id in unfinished}
+        epochs = {run_id: last_epoch(job.store, run_id, "train/loss") for run_id in unfinished}
     except AwayError:
         if job.sweep is None:
             raise
@@ -231,7 +230,7 @@ def _earlier(job: Job) -> list[EarlierRun]:
     """The runs of the same configuration and code, and of the same data as far as they got to know them."""
     identity = dict(job.identity)
     data = identity.pop("data_sha256", None)
-    found = earlier_runs(job.uri, job.experiment, identity)
+    found = earlier_runs(job.store, job.experiment, identity)
     return [run for run in found if run.tags.get("data_sha256") in (data, None)]
 
 
@@ -250,7 +249,7 @@ def _copy(job: Job, todo: Todo, claim: Claim) -> None:
     kept = {tag: source.tags[tag] for tag in ("code", "machine", "versions") if tag in source.tags}
     with undisturbed():
         tracker = _open(job, todo.go_on, {**kept, "copied_from": source.run_id, "claim": claim.name})
-        copy_results(job.uri, source.run_id, tracker)
+        copy_results(job.store, source.run_id, tracker)
         if source.status == "FINISHED":
             tracker.finish()
         else:
@@ -278,9 +277,9 @@ def _open(job: Job, run: EarlierRun | None, tags: Mapping[str, str]) -> Tracker:
             "dataset.test_images": len(parts.dataset.test_labels),
         }
     if run is None:
-        tracker = Tracker.start(job.uri, job.experiment, job.name, params, tags, offline_ok=in_sweep)
+        tracker = Tracker.start(job.store, job.experiment, job.name, params, tags, offline_ok=in_sweep)
     else:
-        tracker = Tracker.resume(job.uri, run.run_id, offline_ok=in_sweep)
+        tracker = Tracker.resume(job.store, run.run_id, offline_ok=in_sweep)
         tracker.set_tags({**tags, "resumed": str(int(run.tags.get("resumed", 0)) + 1)})
         if run.params is not None:
             tracker.log_params({key: value for key, value in params.items() if key not in run.params})
@@ -406,7 +405,7 @@ class _Training:
 
 def _heartbeat(job: Job) -> dict[str, str]:
     """A sign of life for other machines; beside a local store the lock is enough."""
-    return {} if sqlite_path(job.uri) else {"heartbeat": str(time.time_ns() // 1_000_000)}
+    return {} if job.store.path else {"heartbeat": str(time.time_ns() // 1_000_000)}
 
 
 def _epoch_metrics(epoch: Epoch) -> dict[str, float]:

@@ -26,7 +26,7 @@ from ablations.study import Study, tag_of
 from ablations.terminal import coloured
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
+from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
 from ablations.views import share_views
 
 SHOWN_RUNS = 40
@@ -73,9 +73,9 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     # Composing all of them finds mistakes before anything starts.
     jobs = [Job.composed(loader.load_sweep_config(config, list(job))) for job in planned.jobs]
     study = _study(name, section, planned, jobs)
-    uri = tracking_uri(config.tracking.uri)
+    store = Store(config.tracking.uri)
     if config.dry_run:
-        print(_preview(study, jobs, uri, _workers(config)))
+        print(_preview(study, jobs, store, _workers(config)))
         return None
 
     tell_jobs = {
@@ -88,12 +88,12 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         # Hydra hands these on to every job, whatever the launcher, and prints them nowhere.
         for key, value in tell_jobs.items():
             config.hydra.overrides.hydra.append(f"{key}={_quoted(value)}")
-    _keep(study, uri, prepare(uri, config.tracking.experiment))
-    _deliver(uri)  # what an earlier command could not
+    _keep(study, store, store.prepare(config.tracking.experiment))
+    _deliver(store)  # what an earlier command could not
     with sweep_bar(Path(config.hydra.sweep.dir), len(jobs)):
         results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
-    _deliver(uri)
-    failed = _report(name, uri)
+    _deliver(store)
+    failed = _report(name, store)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
     if failed:
@@ -151,28 +151,28 @@ def _study(name: str, section: dict[str, Any], planned: Plan, jobs: Sequence[Job
     )
 
 
-def _keep(study: Study, uri: str, experiment_id: str) -> None:
+def _keep(study: Study, store: Store, experiment_id: str) -> None:
     text = study.to_json()
     if len(text) > EXPERIMENT_TAG_CHARACTERS:
         raise InputError(
             f"study {study.name}: its text has {len(text)} characters, {EXPERIMENT_TAG_CHARACTERS} can be kept; "
             "shorten published, sections or claims"
         )
-    tag_experiment(uri, experiment_id, tag_of(study.name), text)
+    store.tag_experiment(experiment_id, tag_of(study.name), text)
 
 
-def _deliver(uri: str) -> None:
-    for delivery in deliver(uri):
+def _deliver(store: Store) -> None:
+    for delivery in deliver(store):
         if delivery.problem is not None:
             print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
 
 
-def _report(name: str, uri: str) -> int:
+def _report(name: str, store: Store) -> int:
     """Compile and show the report; how many of its runs have no result."""
     from ablations.report import compile_report
 
-    share_views(uri, name)
-    report = compile_report(name, uri)
+    share_views(store, name)
+    report = compile_report(name, store)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
     print(f"look at the runs: python -m ablations.ui {shlex.quote(md.plain(report.name))}")
@@ -182,11 +182,11 @@ def _report(name: str, uri: str) -> int:
 # What would be run
 
 
-def _preview(study: Study, jobs: Sequence[Job], uri: str, workers: int) -> str:
+def _preview(study: Study, jobs: Sequence[Job], store: Store, workers: int) -> str:
     """The planned runs, which of them exist, and about how long the others take."""
     from ablations.experiment import config_hash
 
-    finished = _finished(uri, jobs[0].config.tracking.experiment)
+    finished = _finished(store, jobs[0].config.tracking.experiment)
     exists = [config_hash(job.config) in finished for job in jobs]
     lines = [study.question] if study.question else []
     for job, there in list(zip(jobs, exists, strict=True))[:SHOWN_RUNS]:
@@ -206,12 +206,12 @@ def _preview(study: Study, jobs: Sequence[Job], uri: str, workers: int) -> str:
     return "\n".join([*lines, summary])
 
 
-def _finished(uri: str, experiment: str) -> set[str]:
+def _finished(store: Store, experiment: str) -> set[str]:
     """The configurations with a finished run of this code in the store; none where there is no store yet."""
     from ablations.provenance import code_hash
 
     try:
-        runs = Reader(uri).runs(experiment)
+        runs = Reader(store).runs(experiment)
     except InputError:
         return set()
     if "tags.config_hash" not in runs:

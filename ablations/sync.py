@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ablations.commands import command_parser, one_line_errors
 from ablations.tracking.outbox import deliver, outbox
-from ablations.tracking.store import tracking_uri
+from ablations.tracking.store import Store
 
 EXAMPLES = """examples:
   python -m ablations.sync                                          all that waits
@@ -24,10 +24,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--tracking-uri", help="deliver to this store alone; default: each run to its own")
     options = parser.parse_args(arguments)
     with one_line_errors():
-        runs = deliver(tracking_uri(options.tracking_uri) if options.tracking_uri else None)
+        runs = deliver(Store(options.tracking_uri) if options.tracking_uri else None)
         for run in runs:
             if run.problem is None:
-                print(f"delivered {run.name!r}: run {run.run_id} in {run.uri}")
+                print(f"delivered {run.name!r}: run {run.run_id} in {run.store.uri}")
             else:
                 print(f"not delivered {run.name!r}, kept in {run.folder}: {run.problem}", file=sys.stderr)
         if not runs:

@@ -15,7 +15,7 @@ from typing import IO
 from ablations.commands import command_parser, one_line_errors
 from ablations.errors import InputError
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import artifacts_folder, sqlite_path, tracking_uri
+from ablations.tracking.store import Store
 from ablations.views import Comparison, compare, share
 
 START_SECONDS = 120.0
@@ -32,16 +32,15 @@ EXAMPLES = """examples:
 
 
 @contextmanager
-def server(uri: str, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+def server(store: Store, host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """Run MLflow's server on a store for the duration of the block, once it answers.
 
     Raises InputError with the last thing it said where it does not start.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
-    path = sqlite_path(uri)
-    if path is not None:
-        command += ["--no-serve-artifacts", "--default-artifact-root", artifacts_folder(path).as_uri()]
+    if store.artifacts is not None:
+        command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
     # Without its job runner it starts in half the time and takes half the memory.
     environment = os.environ | {
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
@@ -118,11 +117,11 @@ def _bind(host: str, port: int) -> socket.socket:
     return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
 
 
-def _announce(uri: str, address: str, comparison: Comparison | None) -> None:
+def _announce(store: Store, address: str, comparison: Comparison | None) -> None:
     if comparison is None:
         print(f"no sweep yet; all experiments:\n  {address}/#/experiments?workflowType=machine_learning")
     else:
-        shared = share(uri, comparison)
+        shared = share(store, comparison)
         print(f"sweep {comparison.name}, {comparison.runs} runs:")
         for view in comparison.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
@@ -150,20 +149,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     options = parser.parse_args(arguments)
     with one_line_errors():
-        uri = tracking_uri(options.tracking_uri)
-        if uri.startswith(("http://", "https://")):
-            _announce(uri, uri.rstrip("/"), compare(Reader(uri), options.name))
+        store = Store(options.tracking_uri)
+        if store.server is not None:
+            _announce(store, store.server, compare(Reader(store), options.name))
             return
         port = _port(options.host, options.port)
-        _serve(uri, options.host, port, compare(Reader(uri), options.name))
+        _serve(store, options.host, port, compare(Reader(store), options.name))
 
 
-def _serve(uri: str, host: str, port: int, comparison: Comparison | None) -> None:
+def _serve(store: Store, host: str, port: int, comparison: Comparison | None) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):  # however this ends, the server ends too
         signal.signal(sign, signal.default_int_handler)
     try:
-        with server(uri, host, port) as process:
-            _announce(uri, f"http://{_reachable(host)}:{port}", comparison)
+        with server(store, host, port) as process:
+            _announce(store, f"http://{_reachable(host)}:{port}", comparison)
             print("Ctrl-C ends the server", flush=True)
             process.wait()
             raise InputError("the MLflow server ended by itself")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from ablations.errors import InputError
 from ablations.study import Study, smaller_is_better, tag_of
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import tag_experiment
+from ablations.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -203,24 +203,24 @@ def compare(reader: Reader, name: str | None = None) -> Comparison | None:
     )
 
 
-def share(uri: str, comparison: Comparison) -> bool:
+def share(store: Store, comparison: Comparison) -> bool:
     """Keep the views in their experiment. False where that is refused: the runs can be looked at without them."""
     try:
         for view in comparison.views[:2]:  # the charts share the state of the table
-            tag_experiment(uri, view.experiment_id, *view.tag())
+            store.tag_experiment(view.experiment_id, *view.tag())
     except InputError:
         return False
     return True
 
 
-def share_views(uri: str, name: str) -> None:
+def share_views(store: Store, name: str) -> None:
     """Leave the views of a sweep that has ended; a store that refuses them is no reason for the sweep to fail."""
     try:
-        comparison = compare(Reader(uri), name)
+        comparison = compare(Reader(store), name)
     except InputError:
         return
     if comparison is not None:
-        share(uri, comparison)
+        share(store, comparison)
 
 
 def _named(runs: "pd.DataFrame", name: str | None) -> "pd.DataFrame":

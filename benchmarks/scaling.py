@@ -148,9 +148,10 @@ def child(kind: str, *arguments: str) -> None:
         runpy.run_path(str(ROOT / "run.py"), run_name="__main__")
     else:
         from ablations.report import compile_report
+        from ablations.tracking import Store
 
         uri, folder = arguments
-        compile_report(uri=uri, folder=Path(folder))
+        compile_report(store=Store(uri), folder=Path(folder))
     seconds, cpu, peak = time.perf_counter() - started, time.process_time() - cpu, peak_mb()
     cost = {"cpu_seconds": cpu, "seconds": seconds, "memory_mb": peak - before, "whole_mb": peak}
     print(json.dumps(cost))
@@ -212,7 +213,7 @@ def by_runs(sizes: Sequence[int], folder: Path, args: argparse.Namespace) -> Ite
 def new_store(folder: Path) -> Path:
     """An empty store, made by MLflow in another process: its imports are no concern of this one's memory."""
     path = folder / "mlflow.db"
-    code = "import sys; from ablations.tracking import prepare; prepare(sys.argv[1], 'lenet5')"
+    code = "import sys; from ablations.tracking import Store; Store(sys.argv[1]).prepare('lenet5')"
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code, f"sqlite:///{path}"], env=environment, check=True)
     return path

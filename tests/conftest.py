@@ -7,9 +7,7 @@ choices of its own by `parametrize` keeps to them.
 
 import gc
 import os
-import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,6 @@ from threadpoolctl import threadpool_limits
 
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
-from ablations.tracking import prepare
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
 
@@ -39,36 +36,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _outbox(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a test leaves undelivered is not delivered by the project's next run."""
     os.environ["ABLATIONS_OUTBOX"] = str(tmp_path_factory.mktemp("outbox"))
-
-
-@pytest.fixture(scope="session")
-def blank_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A store that was made once and is copied for each test, with the experiment `lenet5`."""
-    path = tmp_path_factory.mktemp("blank") / "mlflow.db"
-    prepare(f"sqlite:///{path}", "lenet5")
-    return path
-
-
-@pytest.fixture(scope="session")
-def copy_store(blank_store: Path) -> Callable[[Path], str]:
-    """copy_store(path): a store of one's own there; returns its URI."""
-
-    def copy_store(path: Path) -> str:
-        path.parent.mkdir(exist_ok=True)
-        with closing(sqlite3.connect(blank_store)) as source, closing(sqlite3.connect(path)) as copy:
-            source.backup(copy)
-            artifacts = (path.parent / "artifacts").as_uri()
-            copy.execute("UPDATE experiments SET artifact_location = ?", [artifacts])
-            copy.commit()
-            copy.execute("PRAGMA journal_mode = WAL")
-        return f"sqlite:///{path}"
-
-    return copy_store
-
-
-@pytest.fixture
-def uri(copy_store: Callable[[Path], str], tmp_path: Path) -> str:
-    return copy_store(tmp_path / "a store" / "mlflow.db")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -159,7 +126,7 @@ def store(tmp_path, monkeypatch):
 
     made = Store(tmp_path / "artifacts")
     for module in ("ablations.tracking.reader", "ablations.report.check"):
-        monkeypatch.setattr(f"{module}.Reader", lambda uri: made)
+        monkeypatch.setattr(f"{module}.Reader", lambda store: made)
     return made
 
 

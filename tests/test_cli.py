@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from ablations.paths import ROOT
-from ablations.tracking import Reader
+from ablations.tracking import Reader, Store
 
 ACTIVATIONS = sorted(path.stem for path in (ROOT / "conf" / "activation").glob("*.yaml"))
 CARD = ["activation=relu,tanh", "pool=max,avg"]
@@ -62,7 +62,7 @@ class Project:
 
     @property
     def reader(self) -> Reader:
-        return Reader(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}")
+        return Reader(Store(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"))
 
     def runs(self, sweep: str) -> pd.DataFrame:
         return self.reader.runs(tags={"sweep": sweep})

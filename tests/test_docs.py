@@ -23,7 +23,7 @@ from PIL import Image
 
 from ablations.describe import compose_network
 from ablations.paths import CONF, ROOT
-from ablations.tracking import Reader
+from ablations.tracking import Reader, Store
 from ablations.verdicts import can_reach
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -413,7 +413,7 @@ def test_the_worked_examples_work(extended):
 @pytest.mark.slow
 def test_the_worked_examples_do_what_the_page_says(extended):
     copy, results = extended
-    runs = Reader(f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}").runs()
+    runs = Reader(Store(f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}")).runs()
     assert set(runs["status"]) == {"FINISHED"}
     assert "leaky_relu" in set(runs["params.activation"])
     assert "nesterov" in set(runs["params.optimizer"])

@@ -26,7 +26,7 @@ from test_report import answer_of, rows_of
 from ablations.paths import ROOT
 from ablations.report.__main__ import main
 from ablations.report.check import check
-from ablations.tracking import prepare
+from ablations.tracking import Store
 
 SEEDS = range(8)
 
@@ -164,8 +164,8 @@ def test_somebodys_grid_has_the_same_report(uri, reports, capsys):
         f"3 runs without a result: the report names them.\n\nreport: {home / 'README.md'}\n"
     )
     assert "--baseline lr=0.1 --seed-param seed" in text[text.index("## Again") :]
-    assert check("tuning", uri, reports).endswith("follow from the store: 36 runs, 3 comparisons")
-    assert "follow from its runs.csv" in check("tuning", "sqlite:////nowhere/mlflow.db", reports)
+    assert check("tuning", Store(uri), reports).endswith("follow from the store: 36 runs, 3 comparisons")
+    assert "follow from its runs.csv" in check("tuning", Store("sqlite:////nowhere/mlflow.db"), reports)
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -266,7 +266,7 @@ def test_a_server_gives_the_same_bytes(uri, server, reports):
         written.append({name: text.replace(address, "ADDRESS") for name, text in files.items()})
     assert set(written[0]) == {"README.md", "runs.csv", "effects.csv", "verdicts.tex", "report.json"}
     assert written[0] == written[1]
-    assert check("tuning", server, reports).endswith("follow from the store: 36 runs, 3 comparisons")
+    assert check("tuning", Store(server), reports).endswith("follow from the store: 36 runs, 3 comparisons")
 
 
 BAD = [
@@ -325,7 +325,7 @@ def test_what_is_compared_must_be_said(uri, reports, capsys):
 @pytest.mark.slow
 def test_ten_thousand_runs(tmp_path, reports, capsys):
     uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    experiment = int(prepare(uri, "many"))
+    experiment = int(Store(uri).prepare("many"))
     runs, params, metrics = [], [], []
     for number in range(10_000):
         run_id, seed, lr, arch = f"{number:032x}", number // 100, number % 10, number // 10 % 10

@@ -25,7 +25,7 @@ from pathlib import Path
 import pytest
 
 from ablations.paths import ROOT
-from ablations.tracking import Reader
+from ablations.tracking import Reader, Store
 
 EPOCH_METRICS = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}
 EPOCH_METRICS |= {"time/epoch_s", "time/images_per_s"}
@@ -67,7 +67,7 @@ class Sweep:
 
     @property
     def reader(self) -> Reader:
-        return Reader(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}")
+        return Reader(Store(f"sqlite:///{self.root / 'mlruns' / 'mlflow.db'}"))
 
     def statuses(self) -> Counter[str]:
         if not (self.root / "mlruns" / "mlflow.db").exists():

@@ -15,7 +15,7 @@ from ablations.errors import InputError
 from ablations.paths import ROOT
 from ablations.predict import __main__ as predict
 from ablations.predict.model import Model
-from ablations.tracking import Reader, Tracker
+from ablations.tracking import Reader, Store, Tracker
 from ablations.training.loop import train
 from ablations.training.recipe import assemble
 
@@ -38,7 +38,7 @@ def store(tmp_path_factory, compose, trained):
     runs = {}
 
     def log(key, name, tags, accuracy, loss, with_model=True, failed=False):
-        tracker = Tracker.start(uri, "lenet5", name, {}, tags)
+        tracker = Tracker.start(Store(uri), "lenet5", name, {}, tags)
         tracker.log_metrics({"val/accuracy": accuracy, "val/loss": loss}, step=1)
         if with_model:
             tracker.log_files(folder / "kept")
@@ -66,7 +66,7 @@ def pictures(tmp_path, trained):
 
 
 def table(uri):
-    return Reader(uri).runs()
+    return Reader(Store(uri)).runs()
 
 
 # Which run

@@ -13,6 +13,7 @@ from ablations.report import Request, compile_report
 from ablations.report.__main__ import main
 from ablations.report.check import DoesNotFollow, check
 from ablations.study import Study
+from ablations.tracking import Store
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -41,12 +42,12 @@ def home(store, tmp_path, without_figures) -> Path:
 
 
 def checked(home: Path) -> str:
-    return check(home.name, None, folder=home.parent)
+    return check(home.name, Store(), folder=home.parent)
 
 
 @pytest.fixture
 def without_store(monkeypatch):
-    def missing(uri: str) -> None:
+    def missing(store: Store) -> None:
         raise InputError("there is no MLflow store")
 
     monkeypatch.setattr("ablations.report.check.Reader", missing)
@@ -159,9 +160,9 @@ def test_runs_csv_with_a_word_for_a_number_is_one_clear_line(home):
 
 def test_an_unknown_report_names_those_that_exist(home):
     with pytest.raises(InputError, match=r"there is no report .*nothing; there are: s$"):
-        check("nothing", None, folder=home.parent)
+        check("nothing", Store(), folder=home.parent)
     with pytest.raises(InputError, match="--check: the name of a report is expected"):
-        check(None, None, folder=home.parent)
+        check(None, Store(), folder=home.parent)
 
 
 def test_the_command_checks_and_says_in_one_line_what_does_not_follow(home, monkeypatch, capsys):
@@ -203,7 +204,7 @@ def test_a_report_on_request_is_checked_as_it_was_requested(
     compile_report("mine", folder=tmp_path / "reports", request=asked, again=["python -m ablations.report …"])
     if source == "runs.csv":
         request.getfixturevalue("without_store")
-    assert "12 runs, 1 comparison" in check("mine", None, folder=tmp_path / "reports")
+    assert "12 runs, 1 comparison" in check("mine", Store(), folder=tmp_path / "reports")
     columns = list(pd.read_csv(tmp_path / "reports" / "mine" / "runs.csv"))
     assert len(set(columns)) == len(columns)
     assert columns[:5] == ["run_id", "run_name", "status", "lr", "seed"]

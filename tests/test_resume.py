@@ -7,7 +7,7 @@ import pytest
 
 from ablations.checkpoints import Checkpoint, claimed
 from ablations.resume import Todo, decide, decide_without_store, has_result, is_trained_elsewhere
-from ablations.tracking import Reader, Tracker, prepare
+from ablations.tracking import Reader, Store, Tracker
 from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
 from ablations.training.loop import State
 
@@ -146,10 +146,10 @@ def test_on_another_machine_the_heartbeat_tells(ago_s, lives, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def uri(tmp_path_factory) -> str:
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-    prepare(uri, "e")
-    return uri
+def store(tmp_path_factory) -> Store:
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}")
+    store.prepare("e")
+    return store
 
 
 def log_epochs(tracker: Tracker, epochs: range) -> None:
@@ -160,56 +160,56 @@ def log_epochs(tracker: Tracker, epochs: range) -> None:
     tracker.flush()
 
 
-def logged(uri: str, run_id: str) -> list[tuple[str, int]]:
-    return [tuple(row) for row in Reader(uri).histories([run_id])[["metric", "step"]].to_numpy()]
+def logged(store: Store, run_id: str) -> list[tuple[str, int]]:
+    return [tuple(row) for row in Reader(store).histories([run_id])[["metric", "step"]].to_numpy()]
 
 
-def test_metrics_that_are_sent_again_are_there_once(uri):
+def test_metrics_that_are_sent_again_are_there_once(store):
     """All of them, one by one, and mixed with new ones: numbers, infinities and what is no number."""
-    tracker = Tracker.start(uri, "e", "twice", {}, {})
+    tracker = Tracker.start(store, "e", "twice", {}, {})
     log_epochs(tracker, range(1, 4))
     log_epochs(tracker, range(1, 4))
     log_epochs(tracker, range(2, 3))
     log_epochs(tracker, range(1, 6))
-    assert logged(uri, tracker.run_id) == [
+    assert logged(store, tracker.run_id) == [
         (metric, epoch) for metric in ("train/loss", "val/loss", "x") for epoch in range(1, 6)
     ]
-    assert last_epoch(uri, tracker.run_id, "train/loss") == 5
-    assert last_epoch(uri, tracker.run_id, "never/logged") == 0
+    assert last_epoch(store, tracker.run_id, "train/loss") == 5
+    assert last_epoch(store, tracker.run_id, "never/logged") == 0
 
 
-def test_earlier_runs_are_found_by_their_tags(uri):
+def test_earlier_runs_are_found_by_their_tags(store):
     ids = []
     for status in ("FAILED", "FINISHED"):
-        tracker = Tracker.start(uri, "e", "found", {"p": 1}, {"config_hash": "c", "note": "n"})
+        tracker = Tracker.start(store, "e", "found", {"p": 1}, {"config_hash": "c", "note": "n"})
         log_epochs(tracker, range(1, 3))
         tracker.finish() if status == "FINISHED" else tracker.fail("error", "why")
         ids.append(tracker.run_id)
         time.sleep(0.002)  # the order is that of the start, in milliseconds
-    Tracker.start(uri, "e", "other", {}, {"config_hash": "another"}).finish()
-    newest, oldest = earlier_runs(uri, "e", {"config_hash": "c", "note": "n"})
+    Tracker.start(store, "e", "other", {}, {"config_hash": "another"}).finish()
+    newest, oldest = earlier_runs(store, "e", {"config_hash": "c", "note": "n"})
     assert [oldest.run_id, newest.run_id] == ids
     assert (newest.status, oldest.status) == ("FINISHED", "FAILED")
     assert newest.params == {"p": "1"}
     assert newest.metrics["train/loss"] == 0.5
     assert "failure" not in newest.tags
     assert (oldest.tags["failure"], oldest.tags["failure_reason"]) == ("error", "why")
-    discard(uri, ids[1])
-    assert [run.run_id for run in earlier_runs(uri, "e", {"config_hash": "c"})] == ids[:1]
+    discard(store, ids[1])
+    assert [run.run_id for run in earlier_runs(store, "e", {"config_hash": "c"})] == ids[:1]
 
 
-def test_a_copy_has_all_metrics_and_artifacts_once(uri, tmp_path):
-    source = Tracker.start(uri, "e", "source", {}, {})
+def test_a_copy_has_all_metrics_and_artifacts_once(store, tmp_path):
+    source = Tracker.start(store, "e", "source", {}, {})
     log_epochs(source, range(1, 4))
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "model.npz").write_bytes(bytes(range(256)))
     source.log_files(tmp_path)
     source.finish()
-    copy = Tracker.start(uri, "e", "copy", {}, {"copied_from": source.run_id})
-    copy_results(uri, source.run_id, copy)
-    copy_results(uri, source.run_id, copy)  # as after an interruption
+    copy = Tracker.start(store, "e", "copy", {}, {"copied_from": source.run_id})
+    copy_results(store, source.run_id, copy)
+    copy_results(store, source.run_id, copy)  # as after an interruption
     copy.finish()
-    reader = Reader(uri)
+    reader = Reader(store)
     histories = [reader.histories([run.run_id]).drop(columns="run_id") for run in (source, copy)]
     assert histories[0].equals(histories[1])
     assert len(histories[1]) == 9

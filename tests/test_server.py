@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 from test_cli import ARTIFACTS, Project
 
 from ablations.report import compile_report
-from ablations.tracking import Reader, prepare
-from ablations.tracking.store import client
+from ablations.tracking import Reader, Store
 
 BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 if not BINARIES:
@@ -68,7 +68,7 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(database, tmp_path_factory) -> Iterator[str]:
+def server(database, tmp_path_factory) -> Iterator[Store]:
     """The command of docs/server.md."""
     folder, port = tmp_path_factory.mktemp("server"), free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
@@ -89,7 +89,7 @@ def server(database, tmp_path_factory) -> Iterator[str]:
                     assert process.poll() is None, (folder / "log").read_text()
                     assert time.monotonic() < until, "the server does not answer"
                     time.sleep(0.2)
-            yield address
+            yield Store(address)
         finally:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
@@ -101,7 +101,7 @@ def sweeps(server, tmp_path_factory) -> dict[str, pd.DataFrame]:
     project = Project(tmp_path_factory.mktemp("sweeps"))
     common = [f"trainer.epochs={EPOCHS}", "seed=0,1", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     commands = {"one": ["activation=relu,tanh"], "two": ["pool=max,avg"]}
-    environment = os.environ | {"PYTHONPATH": str(project.root), "MLFLOW_TRACKING_URI": server}
+    environment = os.environ | {"PYTHONPATH": str(project.root), "MLFLOW_TRACKING_URI": server.uri}
     processes = {
         name: subprocess.Popen(
             [sys.executable, str(project.root / "run.py"), "-m", *swept, *common, f"name={name}"],
@@ -129,17 +129,17 @@ def test_two_sweeps_at_once_lose_nothing(server, sweeps):
             steps = histories[histories["metric"] == metric]["step"]
             assert sorted(steps) == sorted([*range(1, EPOCHS + 1)] * 4)
         for run_id in runs["run_id"]:
-            listed = {item.path for item in client(server).list_artifacts(run_id)}
+            listed = {item.path for item in MlflowClient(server.uri).list_artifacts(run_id)}
             assert listed == ARTIFACTS
             assert reader.artifact(run_id, "model.npz").stat().st_size > 200_000
 
 
 def test_the_report_is_the_one_that_sqlite_gives_but_for_the_ids(server, sweeps, tmp_path):
-    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
-    ids = copied(server, uri, sweeps["one"], tmp_path / "downloads")
+    local = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    ids = copied(server, local, sweeps["one"], tmp_path / "downloads")
     reports = [
-        compile_report("one", uri=each, folder=tmp_path / name).path.parent
-        for name, each in (("server", server), ("sqlite", uri))
+        compile_report("one", each, folder=tmp_path / name).path.parent
+        for name, each in (("server", server), ("sqlite", local))
     ]
     for name in ("README.md", "runs.csv", "effects.csv", "verdicts.tex"):
         ours, theirs = ((report / name).read_text(encoding="utf-8") for report in reports)
@@ -151,10 +151,10 @@ def test_the_report_is_the_one_that_sqlite_gives_but_for_the_ids(server, sweeps,
     assert len(figures[0]) >= 6
 
 
-def copied(source: str, target: str, runs: pd.DataFrame, folder: Path) -> dict[str, str]:
+def copied(source: Store, target: Store, runs: pd.DataFrame, folder: Path) -> dict[str, str]:
     """Log the same runs to another store, at the same times; the new ids by the old ones."""
-    theirs, experiment = client(source), prepare(target, "lenet5")
-    ours, ids = client(target), {}
+    theirs, experiment = MlflowClient(source.uri), target.prepare("lenet5")
+    ours, ids = MlflowClient(target.uri), {}
     tags = theirs.get_experiment(runs["experiment_id"].iloc[0]).tags
     for key, value in tags.items():
         if key.startswith("study."):

@@ -14,7 +14,7 @@ from ablations.errors import InputError, one_line, printable
 from ablations.predict.choosing import choose, load
 from ablations.predict.digit_image import read_image
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import tracking_uri
+from ablations.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,8 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot is not None and options.plot.suffix == ".png" and len(options.files) > 1:
         parser.error("--plot: give a folder, there are several files")
 
-    uri = tracking_uri(options.tracking_uri)
-    reader = Reader(uri)
+    store = Store(options.tracking_uri)
+    reader = Reader(store)
     run = choose(reader.runs(), options.run)
     model = load(reader, run)
     images, failures = {}, []
@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.plot is not None:
         _plot(options.plot, images, model)
     if options.register is not None:
-        _register(uri, run, options.register)
+        _register(store, run, options.register)
     for failure in failures:
         print(failure, file=sys.stderr)
     return 2 if failures else 0
@@ -127,11 +127,11 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
         raise InputError(f"--plot {printable(target)}: {error.strerror or error}") from error
 
 
-def _register(uri: str, run: "pd.Series", name: str) -> None:
+def _register(store: Store, run: "pd.Series", name: str) -> None:
     from ablations.predict.model import MODEL
     from ablations.tracking.models import register_model
 
-    version = register_model(uri, run["run_id"], MODEL, name)
+    version = register_model(store, run["run_id"], MODEL, name)
     print(f"registered {printable(name)} version {version}: models:/{printable(name)}/{version}")
 
 

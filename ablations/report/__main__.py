@@ -10,6 +10,7 @@ from ablations.commands import many, one_line_errors
 from ablations.errors import InputError
 from ablations.report.compile import Request, compile_report
 from ablations.terminal import coloured
+from ablations.tracking.store import Store
 
 EXAMPLES = """\
 examples:
@@ -27,10 +28,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compile or check a report."""
     options = _parser().parse_args(arguments)
     with one_line_errors():
+        store = Store(options.tracking_uri)
         if options.check:
             from ablations.report.check import check
 
-            print(check(options.name, options.tracking_uri))
+            print(check(options.name, store))
             return
         again = [
             shlex.join(
@@ -39,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ]
         request = _request(options)
         report = compile_report(
-            options.name, options.tracking_uri, request=request, again=again if request != Request() else None
+            options.name, store, request=request, again=again if request != Request() else None
         )
         print(coloured(report.summary))
         if report.failed:

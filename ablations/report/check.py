@@ -16,7 +16,7 @@ from ablations.report.drawings import Drawing
 from ablations.report.tables import runs_from_csv
 from ablations.study import Study
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import tracking_uri
+from ablations.tracking.store import Store
 
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
@@ -25,12 +25,12 @@ class DoesNotFollow(PlainError):
     """A number of a report is not the one that its runs give."""
 
 
-def check(name: str | None, uri: str | None, folder: Path | None = None) -> str:
+def check(name: str | None, store: Store, folder: Path | None = None) -> str:
     """Recompute every number of a report; what was checked, in one sentence.
 
     Args:
         name: the report's.
-        uri: the store; the project's own (or MLFLOW_TRACKING_URI) where it is None.
+        store: where its runs may be.
         folder: where reports are kept.
 
     Raises:
@@ -44,7 +44,7 @@ def check(name: str | None, uri: str | None, folder: Path | None = None) -> str:
     about, study, request = _about(written["report.json"], home)
     runs = runs_from_csv(written["runs.csv"], study, about["metrics"])
 
-    reader = _store_with(tracking_uri(uri), list(runs["run_id"]))
+    reader = _reader_of(store, list(runs["run_id"]))
     if reader is not None:
         recomputed = compiled_from(reader, name, request, about["again"])
         source = "the store"
@@ -96,10 +96,10 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
 
 
-def _store_with(uri: str, run_ids: list[str]) -> Reader | None:
+def _reader_of(store: Store, run_ids: list[str]) -> Reader | None:
     """The store, where it has all these runs."""
     try:
-        reader = Reader(uri)
+        reader = Reader(store)
         there = set(reader.runs()["run_id"])
     except InputError:
         return None

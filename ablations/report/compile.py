@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
     from ablations.report.drawings import Drawing
     from ablations.tracking.reader import Reader
+    from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
 
@@ -98,7 +99,7 @@ class Compiled:
 
 def compile_report(
     name: str | None = None,
-    uri: str | None = None,
+    store: "Store | None" = None,
     folder: Path | None = None,
     request: Request = Request(),
     again: Sequence[str] | None = None,
@@ -108,7 +109,7 @@ def compile_report(
     Args:
         name: the sweep's name, the last sweep where it is None; for runs of others the name of the report, by default
             that of the experiment.
-        uri: the store's address; the project's own (or MLFLOW_TRACKING_URI) where it is None.
+        store: that of the runs; the project's own (or MLFLOW_TRACKING_URI) where it is None.
         folder: where reports are kept, `reports/` of the project by default; this one gets a folder in there.
         request: what to compare and how, where the store does not say it.
         again: the commands that compile and show it again, where they are not the usual ones.
@@ -118,9 +119,9 @@ def compile_report(
             cannot be written.
     """
     from ablations.tracking.reader import Reader
-    from ablations.tracking.store import tracking_uri
+    from ablations.tracking.store import Store
 
-    compiled = compiled_from(Reader(tracking_uri(uri)), name, request, again)
+    compiled = compiled_from(Reader(store or Store()), name, request, again)
     study = compiled.analysis.study
     home = home_of(study.name, folder)
     try:

@@ -5,7 +5,7 @@ Nothing outside this package imports mlflow, and nothing in it does so before it
 
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import AwayError, prepare, tracking_uri
+from ablations.tracking.store import AwayError, Store
 from ablations.tracking.writer import Tracker
 
-__all__ = ["AwayError", "Reader", "Tracker", "deliver", "prepare", "tracking_uri"]
+__all__ = ["AwayError", "Reader", "Store", "Tracker", "deliver"]

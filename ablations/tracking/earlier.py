@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import client, store_errors
+from ablations.tracking.store import Store
 from ablations.tracking.writer import Tracker
 
 
@@ -24,13 +24,13 @@ class EarlierRun:
     tags: Mapping[str, str]
 
 
-def earlier_runs(uri: str, experiment: str, tags: Mapping[str, str]) -> list[EarlierRun]:
+def earlier_runs(store: Store, experiment: str, tags: Mapping[str, str]) -> list[EarlierRun]:
     """The runs of an experiment that have all of `tags`, the newest first.
 
     Raises InputError where the store or the experiment does not exist.
     """
     runs = []
-    for row in Reader(uri).runs(experiment, tags).to_dict("records"):
+    for row in Reader(store).runs(experiment, tags).to_dict("records"):
         cells: dict[str, dict] = {"params": {}, "metrics": {}, "tags": {}}
         for column, value in row.items():
             kind, _, name = column.partition(".")
@@ -40,13 +40,12 @@ def earlier_runs(uri: str, experiment: str, tags: Mapping[str, str]) -> list[Ear
     return runs[::-1]
 
 
-def copy_results(uri: str, run_id: str, tracker: Tracker) -> None:
+def copy_results(store: Store, run_id: str, tracker: Tracker) -> None:
     """Log all metrics and artifacts of the run `run_id` to the run of `tracker`, too, as they are.
 
     It may be done again after an interruption: nothing is doubled.
     """
-    api = client(uri)
-    with store_errors(uri), tempfile.TemporaryDirectory() as folder:
+    with store.client() as api, tempfile.TemporaryDirectory() as folder:
         for name in api.get_run(run_id).data.metrics:
             for point in api.get_metric_history(run_id, name):
                 tracker.log_metrics({name: point.value}, point.step, point.timestamp)
@@ -55,13 +54,13 @@ def copy_results(uri: str, run_id: str, tracker: Tracker) -> None:
         tracker.log_files(Path(folder))
 
 
-def last_epoch(uri: str, run_id: str, metric: str) -> int:
+def last_epoch(store: Store, run_id: str, metric: str) -> int:
     """The last step of a metric that the store knows of a run, 0 where it knows none."""
-    steps = Reader(uri).histories([run_id], [metric])["step"]
+    steps = Reader(store).histories([run_id], [metric])["step"]
     return int(steps.max()) if len(steps) else 0
 
 
-def discard(uri: str, run_id: str) -> None:
+def discard(store: Store, run_id: str) -> None:
     """Delete a run as the MLflow UI does: out of sight, and to be restored by `mlflow runs restore`."""
-    with store_errors(uri):
-        client(uri).delete_run(run_id)
+    with store.client() as api:
+        api.delete_run(run_id)

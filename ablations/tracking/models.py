@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ablations.tracking.store import client, store_errors, tame
+from ablations.tracking.store import Store, tame
 
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
@@ -56,15 +56,14 @@ def model_tags(folder: Path) -> dict[str, str]:
     return {"mlflow.log-model.history": json.dumps(models)}
 
 
-def register_model(uri: str, run_id: str, path: str, name: str) -> str:
+def register_model(store: Store, run_id: str, path: str, name: str) -> str:
     """Register the model that a run has under the artifact `path`; return its version, a number from 1.
 
     Raises InputError where the registry refuses, as it does for a name with `/` or `:`.
     """
-    api = client(uri)
-    from mlflow.exceptions import MlflowException
+    with store.client() as api:
+        from mlflow.exceptions import MlflowException
 
-    with store_errors(uri):
         location = api.get_run(run_id).info.artifact_uri
         try:
             api.create_registered_model(name)

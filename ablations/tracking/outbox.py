@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
 from ablations.paths import MLRUNS
-from ablations.tracking.store import LOCK_SECONDS, AwayError, client, prepare, probe, store_errors
+from ablations.tracking.store import LOCK_SECONDS, AwayError, Store, pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -56,13 +56,12 @@ def new_local_id() -> str:
     return f"{LOCAL}{uuid.uuid4().hex}"
 
 
-def send(uri: str, run_id: str, record: Record, files: Path | None = None) -> None:
+def send(store: Store, run_id: str, record: Record, files: Path | None = None) -> None:
     """Apply one record to a run in the store. A second time changes nothing.
 
     Raises AwayError where the store cannot be reached now, InputError where it refuses the record.
     """
-    with store_errors(uri):
-        api = client(uri)
+    with store.client() as api:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
 
         match record["do"]:
@@ -90,25 +89,18 @@ def send(uri: str, run_id: str, record: Record, files: Path | None = None) -> No
                 raise InputError(f"the outbox holds a record of an unknown kind: {other!r}")
 
 
-def create(uri: str, record: Record) -> str:
+def create(store: Store, record: Record) -> str:
     """Create the run that a record describes and return its id. A second time makes a second run."""
-    experiment_id = prepare(uri, record["experiment"])
-    with store_errors(uri):
-        run = client(uri).create_run(experiment_id, record["time_ms"], record["tags"], record["name"])
+    experiment_id = store.prepare(record["experiment"])
+    with store.client() as api:
+        run = api.create_run(experiment_id, record["time_ms"], record["tags"], record["name"])
     return run.info.run_id
 
 
-def find_created(uri: str, local_id: str) -> list[str]:
+def find_created(store: Store, local_id: str) -> list[str]:
     """Return the ids of the runs in the store that carry this local id, the oldest first."""
-    with store_errors(uri):
-        api = client(uri)
-        experiments, token = [], None
-        while True:
-            page = api.search_experiments(page_token=token)
-            experiments += [item.experiment_id for item in page]
-            token = page.token
-            if not token:
-                break
+    with store.client() as api:
+        experiments = [item.experiment_id for item in pages(api.search_experiments)]
         found = api.search_runs(experiments, f"tags.{LOCAL_ID} = '{local_id}'", order_by=["start_time"])
     return [run.info.run_id for run in found]
 
@@ -155,7 +147,6 @@ class Outbox:
         self.folder = folder
         self._journal = journal
         header, self._records = self._read()
-        self.uri: str = header["uri"]
         self.local_id: str | None = header["local_id"]
         self.run_id: str | None = header["run_id"]
         self._delivered = 0
@@ -165,7 +156,7 @@ class Outbox:
         self._records = [record for record in self._records if record["do"] != "delivered"]
 
     @classmethod
-    def new(cls, uri: str, run_id: str) -> "Outbox":
+    def new(cls, store: Store, run_id: str) -> "Outbox":
         """Make the folder of a run, by its id in the store or its local one."""
         name = uuid.uuid4().hex
         hidden = outbox() / f".new-{name}"
@@ -176,7 +167,7 @@ class Outbox:
             ids = {"run_id": None, "local_id": run_id}
             if not run_id.startswith(LOCAL):
                 ids = {"run_id": run_id, "local_id": None}
-            header = {"uri": uri, **ids, "time": time.time()}
+            header = {"uri": store.uri, **ids, "time": time.time()}
             _append(journal, header)
             os.replace(hidden, outbox() / name)  # nobody sees it before it is locked and whole
         except OSError as error:
@@ -204,13 +195,13 @@ class Outbox:
             raise
 
     @classmethod
-    def find(cls, uri: str, run_id: str) -> "Outbox | None":
+    def find(cls, store: Store, run_id: str) -> "Outbox | None":
         """Lock what a run, by its id in the store or its local one, has left; None where it left nothing.
 
         Waits for a process that is delivering it.
         """
         for folder in waiting():
-            if not _is_about(folder / JOURNAL, uri, run_id):
+            if not _is_about(folder / JOURNAL, store, run_id):
                 continue
             patient_until = time.monotonic() + LOCK_SECONDS
             while (found := cls.claim(folder)) is None and (folder / JOURNAL).exists():
@@ -256,7 +247,7 @@ class Outbox:
                 count, record = self._next()
                 if record["do"] != "create":
                     files = self.folder / record["files"] if "files" in record else None
-                    send(self.uri, self.run_id, record, files)
+                    send(self.store, self.run_id, record, files)
                 self._delivered += count
             self._delete_doubles()
         except BaseException as error:
@@ -287,20 +278,20 @@ class Outbox:
         """The run's id in the store, where it may have been created although no answer came."""
         if self.local_id is None:
             raise InputError(f"{self.folder / JOURNAL} names no run")
-        if found := find_created(self.uri, self.local_id):
+        if found := find_created(self.store, self.local_id):
             return found[0]
         first = self._records[0] if self._records else {}
         if first.get("do") != "create":
-            raise InputError(f"there is no run {self.local_id} in the store {self.uri}")
-        return create(self.uri, first)
+            raise InputError(f"there is no run {self.local_id} in the store {self.store.uri}")
+        return create(self.store, first)
 
     def _delete_doubles(self) -> None:
         """Delete the empty doubles that a stalled request to create the run has left behind."""
         if self._records and self._records[0]["do"] == "create" and self.local_id:
-            for double in find_created(self.uri, self.local_id):
+            for double in find_created(self.store, self.local_id):
                 if double != self.run_id:
-                    with store_errors(self.uri):
-                        client(self.uri).delete_run(double)
+                    with self.store.client() as api:
+                        api.delete_run(double)
 
     def _next(self) -> tuple[int, Record]:
         """The next record and how many it stands for: metrics that follow each other are sent together."""
@@ -324,11 +315,12 @@ class Outbox:
             whole = _whole_lines(data)
             self._journal.truncate(len(whole))
             header, *records = [json.loads(line) for line in whole.splitlines()]
-            known = header.keys() >= {"uri", "run_id", "local_id", "time"}
+            known = header.keys() >= {"uri", "run_id", "local_id", "time"} and header["uri"]
             if not known or not all(isinstance(record.get("do"), str) for record in records):
                 raise ValueError("a line lacks what every line has")
             if not all(_is_own(record.get("files", "files-")) for record in records):
                 raise ValueError("it names files elsewhere")
+            self.store = Store(header["uri"])
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"{self.folder / JOURNAL} is damaged: {error}") from error
         return header, records
@@ -338,7 +330,7 @@ class Outbox:
 class Delivery:
     """What became of one run that waited: delivered where `problem` is None."""
 
-    uri: str
+    store: Store | None
     run_id: str
     name: str
     folder: Path
@@ -359,8 +351,8 @@ def waiting() -> list[Path]:
     return sorted(folders, key=_age)
 
 
-def deliver(uri: str | None = None) -> list[Delivery]:
-    """Deliver what runs left that have ended, to the store `uri` alone where given; quick when there is nothing.
+def deliver(store: Store | None = None) -> list[Delivery]:
+    """Deliver what runs left that have ended, to the store `store` alone where given; quick when there is nothing.
 
     What cannot be delivered stays, and is in the answer with its problem. Other processes may do the same.
     """
@@ -369,27 +361,27 @@ def deliver(uri: str | None = None) -> list[Delivery]:
         try:
             left = Outbox.claim(folder)
         except InputError as error:
-            if uri is None:
-                done.append(Delivery("", "", folder.name, folder, str(error)))
+            if store is None:
+                done.append(Delivery(None, "", folder.name, folder, str(error)))
             continue
         if left is None:
-            if uri is None and (folder / JOURNAL).exists():
-                done.append(Delivery("", "", folder.name, folder, "it is still being written"))
+            if store is None and (folder / JOURNAL).exists():
+                done.append(Delivery(None, "", folder.name, folder, "it is still being written"))
             continue
-        if uri not in (None, left.uri):
+        if store not in (None, left.store):
             left.close()
             continue
-        problem = away.get(left.uri)
+        problem = away.get(left.store)
         try:
             if problem is None:
-                probe(left.uri)
+                left.store.probe()
                 left.deliver()
         except InputError as error:
             problem = str(error)
             if isinstance(error, AwayError):
-                away[left.uri] = problem  # no need to wait for it once for each run
+                away[left.store] = problem  # no need to wait for it once for each run
         left.close()
-        done.append(Delivery(left.uri, left.run_id or left.local_id or "", left.name, folder, problem))
+        done.append(Delivery(left.store, left.run_id or left.local_id or "", left.name, folder, problem))
     return done
 
 
@@ -463,12 +455,12 @@ def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def _is_about(journal: Path, uri: str, run_id: str) -> bool:
+def _is_about(journal: Path, store: Store, run_id: str) -> bool:
     """Whether a journal, which another process may be writing, is about this run."""
     try:
         lines = [json.loads(line) for line in _whole_lines(journal.read_bytes()).splitlines()]
         ids = {line.get(key) for line in lines for key in ("run_id", "local_id")}
-        return lines[0].get("uri") == uri and run_id in ids
+        return lines[0].get("uri") == store.uri and run_id in ids
     except (OSError, ValueError, IndexError, AttributeError, TypeError):
         return False
 

@@ -9,14 +9,14 @@ import os
 import sqlite3
 import tempfile
 import urllib.parse
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from ablations.errors import InputError
-from ablations.tracking.store import client, connect, require_answer, sqlite_path, store_errors
+from ablations.tracking.store import Store, pages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,9 +48,9 @@ class Reader:
     Raises InputError where the store does not exist, is none, or does not answer.
     """
 
-    def __init__(self, uri: str) -> None:
-        path = sqlite_path(uri)
-        self._source: _Source = _Api(uri) if path is None else _Sqlite(uri, path)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._source: _Source = _Sqlite(store) if store.path else _Api(store)
         self._downloads: tempfile.TemporaryDirectory[str] | None = None
 
     def experiments(self) -> list[str]:
@@ -76,7 +76,7 @@ class Reader:
             experiments = {key: name for key, name in experiments.items() if name == experiment}
             if not experiments:
                 known = ", ".join(self.experiments()) or "none"
-                raise InputError(f"no experiment {experiment!r} in {self._source.uri}; there are: {known}")
+                raise InputError(f"no experiment {experiment!r} in {self._store.uri}; there are: {known}")
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
         return table.frame()
@@ -115,11 +115,11 @@ class Reader:
         if folder is not None:
             file = folder / path
             return file if file.exists() else None
-        if location.startswith("mlflow-artifacts:") and sqlite_path(self._source.uri):
+        if location.startswith("mlflow-artifacts:") and self._store.path:
             return None
         if self._downloads is None:
             self._downloads = tempfile.TemporaryDirectory(prefix="artifacts-", ignore_cleanup_errors=True)
-        return _download(self._source.uri, run_id, path, Path(self._downloads.name))
+        return _download(self._store, run_id, path, Path(self._downloads.name))
 
 
 _HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "float64", "timestamp": "int64"}
@@ -129,8 +129,6 @@ _HistoryRow = tuple[str, str, int, float, int]
 
 class _Source(Protocol):
     """Where the tables come from."""
-
-    uri: str
 
     def experiments(self) -> dict[str, str]:
         """Return the name of each experiment by its id."""
@@ -202,9 +200,8 @@ class _Table:
 class _Sqlite:
     """A local SQLite store, read by SQL and never written to."""
 
-    def __init__(self, uri: str, path: Path) -> None:
-        self.uri = uri
-        self._path = path
+    def __init__(self, store: Store) -> None:
+        self._store, path = store, store.path
         if not path.exists():
             raise InputError(f"there is no MLflow store at {path} yet: `python run.py` makes one")
         self._mode = "ro"
@@ -283,36 +280,37 @@ class _Sqlite:
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
-            with closing(connect(self._path, self._mode)) as db:
+            with closing(self._store.connect(self._mode)) as db:
                 yield db
         except sqlite3.Error as error:
-            raise InputError(f"cannot read an MLflow store from {self._path}: {error}") from error
+            raise InputError(f"cannot read an MLflow store from {self._store.path}: {error}") from error
 
 
 class _Api:
     """Any other store, read through MLflow's client."""
 
-    def __init__(self, uri: str) -> None:
-        self.uri = uri
-        require_answer(uri)
-        self._client: MlflowClient = client(uri)
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        store.require_answer()
+        with store.client() as api:
+            self._client: MlflowClient = api
 
     def experiments(self) -> dict[str, str]:
-        with store_errors(self.uri):
+        with self._store.errors():
             return {
                 item.experiment_id: item.name
-                for item in _pages(self._client.search_experiments, max_results=1000)
+                for item in pages(self._client.search_experiments, max_results=1000)
             }
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
-        with store_errors(self.uri):
+        with self._store.errors():
             return dict(self._client.get_experiment(experiment_id).tags)
 
     def fill(self, table: _Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
         if not experiments:
             return
-        with store_errors(self.uri):
-            for run in _pages(
+        with self._store.errors():
+            for run in pages(
                 self._client.search_runs,
                 experiment_ids=list(experiments),
                 filter_string=_filter(tags),
@@ -338,7 +336,7 @@ class _Api:
                     table.add_value("metrics", info.run_id, key, _number(value))
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
-        with store_errors(self.uri), ThreadPoolExecutor(8) as pool:
+        with self._store.errors(), ThreadPoolExecutor(8) as pool:
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
                 block = run_ids[start : start + RUNS_PER_QUERY]
                 yield [
@@ -359,7 +357,7 @@ class _Api:
         ]
 
     def artifact_uri(self, run_id: str) -> str | None:
-        with store_errors(self.uri):
+        with self._store.errors():
             run = _existing(self._client, run_id)
         return run.info.artifact_uri if run else None
 
@@ -374,17 +372,6 @@ def _marks(values: Sequence[str]) -> str:
 
 def _json_integers(ids: Iterable[str]) -> str:
     return f"[{', '.join(str(int(key)) for key in ids)}]"
-
-
-def _pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
-    """Yield everything that a paged search of MLflow's client finds."""
-    token = None
-    while True:
-        page = search(**query, page_token=token)
-        yield from page
-        token = page.token
-        if not token:
-            return
 
 
 def _filter(tags: Mapping[str, str]) -> str:
@@ -413,10 +400,9 @@ def _local_folder(location: str) -> Path | None:
     return None if parts.scheme else Path(location)
 
 
-def _download(uri: str, run_id: str, path: str, folder: Path) -> Path | None:
-    api = client(uri)
+def _download(store: Store, run_id: str, path: str, folder: Path) -> Path | None:
     parent = str(PurePosixPath(path).parent)
-    with store_errors(uri):
+    with store.client() as api:
         listed = api.list_artifacts(run_id, None if parent == "." else parent)
         if path not in {item.path for item in listed}:
             return None

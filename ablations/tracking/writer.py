@@ -30,7 +30,7 @@ from ablations.tracking.outbox import (
     outbox,
     send,
 )
-from ablations.tracking.store import AwayError, probe
+from ablations.tracking.store import AwayError, Store
 
 # MLflow's limits.
 PARAM_CHARACTERS = 6000
@@ -40,7 +40,7 @@ DIGEST_CHARACTERS = 36
 
 REASON_CHARACTERS = 500
 
-_patience: defaultdict[str, Patience] = defaultdict(Patience)
+_patience: defaultdict[Store, Patience] = defaultdict(Patience)
 """By store, for all runs that this process writes one after the other."""
 
 log = logging.getLogger(__name__)
@@ -58,9 +58,9 @@ class Tracker:
     cannot be kept either. `run_id` is the run's id in the store, or a local one until it is delivered there.
     """
 
-    def __init__(self, uri: str, run_id: str, left: Outbox | None = None) -> None:
+    def __init__(self, store: Store, run_id: str, left: Outbox | None = None) -> None:
         self.run_id = run_id
-        self._uri = uri
+        self._store = store
         self._outbox = left
         self._pending: list[tuple[str, float, int, int]] = []
         self._sent = -math.inf
@@ -68,7 +68,7 @@ class Tracker:
     @classmethod
     def start(
         cls,
-        uri: str,
+        store: Store,
         experiment: str,
         run_name: str,
         params: Mapping[str, object],
@@ -91,12 +91,12 @@ class Tracker:
             "tags": {**_origin(), **_fit_tags(tags), LOCAL_ID: local_id},
             "time_ms": _now_ms(),
         }
-        tracker = cls(uri, local_id)
+        tracker = cls(store, local_id)
         started = time.monotonic()
         try:
-            if offline_ok and not _patience[uri].over():
-                raise AwayError(f"the MLflow store {uri} is still away")
-            tracker.run_id = create(uri, record)
+            if offline_ok and not _patience[store].over():
+                raise AwayError(f"the MLflow store {store.uri} is still away")
+            tracker.run_id = create(store, record)
         except AwayError as error:
             if not offline_ok:
                 raise
@@ -109,34 +109,34 @@ class Tracker:
             tracker.fail("error", str(error))
             raise
         if tracker._outbox is None:
-            _deliver_earlier(uri)
+            _deliver_earlier(store)
         return tracker
 
     @classmethod
-    def resume(cls, uri: str, run_id: str, offline_ok: bool = False) -> "Tracker":
+    def resume(cls, store: Store, run_id: str, offline_ok: bool = False) -> "Tracker":
         """Go on writing a run that exists: it is RUNNING again, without the tags of an earlier failure.
 
         `run_id` may be the local id of a run that is, or was, in the outbox. Raises InputError where there is
         no such run, AwayError where the store is away, unless `offline_ok`.
         """
         started = time.monotonic()
-        left = Outbox.find(uri, run_id)
+        left = Outbox.find(store, run_id)
         if left is not None:
-            tracker = cls(uri, left.run_id or run_id, left)
+            tracker = cls(store, left.run_id or run_id, left)
             tracker._write({"do": "resume"})
             tracker._try_to_deliver()
             return tracker
-        tracker = cls(uri, run_id)
+        tracker = cls(store, run_id)
         try:
-            if offline_ok and not _patience[uri].over():
-                raise AwayError(f"the MLflow store {uri} is still away")
-            probe(uri, patient=True)
+            if offline_ok and not _patience[store].over():
+                raise AwayError(f"the MLflow store {store.uri} is still away")
+            store.probe(patient=True)
             if run_id.startswith(LOCAL):
-                found = find_created(uri, run_id)
+                found = find_created(store, run_id)
                 if not found:
-                    raise InputError(f"there is no run {run_id} in the store {uri}")
+                    raise InputError(f"there is no run {run_id} in the store {store.uri}")
                 tracker.run_id = found[0]
-            send(uri, tracker.run_id, {"do": "resume"})
+            send(store, tracker.run_id, {"do": "resume"})
         except AwayError as error:
             if not offline_ok:
                 raise
@@ -172,7 +172,7 @@ class Tracker:
         if self._pending:
             self._write({"do": "metrics", "metrics": self._pending})
             self._pending = []
-        if _patience[self._uri].over():
+        if _patience[self._store].over():
             self._try_to_deliver()
 
     def log_dataset(
@@ -261,7 +261,7 @@ class Tracker:
         if self._outbox is None:
             started = time.monotonic()
             try:
-                send(self._uri, self.run_id, record, files)
+                send(self._store, self.run_id, record, files)
                 return
             except AwayError as error:
                 check(record)
@@ -271,8 +271,8 @@ class Tracker:
         self._outbox.keep(record, files)
 
     def _keep_from_now_on(self, error: AwayError, started: float) -> None:
-        self._outbox = Outbox.new(self._uri, self.run_id)
-        _patience[self._uri].failed(started)
+        self._outbox = Outbox.new(self._store, self.run_id)
+        _patience[self._store].failed(started)
         log.warning("%s; kept in %s until it is back", error, self._outbox.folder)
 
     def _try_to_deliver(self) -> None:
@@ -280,27 +280,27 @@ class Tracker:
             return
         started = time.monotonic()
         try:
-            probe(self._uri)
+            self._store.probe()
             self._outbox.deliver()
         except AwayError:
-            _patience[self._uri].failed(started)
+            _patience[self._store].failed(started)
             return
         finally:
             self.run_id = self._outbox.run_id or self.run_id
-        _patience[self._uri].succeeded()
+        _patience[self._store].succeeded()
         self._outbox = None
-        log.info("the MLflow store %s is back: all that was kept is delivered", self._uri)
+        log.info("the MLflow store %s is back: all that was kept is delivered", self._store.uri)
 
 
-def _deliver_earlier(uri: str) -> None:
+def _deliver_earlier(store: Store) -> None:
     try:
-        runs = deliver(uri)
+        runs = deliver(store)
     except InputError as error:
         log.warning("%s", error)
         return
     left = [run for run in runs if run.problem]
     if len(runs) > len(left):
-        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), uri)
+        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), store.uri)
     if left:
         log.warning("%d runs are kept in %s still: %s", len(left), outbox(), left[0].problem)
 

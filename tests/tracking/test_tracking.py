@@ -2,6 +2,7 @@
 
 import math
 import os
+import pickle
 import signal
 import socket
 import sqlite3
@@ -10,16 +11,17 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import FrozenInstanceError
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from mlflow import MlflowClient
 
 from ablations.errors import InputError
 from ablations.paths import MLRUNS, ROOT
-from ablations.tracking import Reader, Tracker, prepare, tracking_uri
+from ablations.tracking import Reader, Store, Tracker
 from ablations.tracking import reader as reading
-from ablations.tracking.store import client
 
 EXPERIMENT = "lenet5"
 
@@ -36,41 +38,41 @@ def python(code: str, *arguments: str, cwd: Path = ROOT) -> subprocess.Completed
     )
 
 
-def through_the_api(uri: str) -> Reader:
-    reader = Reader(uri)
-    reader._source = reading._Api(uri)
+def through_the_api(store: Store) -> Reader:
+    reader = Reader(store)
+    reader._source = reading._Api(store)
     return reader
 
 
-def log_run(uri: str, name: str = "run", **tags: str) -> str:
-    tracker = Tracker.start(uri, EXPERIMENT, name, {"activation": "relu", "seed": 0}, tags)
+def log_run(store: Store, name: str = "run", **tags: str) -> str:
+    tracker = Tracker.start(store, EXPERIMENT, name, {"activation": "relu", "seed": 0}, tags)
     tracker.log_metrics({"val/accuracy": 0.5}, 1)
     tracker.finish()
     return tracker.run_id
 
 
 @pytest.fixture
-def varied(uri) -> dict[str, str]:
+def varied(store) -> dict[str, str]:
     """The ids of runs of every kind, by what they are."""
-    ids = {"plain": log_run(uri, "plain", sweep="s")}
+    ids = {"plain": log_run(store, "plain", sweep="s")}
     odd = Tracker.start(
-        uri, EXPERIMENT, "odd", {"lr": 0.1, "note": 'it\'s "quoted" | α\n2'}, {"sweep": "o'h"}
+        store, EXPERIMENT, "odd", {"lr": 0.1, "note": 'it\'s "quoted" | α\n2'}, {"sweep": "o'h"}
     )
     for step, value in enumerate([1.5, math.inf, -math.inf, math.nan], start=1):
         odd.log_metrics({"train/loss": value, f"only {step}": value}, step)
     odd.finish()
     ids["odd"] = odd.run_id
-    failed = Tracker.start(uri, EXPERIMENT, "failed", {}, {"sweep": "s"})
+    failed = Tracker.start(store, EXPERIMENT, "failed", {}, {"sweep": "s"})
     failed.log_metrics({"train/loss": 3.0}, 1)
     failed.fail("diverged", "the loss\nwas nan " + "x" * 1000)
     ids["failed"] = failed.run_id
-    ids["running"] = Tracker.start(uri, EXPERIMENT, "running", {}, {}).run_id
-    api = client(uri)
+    ids["running"] = Tracker.start(store, EXPERIMENT, "running", {}, {}).run_id
+    api = MlflowClient(store.uri)
     foreign = api.create_run(api.create_experiment("foreign"))  # no params, an invented name
     api.log_metric(foreign.info.run_id, "val_acc", 0.25)
     api.log_metric(foreign.info.run_id, "val_acc", 0.75, step=0)
     ids["foreign"] = foreign.info.run_id
-    ids["deleted"] = log_run(uri, "deleted", sweep="s")
+    ids["deleted"] = log_run(store, "deleted", sweep="s")
     api.delete_run(ids["deleted"])
     gone = api.create_experiment("gone")
     ids["in a deleted experiment"] = api.create_run(gone).info.run_id
@@ -83,11 +85,24 @@ def varied(uri) -> dict[str, str]:
 
 def test_the_configured_store_comes_first(monkeypatch, tmp_path):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    assert tracking_uri(None) == f"sqlite:///{MLRUNS}/mlflow.db"
+    assert Store().uri == f"sqlite:///{MLRUNS}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://server:5000")
-    assert tracking_uri(None) == "http://server:5000"
+    assert Store().uri == "http://server:5000"
     monkeypatch.chdir(tmp_path)
-    assert tracking_uri("sqlite:///runs.db") == f"sqlite:///{tmp_path}/runs.db"
+    assert Store("sqlite:///runs.db").uri == f"sqlite:///{tmp_path}/runs.db"
+
+
+def test_a_store_is_its_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    store = Store("sqlite+pysqlite:///runs.db?timeout=3")
+    assert store == Store(f"sqlite:///{tmp_path}/runs.db") == pickle.loads(pickle.dumps(store))
+    assert len({store, Store("sqlite:///runs.db"), Store("http://server:5000/")}) == 2
+    assert (store.path, store.artifacts, store.server) == (tmp_path / "runs.db", tmp_path / "artifacts", None)
+    server = Store("http://server:5000/")
+    assert (server.path, server.artifacts, server.server) == (None, None, "http://server:5000")
+    with pytest.raises(FrozenInstanceError):
+        store.uri = "sqlite:///another.db"
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_importing_the_package_does_not_import_mlflow():
@@ -100,16 +115,16 @@ def test_importing_the_package_does_not_import_mlflow():
 def test_a_fresh_store_from_another_folder(tmp_path):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
-    uri = f"sqlite:///{tmp_path}/new/folder/mlflow.db"
+    store = Store(f"sqlite:///{tmp_path}/new/folder/mlflow.db")
     code = (
-        "import sys; from ablations.tracking import *\n"
+        "import sys; from ablations.tracking import *; store = Store(sys.argv[1])\n"
         "for name in 'ab':\n"
-        "    tracker = Tracker.start(sys.argv[1], name, 'run', {'a': 1}, {'sweep': 's'})\n"
+        "    tracker = Tracker.start(store, name, 'run', {'a': 1}, {'sweep': 's'})\n"
         "    tracker.log_text('hello', 'note.txt'); tracker.finish()\n"
-        "reader = Reader(sys.argv[1]); runs = reader.runs(); print(len(runs))\n"
+        "reader = Reader(store); runs = reader.runs(); print(len(runs))\n"
         "print(reader.artifact(runs.run_id[0], 'note.txt').read_text())\n"
     )
-    done = python(code, uri, cwd=elsewhere)
+    done = python(code, store.uri, cwd=elsewhere)
     assert (done.returncode, done.stdout, done.stderr) == (0, "2\nhello\n", "")
     assert list(elsewhere.iterdir()) == []
     with closing(sqlite3.connect(tmp_path / "new/folder/mlflow.db")) as db:
@@ -123,22 +138,22 @@ def test_a_fresh_store_from_another_folder(tmp_path):
 
 
 def test_four_processes_make_one_store_at_once(tmp_path):
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     code = (
-        "import sys; from ablations.tracking import *\n"
+        "import sys; from ablations.tracking import *; store = Store(sys.argv[1])\n"
         "for number in range(25):\n"
-        "    tracker = Tracker.start(sys.argv[1], 'x', f'{sys.argv[2]}-{number}', {'n': number}, {})\n"
+        "    tracker = Tracker.start(store, 'x', f'{sys.argv[2]}-{number}', {'n': number}, {})\n"
         "    for step in (1, 2):\n"
         "        tracker.log_metrics({'m': step}, step); tracker.flush()\n"
         "    tracker.finish()\n"
     )
     with ThreadPoolExecutor(4) as pool:
-        done = list(pool.map(lambda who: python(code, uri, str(who)), range(4)))
+        done = list(pool.map(lambda who: python(code, store.uri, str(who)), range(4)))
     assert [(process.returncode, process.stderr) for process in done] == [(0, "")] * 4
-    runs = Reader(uri).runs("x")
+    runs = Reader(store).runs("x")
     assert sorted(runs.run_name) == sorted(f"{who}-{number}" for who in range(4) for number in range(25))
     assert set(runs.status) == {"FINISHED"}
-    assert len(Reader(uri).histories(list(runs.run_id))) == 4 * 25 * 2
+    assert len(Reader(store).histories(list(runs.run_id))) == 4 * 25 * 2
     assert {path.name for path in tmp_path.iterdir()} <= {
         f"mlflow.db{end}" for end in ("", ".lock", "-wal", "-shm")
     }
@@ -151,15 +166,15 @@ def test_a_creator_that_was_killed_leaves_nothing_in_the_way(tmp_path):
     unfinished = tmp_path / ".creating-x"
     unfinished.mkdir()
     (unfinished / "mlflow.db").write_bytes(b"half")
-    uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert log_run(uri) == Reader(uri).runs().run_id[0]
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    assert log_run(store) == Reader(store).runs().run_id[0]
 
 
-def test_prepare_is_quick_where_all_is_there(uri):
+def test_prepare_is_quick_where_all_is_there(store):
     start = time.perf_counter()
-    assert prepare(uri, EXPERIMENT) == "1"
+    assert store.prepare(EXPERIMENT) == "1"
     assert time.perf_counter() - start < 0.5
-    assert prepare(uri, "another") == "2"
+    assert store.prepare("another") == "2"
 
 
 # What cannot be used.
@@ -181,29 +196,29 @@ def test_a_store_that_cannot_be_written_is_one_line(tmp_path, case):
                 db.execute("CREATE TABLE bookmarks (url TEXT)")
     before = path.read_bytes() if path.is_file() else None
     with pytest.raises(InputError) as caught:
-        prepare(f"sqlite:///{path}", EXPERIMENT)
+        Store(f"sqlite:///{path}").prepare(EXPERIMENT)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert before is None or path.read_bytes() == before
 
 
-def test_a_locked_store_is_one_line(uri, monkeypatch):
+def test_a_locked_store_is_one_line(store, monkeypatch):
     monkeypatch.setattr("ablations.tracking.store.LOCK_SECONDS", 0.1)
-    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"))) as db:
+    with closing(sqlite3.connect(store.path)) as db:
         db.execute("BEGIN EXCLUSIVE")
         with pytest.raises(InputError, match="locked"):
-            prepare(uri, EXPERIMENT)
+            store.prepare(EXPERIMENT)
 
 
-def test_a_deleted_experiment_is_named(uri):
-    client(uri).delete_experiment(prepare(uri, "old"))
+def test_a_deleted_experiment_is_named(store):
+    MlflowClient(store.uri).delete_experiment(store.prepare("old"))
     with pytest.raises(InputError, match="was deleted"):
-        prepare(uri, "old")
+        store.prepare("old")
 
 
 def test_a_server_that_does_not_answer_is_one_line():
-    start = time.perf_counter()
-    for use in (lambda: prepare("http://127.0.0.1:9", EXPERIMENT), lambda: Reader("http://127.0.0.1:9")):
+    start, nobody = time.perf_counter(), Store("http://127.0.0.1:9")
+    for use in (lambda: nobody.prepare(EXPERIMENT), lambda: Reader(nobody)):
         with pytest.raises(InputError, match="no MLflow server answers") as caught:
             use()
         assert "\n" not in str(caught.value)
@@ -212,7 +227,7 @@ def test_a_server_that_does_not_answer_is_one_line():
 
 def test_a_store_that_is_not_there_yet(tmp_path):
     with pytest.raises(InputError, match="no MLflow store"):
-        Reader(f"sqlite:///{tmp_path}/mlflow.db")
+        Reader(Store(f"sqlite:///{tmp_path}/mlflow.db"))
     assert list(tmp_path.iterdir()) == []
 
 
@@ -221,9 +236,9 @@ def test_a_store_that_is_not_there_yet(tmp_path):
 )
 def test_a_store_of_another_kind_is_refused_in_one_line(tmp_path, monkeypatch, uri):
     monkeypatch.chdir(tmp_path)
-    for use in (lambda store: prepare(store, EXPERIMENT), Reader):
+    for use in (lambda store: store.prepare(EXPERIMENT), Reader):
         with pytest.raises(InputError) as caught:
-            use(tracking_uri(uri.format(tmp_path)))
+            use(Store(uri.format(tmp_path)))
         assert "\n" not in str(caught.value)
     assert list(tmp_path.iterdir()) == []
 
@@ -231,8 +246,8 @@ def test_a_store_of_another_kind_is_refused_in_one_line(tmp_path, monkeypatch, u
 # What is written is read back, equal by SQL and by the API.
 
 
-def test_both_backends_give_the_same_tables(uri, varied):
-    sql, api = Reader(uri), through_the_api(uri)
+def test_both_backends_give_the_same_tables(store, varied):
+    sql, api = Reader(store), through_the_api(store)
     assert sql.experiments() == api.experiments() == ["Default", "foreign", EXPERIMENT]
     for query in ({}, {"experiment": EXPERIMENT}, {"tags": {"sweep": "s"}}, {"tags": {"sweep": "o'h"}}):
         pd.testing.assert_frame_equal(sql.runs(**query), api.runs(**query))
@@ -241,8 +256,8 @@ def test_both_backends_give_the_same_tables(uri, varied):
         pd.testing.assert_frame_equal(sql.histories(ids, metrics), api.histories(ids, metrics))
 
 
-def test_runs_as_they_were_logged(uri, varied):
-    runs = Reader(uri).runs().set_index("run_name")
+def test_runs_as_they_were_logged(store, varied):
+    runs = Reader(store).runs().set_index("run_name")
     assert list(runs.run_id) == [varied[name] for name in ("plain", "odd", "failed", "running", "foreign")]
     assert list(runs.status) == ["FINISHED", "FINISHED", "FAILED", "RUNNING", "RUNNING"]
     assert runs.loc["plain", "params.activation"] == "relu"
@@ -262,8 +277,8 @@ def test_runs_as_they_were_logged(uri, varied):
     assert abs(pd.Timestamp.now("UTC") - runs.loc["plain", "start_time"]) < pd.Timedelta(minutes=1)
 
 
-def test_histories_as_they_were_logged(uri, varied):
-    history = Reader(uri).histories([varied["odd"], varied["plain"]], ["train/loss", "val/accuracy"])
+def test_histories_as_they_were_logged(store, varied):
+    history = Reader(store).histories([varied["odd"], varied["plain"]], ["train/loss", "val/accuracy"])
     odd = history[history.run_id == varied["odd"]]
     assert list(odd.step) == [1, 2, 3, 4]
     assert list(odd.value[:3]) == [1.5, math.inf, -math.inf]
@@ -272,25 +287,25 @@ def test_histories_as_they_were_logged(uri, varied):
     assert plain[["metric", "step", "value"]].values.tolist() == [["val/accuracy", 1, 0.5]]
 
 
-def test_nothing_found_is_an_empty_table_with_its_columns(uri):
-    for reader in (Reader(uri), through_the_api(uri)):
+def test_nothing_found_is_an_empty_table_with_its_columns(store):
+    for reader in (Reader(store), through_the_api(store)):
         assert tuple(reader.runs().columns) == reading.RUN_COLUMNS
         assert tuple(reader.runs(tags={"sweep": "none"}).columns) == reading.RUN_COLUMNS
         assert tuple(reader.histories([]).columns) == reading.HISTORY_COLUMNS
 
 
-def test_an_unknown_experiment_is_answered_with_those_that_exist(uri):
+def test_an_unknown_experiment_is_answered_with_those_that_exist(store):
     with pytest.raises(InputError, match=r"no experiment 'other'.* Default, lenet5"):
-        Reader(uri).runs("other")
+        Reader(store).runs("other")
 
 
-def test_more_params_than_fit_into_one_batch(uri):
+def test_more_params_than_fit_into_one_batch(store):
     params = {f"key.{number}": number for number in range(150)}
     long = {"a": "x" * 7000 + "a", "b": "x" * 7000 + "b"}
-    tracker = Tracker.start(uri, EXPERIMENT, "many", params | long, {"long": "t" * 9000})
+    tracker = Tracker.start(store, EXPERIMENT, "many", params | long, {"long": "t" * 9000})
     tracker.log_metrics({f"m{number}": number for number in range(2500)}, 1)
     tracker.finish()
-    run = Reader(uri).runs().iloc[0]
+    run = Reader(store).runs().iloc[0]
     assert all(run[f"params.{key}"] == str(value) for key, value in params.items())
     assert len(run["params.a"]) == 6000
     assert run["params.a"] != run["params.b"]
@@ -299,9 +314,9 @@ def test_more_params_than_fit_into_one_batch(uri):
     assert all(run[f"metrics.m{number}"] == number for number in range(2500))
 
 
-def test_flush_waits_where_told_to(uri):
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
-    steps = lambda: list(Reader(uri).histories([tracker.run_id]).step)  # noqa: E731
+def test_flush_waits_where_told_to(store):
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
+    steps = lambda: list(Reader(store).histories([tracker.run_id]).step)  # noqa: E731
     for step in (1, 2):
         tracker.log_metrics({"m": 0.0}, step)
         tracker.flush(every=60)
@@ -310,13 +325,13 @@ def test_flush_waits_where_told_to(uri):
     assert steps() == [1, 2]
 
 
-def test_a_run_that_failed_goes_on(uri):
-    first = Tracker.start(uri, EXPERIMENT, "run", {"a": 1}, {"sweep": "s"})
+def test_a_run_that_failed_goes_on(store):
+    first = Tracker.start(store, EXPERIMENT, "run", {"a": 1}, {"sweep": "s"})
     values = {"m": 0.25, "n": math.nan, "i": math.inf}
     first.log_metrics(values, 1, time_ms=1000)
     first.fail("interrupted", "SIGTERM")
-    second = Tracker.resume(uri, first.run_id)
-    row = Reader(uri).runs().iloc[0]
+    second = Tracker.resume(store, first.run_id)
+    row = Reader(store).runs().iloc[0]
     assert row.status == "RUNNING"
     assert "tags.failure" not in row
     assert row["tags.sweep"] == "s"
@@ -324,53 +339,53 @@ def test_a_run_that_failed_goes_on(uri):
         second.log_metrics(values, step, time_ms=1000 * step)
         second.flush()
     second.finish()
-    assert Reader(uri).runs().iloc[0].status == "FINISHED"
-    assert list(Reader(uri).histories([first.run_id], ["m"]).step) == [1, 2]
-    assert len(Reader(uri).histories([first.run_id])) == 6
+    assert Reader(store).runs().iloc[0].status == "FINISHED"
+    assert list(Reader(store).histories([first.run_id], ["m"]).step) == [1, 2]
+    assert len(Reader(store).histories([first.run_id])) == 6
     with pytest.raises(InputError):
-        Tracker.resume(uri, "0" * 32)
+        Tracker.resume(store, "0" * 32)
 
 
-def test_what_mlflow_refuses_is_one_line(uri):
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+def test_what_mlflow_refuses_is_one_line(store):
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
     tracker.log_metrics({"error (%)": 1.0}, 1)
     with pytest.raises(InputError, match="error") as caught:
         tracker.flush()
     assert "\n" not in str(caught.value)
     tracker.fail("error", str(caught.value))
     with pytest.raises(InputError):
-        Tracker.start(uri, EXPERIMENT, "bad param", {"a@b": 1}, {})
-    assert list(Reader(uri).runs().status) == ["FAILED", "FAILED"]  # neither is left RUNNING
+        Tracker.start(store, EXPERIMENT, "bad param", {"a@b": 1}, {})
+    assert list(Reader(store).runs().status) == ["FAILED", "FAILED"]  # neither is left RUNNING
 
 
-def test_artifacts_and_the_data_set(uri, tmp_path):
+def test_artifacts_and_the_data_set(store, tmp_path):
     folder = tmp_path / "files"
     (folder / "deep").mkdir(parents=True)
     (folder / "a.txt").write_text("a")
     (folder / "deep" / "b.bin").write_bytes(bytes(range(256)))
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
     tracker.log_files(folder)
     tracker.log_text("grüße", "notes/hello.txt")
     tracker.log_dataset("digits", "f" * 64, "train", source="scikit-learn", profile={"images": 1437})
     tracker.log_dataset("digits", "e" * 64, "test")
     tracker.finish()
-    for reader in (Reader(uri), through_the_api(uri)):
+    for reader in (Reader(store), through_the_api(store)):
         assert reader.artifact(tracker.run_id, "a.txt").read_text() == "a"
         assert reader.artifact(tracker.run_id, "deep/b.bin").read_bytes() == bytes(range(256))
         assert reader.artifact(tracker.run_id, "notes/hello.txt").read_text() == "grüße"
         for missing in ("none.txt", "../../../mlflow.db", "/etc/passwd"):
             assert reader.artifact(tracker.run_id, missing) is None
         assert reader.artifact("0" * 32, "a.txt") is None
-    inputs = client(uri).get_run(tracker.run_id).inputs.dataset_inputs
+    inputs = MlflowClient(store.uri).get_run(tracker.run_id).inputs.dataset_inputs
     assert {(item.dataset.name, item.dataset.digest, item.tags[0].value) for item in inputs} == {
         ("digits", "f" * 36, "train"),
         ("digits", "e" * 36, "test"),
     }
 
 
-def test_ten_thousand_runs_are_read_in_seconds(uri):
+def test_ten_thousand_runs_are_read_in_seconds(store):
     """Filled by SQL, for the time's sake: 10,000 runs × 5 epochs × 2 metrics."""
-    path = uri.removeprefix("sqlite:///")
+    path = store.path
     ids = [f"{number:032x}" for number in range(10_000)]
     with closing(sqlite3.connect(path)) as db:
         db.executemany(
@@ -391,8 +406,8 @@ def test_ten_thousand_runs_are_read_in_seconds(uri):
         )
         db.commit()
     start = time.perf_counter()
-    runs = Reader(uri).runs()
-    history = Reader(uri).histories(list(runs.run_id))
+    runs = Reader(store).runs()
+    history = Reader(store).histories(list(runs.run_id))
     assert time.perf_counter() - start < 20
     assert list(runs.run_id) == ids
     assert len(history) == 100_000
@@ -403,9 +418,18 @@ def test_a_server_with_artifacts_of_its_own(tmp_path):
     """The real thing, over HTTP: the same tables as from the database below it, and artifacts downloaded."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    database, address = f"sqlite:///{tmp_path}/mlflow.db", f"http://127.0.0.1:{port}"
-    prepare(database, "unused")
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
+    database, address = Store(f"sqlite:///{tmp_path}/mlflow.db"), Store(f"http://127.0.0.1:{port}")
+    database.prepare("unused")
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        database.uri,
+        "--workers",
+        "1",
+    ]
     command += ["--artifacts-destination", str(tmp_path / "served"), "--port", str(port)]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = subprocess.Popen(
@@ -419,20 +443,20 @@ def test_a_server_with_artifacts_of_its_own(tmp_path):
     try:
         for _ in range(300):
             with suppress(InputError):
-                prepare(address, EXPERIMENT)
+                address.prepare(EXPERIMENT)
                 break
             time.sleep(0.1)
         run_id = log_run(address, "over http", sweep="it's")
         code = (
-            "import sys; from ablations.tracking import *\n"
-            "tracker = Tracker.start(sys.argv[1], sys.argv[2], 'second', {}, {})\n"
+            "import sys; from ablations.tracking import *; store = Store(sys.argv[1])\n"
+            "tracker = Tracker.start(store, sys.argv[2], 'second', {}, {})\n"
             "tracker.log_metrics({'m': float('inf'), 'n': float('nan')}, 1)\n"
             "tracker.log_text('hello', 'deep/note.txt'); tracker.finish()\n"
-            "reader = Reader(sys.argv[1])\n"
+            "reader = Reader(store)\n"
             "print(reader.artifact(tracker.run_id, 'deep/note.txt').read_text())\n"
             "print(reader.artifact(tracker.run_id, 'none.txt'))\n"
         )
-        done = python(code, address, EXPERIMENT)
+        done = python(code, address.uri, EXPERIMENT)
         assert (done.stdout, done.stderr) == ("hello\nNone\n", "")
         served, below = Reader(address), Reader(database)
         runs = served.runs(EXPERIMENT)

@@ -19,11 +19,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from ablations.errors import InputError
 from ablations.paths import ROOT
-from ablations.tracking import AwayError, Reader, Tracker, deliver, outbox, prepare, writer
-from ablations.tracking.store import client
+from ablations.tracking import AwayError, Reader, Store, Tracker, deliver, outbox, writer
 
 EXPERIMENT = "lenet5"
 PIXELS = bytes(range(256)) * 64
@@ -62,11 +62,16 @@ def sync(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def log_run(
-    uri: str, name: str, folder: Path, epochs: int = 6, tags: dict[str, str] | None = None, **options: bool
+    store: Store,
+    name: str,
+    folder: Path,
+    epochs: int = 6,
+    tags: dict[str, str] | None = None,
+    **options: bool,
 ) -> Tracker:
     """A run with something of every kind; `assert_complete` knows what."""
     tracker = Tracker.start(
-        uri, EXPERIMENT, name, {"name": name, "n": epochs}, {"t": name, **(tags or {})}, **options
+        store, EXPERIMENT, name, {"name": name, "n": epochs}, {"t": name, **(tags or {})}, **options
     )
     tracker.log_dataset("digits", "f" * 64, "train", profile={"images": 3})
     for epoch in range(1, epochs + 1):
@@ -83,7 +88,7 @@ def log_run(
     return tracker
 
 
-def assert_complete(reader: Reader, uri: str, names: list[str], epochs: int = 6) -> None:
+def assert_complete(reader: Reader, store: Store, names: list[str], epochs: int = 6) -> None:
     runs = reader.runs(EXPERIMENT)
     assert sorted(runs["run_name"]) == sorted(names)
     assert set(runs["status"]) == {"FINISHED"}
@@ -102,7 +107,7 @@ def assert_complete(reader: Reader, uri: str, names: list[str], epochs: int = 6)
         assert reader.artifact(run_id, "model.npz").read_bytes() == PIXELS + name.encode()
         assert reader.artifact(run_id, "deep/note.txt").read_text("utf-8") == name
         assert reader.artifact(run_id, "texts/name.txt").read_text("utf-8") == name
-        inputs = client(uri).get_run(run_id).inputs.dataset_inputs
+        inputs = MlflowClient(store.uri).get_run(run_id).inputs.dataset_inputs
         assert [(item.dataset.name, item.tags[0].value) for item in inputs] == [("digits", "train")]
 
 
@@ -110,111 +115,111 @@ def assert_complete(reader: Reader, uri: str, names: list[str], epochs: int = 6)
 
 
 @contextmanager
-def locked(uri: str) -> Iterator[None]:
-    with closing(sqlite3.connect(uri.removeprefix("sqlite:///"), timeout=10)) as db:
+def locked(store: Store) -> Iterator[None]:
+    with closing(sqlite3.connect(store.path, timeout=10)) as db:
         db.execute("BEGIN EXCLUSIVE")
         yield
 
 
-def test_a_healthy_store_leaves_no_outbox(uri, tmp_path):
-    log_run(uri, "run", tmp_path / "files")
-    assert_complete(Reader(uri), uri, ["run"])
+def test_a_healthy_store_leaves_no_outbox(store, tmp_path):
+    log_run(store, "run", tmp_path / "files")
+    assert_complete(Reader(store), store, ["run"])
     assert not outbox.outbox().exists()
 
 
-def test_a_locked_store_is_one_line_at_the_start_and_waited_for_in_the_middle(uri, tmp_path, caplog):
-    with locked(uri):
+def test_a_locked_store_is_one_line_at_the_start_and_waited_for_in_the_middle(store, tmp_path, caplog):
+    with locked(store):
         with pytest.raises(AwayError, match="locked") as caught:
-            Tracker.start(uri, EXPERIMENT, "alone", {}, {})
+            Tracker.start(store, EXPERIMENT, "alone", {}, {})
         assert "\n" not in str(caught.value)
         assert waiting() == []
-        tracker = log_run(uri, "in a sweep", tmp_path / "files", offline_ok=True)
+        tracker = log_run(store, "in a sweep", tmp_path / "files", offline_ok=True)
         assert tracker.run_id.startswith("local-")
         assert len(waiting()) == 1
         assert "waits in" in caplog.text
         with pytest.raises(AwayError):
-            prepare(uri, EXPERIMENT)
-    second = log_run(uri, "the next", tmp_path / "others")  # delivers the first, too
+            store.prepare(EXPERIMENT)
+    second = log_run(store, "the next", tmp_path / "others")  # delivers the first, too
     assert waiting() == []
-    assert_complete(Reader(uri), uri, ["in a sweep", "the next"])
+    assert_complete(Reader(store), store, ["in a sweep", "the next"])
     assert not second.run_id.startswith("local-")
 
 
-def test_it_is_delivered_at_a_later_flush(uri):
-    with locked(uri):
-        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+def test_it_is_delivered_at_a_later_flush(store):
+    with locked(store):
+        tracker = Tracker.start(store, EXPERIMENT, "run", {}, {}, offline_ok=True)
         tracker.log_metrics({"m": 1.0}, 1)
         tracker.flush()
-    assert Reader(uri).runs().empty
+    assert Reader(store).runs().empty
     tracker.log_metrics({"m": 2.0}, 2)
     tracker.flush()
     assert waiting() == []
-    assert list(Reader(uri).runs().run_id) == [tracker.run_id]
-    assert list(Reader(uri).histories([tracker.run_id]).step) == [1, 2]
+    assert list(Reader(store).runs().run_id) == [tracker.run_id]
+    assert list(Reader(store).histories([tracker.run_id]).step) == [1, 2]
     tracker.finish()
-    assert list(Reader(uri).runs().status) == ["FINISHED"]
+    assert list(Reader(store).runs().status) == ["FINISHED"]
 
 
 @pytest.mark.slow  # MLflow itself waits for a lock for 20 s
-def test_a_store_that_is_locked_in_the_middle(uri, tmp_path):
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
-    with locked(uri):
+def test_a_store_that_is_locked_in_the_middle(store, tmp_path):
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
+    with locked(store):
         tracker.log_metrics({"m": 1.0}, 1)
         tracker.flush()
         assert len(waiting()) == 1
     tracker.finish()
     assert waiting() == []
-    assert list(Reader(uri).histories([tracker.run_id]).value) == [1.0]
+    assert list(Reader(store).histories([tracker.run_id]).value) == [1.0]
 
 
-def test_what_every_store_refuses_is_said_at_once(uri):
-    with locked(uri):
-        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+def test_what_every_store_refuses_is_said_at_once(store):
+    with locked(store):
+        tracker = Tracker.start(store, EXPERIMENT, "run", {}, {}, offline_ok=True)
         tracker.log_metrics({"error (%)": 1.0}, 1)
         with pytest.raises(InputError, match="error") as caught:
             tracker.flush()
         assert "\n" not in str(caught.value)
         with pytest.raises(InputError, match="a@b"):
-            Tracker.start(uri, EXPERIMENT, "bad param", {"a@b": 1}, {}, offline_ok=True)
+            Tracker.start(store, EXPERIMENT, "bad param", {"a@b": 1}, {}, offline_ok=True)
         tracker.fail("error", "a bad name")
     assert [run.problem for run in deliver()] == [None, None]
-    assert list(Reader(uri).runs().status) == ["FAILED", "FAILED"]
+    assert list(Reader(store).runs().status) == ["FAILED", "FAILED"]
 
 
-def test_a_run_is_resumed_out_of_the_outbox(uri):
-    with locked(uri):
-        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {"a": "b"}, offline_ok=True)
+def test_a_run_is_resumed_out_of_the_outbox(store):
+    with locked(store):
+        tracker = Tracker.start(store, EXPERIMENT, "run", {}, {"a": "b"}, offline_ok=True)
         local_id = tracker.run_id
         tracker.log_metrics({"m": 1.0}, 1, time_ms=1000)
         tracker.fail("interrupted", "SIGTERM")
-        again = Tracker.resume(uri, local_id, offline_ok=True)  # still away: what the first left goes on
+        again = Tracker.resume(store, local_id, offline_ok=True)  # still away: what the first left goes on
         again.log_metrics({"m": 1.0}, 1, time_ms=1000)
         again.flush()
         again.fail("interrupted", "SIGTERM")
         assert len(waiting()) == 1
-    assert [run.problem for run in deliver(uri)] == [None]
-    assert list(Reader(uri).runs()["tags.failure"]) == ["interrupted"]
-    third = Tracker.resume(uri, local_id)  # by now in the store, where the local id still finds it
-    assert list(Reader(uri).runs().run_id) == [third.run_id]
+    assert [run.problem for run in deliver(store)] == [None]
+    assert list(Reader(store).runs()["tags.failure"]) == ["interrupted"]
+    third = Tracker.resume(store, local_id)  # by now in the store, where the local id still finds it
+    assert list(Reader(store).runs().run_id) == [third.run_id]
     third.log_metrics({"m": 2.0}, 2, time_ms=2000)
     third.finish()
-    with locked(uri):
-        fourth = Tracker.resume(uri, local_id, offline_ok=True)  # delivered once, and away again
+    with locked(store):
+        fourth = Tracker.resume(store, local_id, offline_ok=True)  # delivered once, and away again
         fourth.set_tags({"fourth": "yes"})
         fourth.finish()
     assert [(run.run_id, run.problem) for run in deliver()] == [(third.run_id, None)]
-    run = Reader(uri).runs().iloc[0]
+    run = Reader(store).runs().iloc[0]
     assert (run.status, run["tags.a"], run["tags.fourth"]) == ("FINISHED", "b", "yes")
     assert "tags.failure" not in run
-    assert list(Reader(uri).histories([run.run_id]).value) == [1.0, 2.0]
+    assert list(Reader(store).histories([run.run_id]).value) == [1.0, 2.0]
     with pytest.raises(InputError, match="no run"):
-        Tracker.resume(uri, "local-of-nobody")
+        Tracker.resume(store, "local-of-nobody")
 
 
-def test_a_process_that_was_killed_while_it_wrote(uri):
+def test_a_process_that_was_killed_while_it_wrote(store):
     """Its last line is half there, its lock is gone; what was whole is delivered."""
-    with locked(uri):
-        tracker = Tracker.start(uri, EXPERIMENT, "run", {"p": 1}, {}, offline_ok=True)
+    with locked(store):
+        tracker = Tracker.start(store, EXPERIMENT, "run", {"p": 1}, {}, offline_ok=True)
         tracker.log_metrics({"m": 1.0}, 1)
         tracker.flush()
         (folder,) = waiting()
@@ -222,19 +227,19 @@ def test_a_process_that_was_killed_while_it_wrote(uri):
         tracker._outbox.close()
         with open(folder / outbox.JOURNAL, "ab") as journal:
             journal.write(b'{"do": "metrics", "metrics": [["m", 2.0, 17')
-    again = Tracker.resume(uri, tracker.run_id)
+    again = Tracker.resume(store, tracker.run_id)
     assert waiting() == []
-    assert list(Reader(uri).runs()[["run_id", "status", "params.p"]].iloc[0]) == [
+    assert list(Reader(store).runs()[["run_id", "status", "params.p"]].iloc[0]) == [
         again.run_id,
         "RUNNING",
         "1",
     ]
-    assert list(Reader(uri).histories([again.run_id]).value) == [1.0]
+    assert list(Reader(store).histories([again.run_id]).value) == [1.0]
 
 
-def test_a_damaged_journal_is_one_line_and_stays(uri, tmp_path):
-    with locked(uri):
-        log_run(uri, "run", tmp_path / "files", offline_ok=True)
+def test_a_damaged_journal_is_one_line_and_stays(store, tmp_path):
+    with locked(store):
+        log_run(store, "run", tmp_path / "files", offline_ok=True)
     (folder,) = waiting()
     journal = folder / outbox.JOURNAL
     whole = journal.read_bytes()
@@ -269,12 +274,12 @@ def test_a_damaged_journal_is_one_line_and_stays(uri, tmp_path):
         assert "\n" not in run.problem
     journal.write_bytes(whole)
     assert [run.problem for run in deliver()] == [None]
-    assert_complete(Reader(uri), uri, ["run"])
+    assert_complete(Reader(store), store, ["run"])
 
 
-def test_nothing_grows_beyond_a_limit(uri, tmp_path):
+def test_nothing_grows_beyond_a_limit(store, tmp_path):
     """The database and its log may not grow, as on a disk that is full in the middle of a run."""
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, hard))
     try:
@@ -289,11 +294,11 @@ def test_nothing_grows_beyond_a_limit(uri, tmp_path):
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert [run.problem for run in deliver()] == [None]
-    history = Reader(uri).histories([tracker.run_id])
+    history = Reader(store).histories([tracker.run_id])
     assert list(history.step) == list(range(1, 51))
     assert list(history.value) == [step / 7 for step in range(1, 51)]
-    assert Reader(uri).artifact(tracker.run_id, "small.bin").read_bytes() == PIXELS
-    assert list(Reader(uri).runs().status) == ["FINISHED"]
+    assert Reader(store).artifact(tracker.run_id, "small.bin").read_bytes() == PIXELS
+    assert list(Reader(store).runs().status) == ["FINISHED"]
 
 
 @pytest.fixture
@@ -321,30 +326,30 @@ def fill(folder: Path) -> Path:
 
 
 def test_a_full_disk(disk, copy_store, tmp_path, monkeypatch):
-    uri = copy_store(disk / "mlflow.db")
+    store = copy_store(disk / "mlflow.db")
     filler = fill(disk)
     with pytest.raises(AwayError) as caught:
-        Tracker.start(uri, EXPERIMENT, "alone", {}, {})
+        Tracker.start(store, EXPERIMENT, "alone", {}, {})
     assert "\n" not in str(caught.value)
-    log_run(uri, "kept elsewhere", tmp_path / "files", offline_ok=True)
+    log_run(store, "kept elsewhere", tmp_path / "files", offline_ok=True)
     assert len(waiting()) == 1
     monkeypatch.setenv("ABLATIONS_OUTBOX", str(disk / "outbox"))
     with pytest.raises(InputError, match=r"cannot be kept in .* either: No space left") as caught:
-        Tracker.start(uri, EXPERIMENT, "nowhere to go", {}, {}, offline_ok=True)
+        Tracker.start(store, EXPERIMENT, "nowhere to go", {}, {}, offline_ok=True)
     assert "\n" not in str(caught.value)
     filler.unlink()
     monkeypatch.setenv("ABLATIONS_OUTBOX", str(tmp_path / "outbox"))
     assert [run.problem for run in deliver()] == [None]
-    assert_complete(Reader(uri), uri, ["kept elsewhere"])
+    assert_complete(Reader(store), store, ["kept elsewhere"])
 
 
 def test_a_disk_that_fills_up_in_the_middle(disk, copy_store, tmp_path, monkeypatch):
     """With the outbox on it, too: the run fails in one line; what had been kept is delivered all the same."""
-    uri = copy_store(disk / "mlflow.db")
+    store = copy_store(disk / "mlflow.db")
     monkeypatch.setenv("ABLATIONS_OUTBOX", str(disk / "outbox"))
     monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 1000.0)
-    with locked(uri):
-        tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+    with locked(store):
+        tracker = Tracker.start(store, EXPERIMENT, "run", {}, {}, offline_ok=True)
         tracker.log_metrics({"m": 1.0}, 1)
         tracker.flush()
         filler = fill(disk)
@@ -365,20 +370,20 @@ def test_a_disk_that_fills_up_in_the_middle(disk, copy_store, tmp_path, monkeypa
         filler.unlink()
         tracker.fail("error", problem)  # which logs what it still remembered
     assert [run.problem for run in deliver()] == [None]
-    run = Reader(uri).runs().iloc[0]
-    assert list(Reader(uri).histories([run.run_id]).step) == list(range(1, kept + 2))
+    run = Reader(store).runs().iloc[0]
+    assert list(Reader(store).histories([run.run_id]).step) == list(range(1, kept + 2))
     assert (run.status, run["tags.failure_reason"]) == ("FAILED", problem)
 
 
 def test_a_store_that_becomes_read_only(disk, copy_store, tmp_path):
-    uri = copy_store(disk / "mlflow.db")
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    store = copy_store(disk / "mlflow.db")
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
     again = ["mount", "-o", "remount,ro", str(disk)]
-    client(uri)._tracking_client.store.engine.dispose()  # an open log would keep the disk busy
+    MlflowClient(store.uri)._tracking_client.store.engine.dispose()  # an open log would keep the disk busy
     if subprocess.run(again, capture_output=True).returncode:
         pytest.skip("the disk cannot be made read-only")
     with pytest.raises(AwayError) as caught:
-        Tracker.start(uri, EXPERIMENT, "alone", {}, {})
+        Tracker.start(store, EXPERIMENT, "alone", {}, {})
     assert "\n" not in str(caught.value)
     tracker.log_metrics({"m": 1.0}, 1)
     tracker.flush()
@@ -386,16 +391,16 @@ def test_a_store_that_becomes_read_only(disk, copy_store, tmp_path):
     subprocess.run(["mount", "-o", "remount,rw", str(disk)], check=True)
     tracker.finish()
     assert waiting() == []
-    assert list(Reader(uri).histories([tracker.run_id]).value) == [1.0]
+    assert list(Reader(store).histories([tracker.run_id]).value) == [1.0]
 
 
 # Names and texts that come from elsewhere.
 
 
-def log_hostile(uri: str, folder: Path, offline_ok: bool = False) -> None:
+def log_hostile(store: Store, folder: Path, offline_ok: bool = False) -> None:
     for number, text in enumerate(HOSTILE):
         params = {"text": text, "number": number, "long": text * 100}
-        tracker = Tracker.start(uri, EXPERIMENT, text, params, {"text": text}, offline_ok=offline_ok)
+        tracker = Tracker.start(store, EXPERIMENT, text, params, {"text": text}, offline_ok=offline_ok)
         tracker.log_text(text, "note.txt")
         tracker.fail("error", text)
 
@@ -412,25 +417,25 @@ def assert_hostile(reader: Reader) -> None:
         assert reader.artifact(run["run_id"], "note.txt").read_bytes().decode() == text
 
 
-def test_hostile_texts_are_texts(uri, tmp_path):
-    log_hostile(uri, tmp_path)
-    assert_hostile(Reader(uri))
+def test_hostile_texts_are_texts(store, tmp_path):
+    log_hostile(store, tmp_path)
+    assert_hostile(Reader(store))
 
 
-def test_hostile_texts_survive_the_outbox(uri, tmp_path):
-    with locked(uri):
-        log_hostile(uri, tmp_path, offline_ok=True)
+def test_hostile_texts_survive_the_outbox(store, tmp_path):
+    with locked(store):
+        log_hostile(store, tmp_path, offline_ok=True)
         names = {path.name for path in waiting()}
         assert len(names) == len(HOSTILE)
         assert all(len(name) == 32 and set(name) <= set("0123456789abcdef") for name in names)
     assert next(run.name for run in deliver()) == HOSTILE[0]
-    assert_hostile(Reader(uri))
+    assert_hostile(Reader(store))
 
 
-def test_half_characters_of_a_command_line_are_stored(uri):
+def test_half_characters_of_a_command_line_are_stored(store):
     text = b"caf\xe9".decode("utf-8", "surrogateescape")
-    Tracker.start(uri, EXPERIMENT, text, {"p": text}, {"t": text}).finish()
-    run = Reader(uri).runs().iloc[0]
+    Tracker.start(store, EXPERIMENT, text, {"p": text}, {"t": text}).finish()
+    run = Reader(store).runs().iloc[0]
     assert [run["run_name"], run["params.p"], run["tags.t"]] == ["caf\\udce9"] * 3
 
 
@@ -451,11 +456,11 @@ def test_half_characters_of_a_command_line_are_stored(uri):
         "x" * 300,
     ],
 )
-def test_artifacts_do_not_leave_their_folder(uri, tmp_path, name):
+def test_artifacts_do_not_leave_their_folder(store, tmp_path, name):
     def files() -> set[Path]:
         return {path for path in tmp_path.rglob("*") if not path.name.startswith("mlflow.db")}
 
-    tracker = Tracker.start(uri, EXPERIMENT, "run", {}, {})
+    tracker = Tracker.start(store, EXPERIMENT, "run", {}, {})
     before = files()
     with pytest.raises(InputError, match="artifact") as caught:
         tracker.log_text("text", name)
@@ -524,7 +529,7 @@ class Line:
         self._open = lambda port: Server(("127.0.0.1", port), Handler)
         self.server = self._open(0)
         self.port = self.server.server_port
-        self.uri = f"http://127.0.0.1:{self.port}"
+        self.store = Store(f"http://127.0.0.1:{self.port}")
         self._serve()
 
     def _serve(self) -> None:
@@ -557,7 +562,7 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, copy_store) -> Iterator[tuple[Line, str]]:
+def served(tmp_path_factory, copy_store) -> Iterator[tuple[Line, Store]]:
     """A real server, the line to it, and the database below it."""
     folder = tmp_path_factory.mktemp("server")
     database = copy_store(folder / "mlflow.db")
@@ -566,7 +571,16 @@ def served(tmp_path_factory, copy_store) -> Iterator[tuple[Line, str]]:
         db.commit()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database, "--workers", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "mlflow",
+        "server",
+        "--backend-store-uri",
+        database.uri,
+        "--workers",
+        "1",
+    ]
     command += ["--artifacts-destination", str(folder / "served"), "--port", str(port)]
     environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
     server = subprocess.Popen(
@@ -581,7 +595,7 @@ def served(tmp_path_factory, copy_store) -> Iterator[tuple[Line, str]]:
     try:
         for _ in range(600):
             with suppress(InputError):
-                prepare(f"http://127.0.0.1:{port}", EXPERIMENT)
+                Store(f"http://127.0.0.1:{port}").prepare(EXPERIMENT)
                 break
             time.sleep(0.1)
         yield line, database
@@ -598,7 +612,7 @@ def line(served, monkeypatch) -> Iterator[Line]:
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
     monkeypatch.setattr("ablations.tracking.store.PROBE_SECONDS", 1.0)
     line.set("good")
-    api = client(database)
+    api = MlflowClient(database.uri)
     for run_id in Reader(database).runs().run_id:
         api.delete_run(run_id)
     yield line
@@ -607,13 +621,13 @@ def line(served, monkeypatch) -> Iterator[Line]:
 
 def test_the_same_metrics_twice_are_there_once(line, tmp_path):
     """What the delivery rests on: MLflow keeps one of equal values, over HTTP, too."""
-    tracker = Tracker.start(line.uri, EXPERIMENT, "run", {}, {})
+    tracker = Tracker.start(line.store, EXPERIMENT, "run", {}, {})
     for _ in range(2):
         for step in (1, 2):
             tracker.log_metrics({"m": 0.1, "n": math.nan, "i": -math.inf}, step, time_ms=1000 * step)
         tracker.log_metrics({"m": 0.1}, 1, time_ms=1000)
         tracker.flush()
-    history = Reader(line.uri).histories([tracker.run_id])
+    history = Reader(line.store).histories([tracker.run_id])
     assert len(history) == 6
     assert list(history[history.metric == "m"].value) == [0.1, 0.1]
 
@@ -630,44 +644,44 @@ def test_a_line_that_fails_in_every_way(line, tmp_path, seed):
     names = [f"run {number}" for number in range(6)]
     line.set("flaky")
     for name in names:
-        log_run(line.uri, name, tmp_path / "files", offline_ok=True)
+        log_run(line.store, name, tmp_path / "files", offline_ok=True)
     deliver()
     assert all(line.counts.get(fault) for fault in Line.FAULTS), line.counts
     line.set("good")
     assert all(run.problem is None for run in deliver())
     assert waiting() == []
-    assert_complete(Reader(line.uri), line.uri, names)
+    assert_complete(Reader(line.store), line.store, names)
 
 
 @pytest.mark.parametrize("fault", Line.FAULTS)
 def test_the_creation_of_a_run_fails(line, fault):
     """Whether or not it arrived, there is one run afterwards."""
     line.set(fault, only="runs/create")
-    tracker = Tracker.start(line.uri, EXPERIMENT, "run", {"a": 1}, {}, offline_ok=True)
+    tracker = Tracker.start(line.store, EXPERIMENT, "run", {"a": 1}, {}, offline_ok=True)
     assert tracker.run_id.startswith("local-")
     assert line.counts[fault] == 1  # MLflow itself does not send it again
     line.set("good")
     if fault == "stall":  # the request arrives when nobody waits for its answer any more
         for _ in range(100):
-            if len(Reader(line.uri).runs()):
+            if len(Reader(line.store).runs()):
                 break
             time.sleep(0.1)
-    assert len(Reader(line.uri).runs()) == (fault in ("lose", "stall"))
+    assert len(Reader(line.store).runs()) == (fault in ("lose", "stall"))
     tracker.log_metrics({"m": 1.0}, 1)
     tracker.finish()
     assert waiting() == []
     columns = ["run_id", "run_name", "status", "params.a"]
-    runs = Reader(line.uri).runs()[columns].values.tolist()
+    runs = Reader(line.store).runs()[columns].values.tolist()
     assert runs == [[tracker.run_id, "run", "FINISHED", "1"]]
 
 
 def test_a_double_that_arrives_late_is_deleted(line, monkeypatch):
     """As where a stalled request creates the run after the delivery has created it again."""
     line.set("drop")
-    tracker = Tracker.start(line.uri, EXPERIMENT, "run", {}, {}, offline_ok=True)
+    tracker = Tracker.start(line.store, EXPERIMENT, "run", {}, {}, offline_ok=True)
     tags = {"local_id": tracker.run_id}
     line.set("good")
-    send, api = outbox.send, client(line.uri)
+    send, api = outbox.send, MlflowClient(line.store.uri)
 
     def send_late(*arguments: object) -> None:
         monkeypatch.setattr(outbox, "send", send)
@@ -677,7 +691,7 @@ def test_a_double_that_arrives_late_is_deleted(line, monkeypatch):
     monkeypatch.setattr(outbox, "send", send_late)
     tracker.finish()
     assert outbox.send is send
-    assert list(Reader(line.uri).runs().run_id) == [tracker.run_id]
+    assert list(Reader(line.store).runs().run_id) == [tracker.run_id]
 
 
 @pytest.mark.parametrize("fault", ["refuse", "error", pytest.param("stall", marks=pytest.mark.slow)])
@@ -685,16 +699,16 @@ def test_a_server_that_is_away_from_start_to_end(line, tmp_path, fault, monkeypa
     monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 1000.0)  # one attempt fails, the others wait
     line.set(fault)
     with pytest.raises(AwayError) as caught:
-        Tracker.start(line.uri, EXPERIMENT, "alone", {}, {})
+        Tracker.start(line.store, EXPERIMENT, "alone", {}, {})
     assert "\n" not in str(caught.value)
     names = ["first", "second"]
     line.counts.clear()
     for name in names:
-        log_run(line.uri, name, tmp_path / "files", offline_ok=True)
+        log_run(line.store, name, tmp_path / "files", offline_ok=True)
     assert sum(line.counts.values()) <= 3  # at the first start, and at each end
     assert len(waiting()) == 2
     if fault == "refuse":
-        failed = sync("--tracking-uri", line.uri)
+        failed = sync("--tracking-uri", line.store.uri)
         assert (failed.returncode, failed.stdout) == (1, "")
         problems = failed.stderr.splitlines()
         assert [text.split(",")[0] for text in problems] == [
@@ -711,13 +725,13 @@ def test_a_server_that_is_away_from_start_to_end(line, tmp_path, fault, monkeypa
         assert [text.split(":")[0] for text in delivered] == ["delivered 'first'", "delivered 'second'"]
     else:
         assert [run.problem for run in deliver()] == [None, None]
-    assert_complete(Reader(line.uri), line.uri, names)
+    assert_complete(Reader(line.store), line.store, names)
     assert waiting() == []
 
 
 def test_hostile_texts_over_the_network(line, tmp_path):
-    log_hostile(line.uri, tmp_path)
-    assert_hostile(Reader(line.uri))
+    log_hostile(line.store, tmp_path)
+    assert_hostile(Reader(line.store))
 
 
 def test_sync_explains_itself():
@@ -726,9 +740,9 @@ def test_sync_explains_itself():
     assert "examples:" in done.stdout
 
 
-def test_no_pickle_in_the_outbox(uri, tmp_path):
-    with locked(uri):
-        log_run(uri, "run", tmp_path / "files", offline_ok=True)
+def test_no_pickle_in_the_outbox(store, tmp_path):
+    with locked(store):
+        log_run(store, "run", tmp_path / "files", offline_ok=True)
     (folder,) = waiting()
     for line in (folder / outbox.JOURNAL).read_text("ascii").splitlines():
         assert isinstance(json.loads(line), dict)
