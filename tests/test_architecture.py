@@ -22,17 +22,10 @@ MAY_IMPORT = {
     "errors": set(),
     "commands": {"errors", "signals"},
     "paths": set(),
-    "streams": set(),
-    "images": {"errors"},
-    "datasets": {"datasets", "errors", "images"},
-    "distortions": set(),
+    "datasets": {"datasets", "errors"},
     "nn": {"errors", "nn"},
-    "optimizers": {"errors"},
-    "training": {"datasets", "errors", "nn", "optimizers", "streams"},
-    "model": {"datasets", "errors", "nn", "streams"},
-    "serving": {"model"},
-    "artifacts": {"model", "tracking"},
-    "digit_image": {"errors"},
+    "training": {"datasets", "errors", "nn", "training"},
+    "artifacts": {"predict", "tracking"},
     "checkpoints": {"errors", "training"},
     "resume": {"checkpoints", "tracking"},
     "progress": {"training"},
@@ -73,6 +66,7 @@ MAY_IMPORT = {
         "experiment",
         "markdown",
         "plan",
+        "provenance",
         "report",
         "progress",
         "study",
@@ -81,25 +75,20 @@ MAY_IMPORT = {
         "training",
         "views",
     },
-    "describe": {"commands", "errors", "model", "nn", "paths", "streams"},
-    "predict": {"artifacts", "commands", "digit_image", "errors", "images", "model", "plots", "tracking"},
+    "describe": {"commands", "errors", "nn", "paths", "training"},
+    "predict": {"commands", "datasets", "errors", "nn", "plots", "predict", "tracking"},
     "export_images": {"commands", "datasets", "errors", "paths"},
     "experiment": {  # the only assembler; draws a run's own figures
         "artifacts",
         "checkpoints",
-        "datasets",
-        "distortions",
         "errors",
-        "model",
-        "nn",
-        "optimizers",
         "paths",
         "plots",
+        "predict",
         "progress",
         "provenance",
         "resume",
         "signals",
-        "streams",
         "terminal",
         "tracking",
         "training",
@@ -108,11 +97,11 @@ MAY_IMPORT = {
 
 # Who may import a third-party package at run time.
 ONLY_IN = {
-    "mlflow": {"serving", "tracking"},  # MLflow itself runs serving
+    "mlflow": {"predict", "tracking"},  # MLflow itself runs serving
     "seaborn": {"plots"},
     "matplotlib": {"plots", "report"},  # a report holds figures, but draws none
-    "hydra": {"experiment", "model", "sweep", "describe", "export_images"},
-    "omegaconf": {"artifacts", "experiment", "model", "sweep"},
+    "hydra": {"experiment", "predict", "sweep", "describe", "export_images", "training"},
+    "omegaconf": {"artifacts", "experiment", "predict", "sweep", "training"},
     "torch": set(),
     "jax": set(),
     "numba": set(),
@@ -155,6 +144,13 @@ def imports(module: str, typing_too: bool = True) -> set[str]:
     return found
 
 
+def reached(module: str, seen: set[str]) -> set[str]:
+    for name in imports(module) & MODULES.keys() - seen:
+        seen.add(name)
+        reached(name, seen)
+    return seen
+
+
 @pytest.mark.parametrize("module", sorted(MODULES.keys() - {"ablations"}))
 def test_imports_point_one_way(module):
     part = part_of(module)
@@ -184,20 +180,10 @@ def test_the_halves_meet_in_the_store_alone():
     training = {
         "checkpoints",
         "datasets",
-        "distortions",
         "experiment",
         "nn",
-        "optimizers",
-        "streams",
         "training",
     }
-
-    def reached(module: str, seen: set[str]) -> set[str]:
-        for name in imports(module) & MODULES.keys() - seen:
-            seen.add(name)
-            reached(name, seen)
-        return seen
-
     for module in MODULES:
         if part_of(module) in (
             "statistics",
@@ -234,14 +220,16 @@ def test_the_global_random_generator_is_never_used(module):
     assert "random" not in imports(module)
 
 
-def test_a_model_brings_along_all_that_it_imports():
-    from ablations.model import MODULES as copied
+def test_a_model_brings_along_what_it_imports_and_no_more():
+    from ablations.predict.model import needed
 
-    needed = ["ablations.model"]
-    for module in needed:  # grows on the way
-        needed += sorted(imports(module) & MODULES.keys() - set(needed))
-    needed = {part_of(module) for module in needed}
-    assert {Path(name).stem for name in copied} - {"__init__"} == needed - {""}
+    copied = {name_of(path) for path in needed() if path.suffix == ".py"}
+    imported = {"ablations.predict.model", *(name for name in MODULES if part_of(name) == "nn")}
+    for module in list(imported):
+        imported |= reached(module, imported)
+    assert copied == imported | {"ablations", "ablations.predict"}
+    assert {part_of(name) for name in copied} == {"", "errors", "nn", "predict"}
+    assert {path.name for path in needed() if path.suffix != ".py"} == {"bitmaps_7x12.txt"}
 
 
 def test_run_py_only_hands_on():
@@ -262,7 +250,7 @@ def test_run_py_only_hands_on():
         "ablations.sweep",
         "ablations.report",
         "ablations.describe",
-        "ablations.predict",
+        "ablations.predict.__main__",
         "ablations.ui",
         "ablations.sync",
         "ablations.export_images",

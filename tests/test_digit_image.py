@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from ablations.datasets import read_idx
 from ablations.datasets.images import decode
-from ablations.digit_image import like_mnist
 from ablations.errors import InputError
+from ablations.predict.digit_image import like_mnist
 
 DARK, LIGHT = 20, 230
 
@@ -186,7 +186,7 @@ def test_mnist_in_pictures_is_read_like_the_originals(mnist_root, mnist_reader, 
 @pytest.fixture(scope="module")
 def mnist_reader(mnist_root, compose):
     """LeNet-5 after one epoch on 20,000 images."""
-    from ablations.model import Model
+    from ablations.predict.model import Model
     from ablations.training.loop import train
     from ablations.training.recipe import assemble
 

@@ -431,7 +431,7 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     ("section", "package", "choice"),
     [
         ("An activation", "ablations/nn/activations.py", "conf/activation/leaky_relu.yaml"),
-        ("An optimizer", "ablations/optimizers.py", "conf/optimizer/nesterov.yaml"),
+        ("An optimizer", "ablations/training/optimizers.py", "conf/optimizer/nesterov.yaml"),
     ],
 )
 def test_a_variant_is_one_class_one_yaml_and_one_row(section, package, choice):

@@ -20,10 +20,12 @@ import yaml
 
 from ablations.errors import InputError
 from ablations.experiment.artifacts import misread, write_features, write_model
-from ablations.model import Model
-from ablations.tracking.models import MODEL, NETWORK
+from ablations.predict.model import MODEL, NETWORK, Model
 from ablations.training.loop import evaluate, train
 from ablations.training.recipe import assemble
+
+BEFORE = Path(__file__).parent / "golden/before"
+"""A model of 0.1.0 as a run left it, of a network with few weights; its readings of twenty digits."""
 
 ISOLATED = """
 import json, sys, importlib.util
@@ -219,12 +221,51 @@ def test_there_is_no_pickle_in_it(artifacts):
     assert sum(path.stat().st_size for path in files) < 600_000
 
 
+@pytest.fixture
+def before(tmp_path):
+    """The folder of the model that 0.1.0 saved; what it read."""
+    folder = shutil.copytree(BEFORE / "model", tmp_path / "before")
+    with np.load(BEFORE / "read.npz", allow_pickle=False) as read:
+        return folder, dict(read)
+
+
+def test_a_model_of_before_is_loaded(before):
+    folder, read = before
+    digits, probabilities = Model.load(folder / "artifacts/network").read(read["images"])
+    np.testing.assert_array_equal(digits, read["digits"])
+    np.testing.assert_allclose(probabilities, read["probabilities"], rtol=1e-5)
+
+
+def test_a_model_of_before_is_loaded_by_mlflow(before):
+    import mlflow.pyfunc
+
+    folder, read = before
+    model = mlflow.pyfunc.load_model(str(folder))
+    assert type(model.unwrap_python_model()._model) is Model, "today's, since it is installed"
+    found = model.predict(read["images"])
+    np.testing.assert_array_equal(found["digit"], read["digits"])
+    np.testing.assert_allclose(found["p7"], read["probabilities"][:, 7], rtol=1e-5)
+
+
+def test_a_model_of_before_is_loaded_where_this_project_is_not_installed(before, tmp_path):
+    folder, read = before
+    assert elsewhere(folder, read["images"], tmp_path)["digit"] == read["digits"].tolist()
+
+
 def test_it_loads_where_this_project_is_not_installed(artifacts, tmp_path, trained, images):
+    copy = shutil.copytree(artifacts / MODEL, tmp_path / "model")
+    found = elsewhere(copy, images, tmp_path)
+    digits, probabilities = trained.read(images)
+    assert found["digit"] == digits.tolist()
+    np.testing.assert_allclose(found["p7"], probabilities[:, 7], atol=1e-6)
+
+
+def elsewhere(folder, images, tmp_path):
+    """What a process without this project reads."""
     np.save(tmp_path / "images.npy", images)
-    elsewhere = shutil.copytree(artifacts / MODEL, tmp_path / "model")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
-        [sys.executable, "-c", ISOLATED, str(elsewhere), str(tmp_path / "images.npy")],
+        [sys.executable, "-c", ISOLATED, str(folder), str(tmp_path / "images.npy")],
         cwd=tmp_path,
         env=environment,
         capture_output=True,
@@ -232,10 +273,7 @@ def test_it_loads_where_this_project_is_not_installed(artifacts, tmp_path, train
         timeout=120,
     )
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    digits, probabilities = trained.read(images)
-    assert found["digit"] == digits.tolist()
-    np.testing.assert_allclose(found["p7"], probabilities[:, 7], atol=1e-6)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.slow

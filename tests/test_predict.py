@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ablations import predict
 from ablations.errors import InputError
 from ablations.experiment.artifacts import write_model
-from ablations.model import Model
 from ablations.paths import ROOT
+from ablations.predict import __main__ as predict
+from ablations.predict.model import Model
 from ablations.tracking import Reader, Store, Tracker
 from ablations.training.loop import train
 from ablations.training.recipe import assemble

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
-from ablations import model
-from ablations.tracking.models import MODEL, save_model
+from ablations.predict import model
+from ablations.tracking.models import save_model
 from ablations.training.loop import Evaluation
 from ablations.training.recipe import Recipe
 
@@ -44,7 +44,9 @@ def write_model(folder: Path, config: DictConfig, trained: model.Model, example:
     with tempfile.TemporaryDirectory() as name:
         content = Path(name) / "network"
         model.save(content, config, trained)
-        save_model(folder / MODEL, Path(model.__file__).with_name("serving.py"), content, example, ABOUT)
+        save_model(
+            folder / model.MODEL, Path(model.__file__).with_name("serving.py"), content, example, ABOUT
+        )
 
 
 def write_features(path: Path, trained: model.Model, image: np.ndarray) -> None:

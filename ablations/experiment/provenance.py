@@ -7,7 +7,6 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-import ablations
 from ablations.paths import ROOT
 
 DETERMINING = ("datasets", "nn", "training")
@@ -28,7 +27,7 @@ def provenance() -> dict[str, str]:
 
 
 @cache
-def code_hash(package: Path = Path(ablations.__file__).parent) -> str:
+def code_hash(package: Path = ROOT / "ablations") -> str:
     """Sixteen hexadecimal digits that agree exactly where the code that determines a run's result agrees.
 
     That is every file of `DETERMINING`, and the versions of numpy and scipy; not the git commit, which changes

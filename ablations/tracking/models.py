@@ -9,10 +9,6 @@ import numpy as np
 
 from ablations.tracking.store import Store, tame
 
-MODEL = "model"
-NETWORK = f"{MODEL}/artifacts/network"
-"""Where, below a run's artifacts, its MLflow model is, and the folder in it that the network is read from."""
-
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
 

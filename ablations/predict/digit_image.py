@@ -4,9 +4,11 @@ LeCun et al. 1998, III.A: the digit is scaled to fit a box of 20×20 pixels, kee
 anti-aliased, and placed into 28×28 with its centre of mass in the middle.
 """
 
+from pathlib import Path
+
 import numpy as np
 
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 
 BOX, SIDE = 20, 28
 CENTRE = 14
@@ -16,6 +18,17 @@ ENOUGH = 800  # pixels: a digit may be small in its picture
 LEAST_CONTRAST = 24  # of 255: less is paper alone, as cameras and scanners see it
 FAINTEST = 0.25  # of the darkest ink: what is fainter does not count for the digit's extent
 SPECK = 0.04  # of all ink: a separate spot that has less is none of the digit's strokes
+
+
+def read_image(path: Path) -> np.ndarray:
+    """The digit in an image file, as MNIST's are: uint8 (28, 28). Raises InputError, naming the file."""
+    from ablations.datasets.images import decode
+
+    grey = decode(path)
+    try:
+        return like_mnist(grey)
+    except InputError as error:
+        raise InputError(f"{printable(path)}: {error}") from None
 
 
 def like_mnist(grey: np.ndarray) -> np.ndarray:

@@ -1,7 +1,6 @@
 """`python -m ablations.predict`: digits in image files, read with a tracked run's network."""
 
 import argparse
-import difflib
 import json
 import sys
 from collections.abc import Sequence
@@ -12,17 +11,15 @@ import numpy as np
 
 from ablations.commands import one_line_errors
 from ablations.errors import InputError, one_line, printable
+from ablations.predict.choosing import choose, load
+from ablations.predict.digit_image import read_image
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from ablations.model import Model
-
-BEST = "best"
-JUDGED_BY = "val/accuracy"
-SHOWN = 8  # names or ids in an error message
+    from ablations.predict.model import Model
 
 EXAMPLES = """RUN is one of:
   best                    the finished run with the highest validation accuracy
@@ -38,76 +35,6 @@ examples:
 
 A file holds one digit, dark on light or light on dark, of any size, anywhere in the picture.
 """
-
-
-def choose(runs: "pd.DataFrame", wanted: str) -> "pd.Series":
-    """The run that `wanted` means, a row of `Reader.runs()`; see EXAMPLES for what it may be.
-
-    Of several best ones, the one with the lower validation loss, then the older one, is taken. Raises InputError
-    for none, with the names that come nearest, and for several.
-    """
-    if wanted == BEST or wanted.startswith(f"{BEST}:"):
-        return _best(runs, wanted.partition(":")[2] if ":" in wanted else None)
-    for found in (
-        runs[runs["run_id"] == wanted],
-        runs[runs["run_name"] == wanted],
-        runs[runs["run_id"].str.startswith(wanted)],
-    ):
-        if len(found) == 1:
-            return found.iloc[0]
-        if len(found) > 1:
-            ids = _some(found["run_id"].tolist()[::-1])
-            raise InputError(f"{len(found)} runs are meant by {wanted!r}; give the id of one: {ids}")
-    near = difflib.get_close_matches(wanted, [BEST, *runs["run_name"].unique()], n=SHOWN, cutoff=0.5)
-    near = near or runs["run_name"].drop_duplicates(keep="last").tolist()[::-1]
-    raise InputError(f"no run {wanted!r}; there are, for example: {_some(near) or 'none yet'}")
-
-
-def _best(runs: "pd.DataFrame", group: str | None) -> "pd.Series":
-    metric, loss = f"metrics.{JUDGED_BY}", "metrics.val/loss"
-    if group is not None:
-        tags = [f"tags.{kind}" for kind in ("sweep", "study") if f"tags.{kind}" in runs]
-        known = {name for tag in tags for name in runs[tag].dropna()}
-        if group not in known:
-            near = difflib.get_close_matches(group, known, n=SHOWN, cutoff=0.5) or sorted(known)
-            raise InputError(f"no sweep or study {group!r}; there are: {_some(near) or 'none yet'}")
-        runs = runs[(runs[tags] == group).any(axis=1)]
-    runs = runs[runs["status"] == "FINISHED"]
-    runs = runs.dropna(subset=metric) if metric in runs else runs.iloc[:0]
-    if runs.empty:
-        raise InputError(f"no finished run with the metric {JUDGED_BY}{f' in {group}' if group else ''}")
-    order = [column for column in (metric, loss) if column in runs]
-    ascending = [column != metric for column in order]
-    return runs.sort_values(order, ascending=ascending, kind="stable").iloc[0]
-
-
-def _some(names: Sequence[str]) -> str:
-    more = len(names) - SHOWN
-    return ", ".join(map(printable, names[:SHOWN])) + (f" and {more} more" if more > 0 else "")
-
-
-def load(reader: Reader, run: "pd.Series") -> "Model":
-    """The network of a run. Raises InputError where it has none, or a damaged one."""
-    from ablations.model import Model
-    from ablations.tracking.models import NETWORK
-
-    folder = reader.artifact(run["run_id"], NETWORK)
-    if folder is None:
-        why = "" if run["status"] == "FINISHED" else f", it is {run['status']}"
-        raise InputError(f"the run {printable(run['run_name'])} ({run['run_id']}) has no model{why}")
-    return Model.load(folder)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """The digit in an image file, as MNIST's are: uint8 (28, 28). Raises InputError, naming the file."""
-    from ablations.datasets.images import decode
-    from ablations.digit_image import like_mnist
-
-    grey = decode(path)
-    try:
-        return like_mnist(grey)
-    except InputError as error:
-        raise InputError(f"{printable(path)}: {error}") from None
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -201,7 +128,8 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
 
 
 def _register(store: Store, run: "pd.Series", name: str) -> None:
-    from ablations.tracking.models import MODEL, register_model
+    from ablations.predict.model import MODEL
+    from ablations.tracking.models import register_model
 
     version = register_model(store, run["run_id"], MODEL, name)
     print(f"registered {printable(name)} version {version}: models:/{printable(name)}/{version}")

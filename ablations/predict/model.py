@@ -11,13 +11,16 @@ import numpy as np
 from hydra.utils import get_class, instantiate
 from omegaconf import DictConfig, OmegaConf
 
-import ablations
 from ablations.errors import InputError
 from ablations.nn.feeder import IMAGES_AT_ONCE, INPUT_SHAPE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 
-PACKAGE = Path(ablations.__file__).parent
+MODEL = "model"
+NETWORK = f"{MODEL}/artifacts/network"
+"""Where, below a run's artifacts, its MLflow model is, and the folder in it that `Model.load` reads."""
+
+PACKAGE = Path(__file__).parents[1]
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
 
 
@@ -36,8 +39,8 @@ class Model:
         """
         try:
             config = OmegaConf.load(folder / CONFIG)
-            for part in (config.network, config.init):
-                _check_targets(OmegaConf.to_container(part, resolve=True))
+            for part in ("network", "init"):
+                _check_targets(OmegaConf.to_container(config[part], resolve=True))
             network = instantiate(config.network).build(
                 INPUT_SHAPE,
                 instantiate(config.init),

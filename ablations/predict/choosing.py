@@ -1,0 +1,74 @@
+"""Which run of the store is meant, by its id, its name, or as the best one."""
+
+import difflib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ablations.errors import InputError, printable
+from ablations.tracking.reader import Reader
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablations.predict.model import Model
+
+BEST = "best"
+JUDGED_BY = "val/accuracy"
+SHOWN = 8  # names or ids in an error message
+
+
+def choose(runs: "pd.DataFrame", wanted: str) -> "pd.Series":
+    """The run that `wanted` means, a row of `Reader.runs()`; the command's `--help` says what it may be.
+
+    Of several best ones, the one with the lower validation loss, then the older one, is taken. Raises InputError
+    for none, with the names that come nearest, and for several.
+    """
+    if wanted == BEST or wanted.startswith(f"{BEST}:"):
+        return _best(runs, wanted.partition(":")[2] if ":" in wanted else None)
+    for found in (
+        runs[runs["run_id"] == wanted],
+        runs[runs["run_name"] == wanted],
+        runs[runs["run_id"].str.startswith(wanted)],
+    ):
+        if len(found) == 1:
+            return found.iloc[0]
+        if len(found) > 1:
+            ids = _some(found["run_id"].tolist()[::-1])
+            raise InputError(f"{len(found)} runs are meant by {wanted!r}; give the id of one: {ids}")
+    near = difflib.get_close_matches(wanted, [BEST, *runs["run_name"].unique()], n=SHOWN, cutoff=0.5)
+    near = near or runs["run_name"].drop_duplicates(keep="last").tolist()[::-1]
+    raise InputError(f"no run {wanted!r}; there are, for example: {_some(near) or 'none yet'}")
+
+
+def _best(runs: "pd.DataFrame", group: str | None) -> "pd.Series":
+    metric, loss = f"metrics.{JUDGED_BY}", "metrics.val/loss"
+    if group is not None:
+        tags = [f"tags.{kind}" for kind in ("sweep", "study") if f"tags.{kind}" in runs]
+        known = {name for tag in tags for name in runs[tag].dropna()}
+        if group not in known:
+            near = difflib.get_close_matches(group, known, n=SHOWN, cutoff=0.5) or sorted(known)
+            raise InputError(f"no sweep or study {group!r}; there are: {_some(near) or 'none yet'}")
+        runs = runs[(runs[tags] == group).any(axis=1)]
+    runs = runs[runs["status"] == "FINISHED"]
+    runs = runs.dropna(subset=metric) if metric in runs else runs.iloc[:0]
+    if runs.empty:
+        raise InputError(f"no finished run with the metric {JUDGED_BY}{f' in {group}' if group else ''}")
+    order = [column for column in (metric, loss) if column in runs]
+    ascending = [column != metric for column in order]
+    return runs.sort_values(order, ascending=ascending, kind="stable").iloc[0]
+
+
+def _some(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(map(printable, names[:SHOWN])) + (f" and {more} more" if more > 0 else "")
+
+
+def load(reader: Reader, run: "pd.Series") -> "Model":
+    """The network of a run. Raises InputError where it has none, or a damaged one."""
+    from ablations.predict.model import NETWORK, Model
+
+    folder = reader.artifact(run["run_id"], NETWORK)
+    if folder is None:
+        why = "" if run["status"] == "FINISHED" else f", it is {run['status']}"
+        raise InputError(f"the run {printable(run['run_name'])} ({run['run_id']}) has no model{why}")
+    return Model.load(folder)

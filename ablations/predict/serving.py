@@ -1,0 +1,46 @@
+"""What MLflow runs when it loads a run's model: a copy of this file lies in the model's folder.
+
+It imports nothing of this package before the model is loaded: where the package is installed it is used, and
+elsewhere the copy that the model brings along.
+"""
+
+import sys
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from mlflow.exceptions import MlflowException
+from mlflow.models import set_model
+from mlflow.pyfunc import PythonModel
+
+
+class DigitReader(PythonModel):
+    """Images (n, 28, 28), from 0 = background to 255 = ink → columns `digit` and probabilities `p0` … `p9`."""
+
+    def load_context(self, context: Any) -> None:
+        """Load the network."""
+        folder = Path(context.artifacts["network"])
+        sys.path.append(str(folder / "code"))  # at the end: an installed package comes first
+        from ablations.predict.model import Model
+
+        self._model = Model.load(folder)
+        self._one_at_a_time = threading.Lock()  # a server's threads share the model
+
+    def predict(
+        self, context: Any, model_input: np.ndarray, params: dict[str, Any] | None = None
+    ) -> pd.DataFrame:
+        """Read images of any numeric type. Raises MlflowException for another shape or range."""
+        try:
+            # Numbers in JSON come as objects.
+            images = model_input.astype(np.float64) if model_input.dtype == object else model_input
+            with self._one_at_a_time:
+                digits, probabilities = self._model.read(images)
+        except (TypeError, ValueError) as error:
+            raise MlflowException.invalid_parameter_value(str(error)) from error
+        columns = {f"p{digit}": column for digit, column in enumerate(probabilities.T.astype(np.float64))}
+        return pd.DataFrame({"digit": digits.astype(np.int64), **columns})
+
+
+set_model(DigitReader())

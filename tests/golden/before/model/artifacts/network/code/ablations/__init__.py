@@ -1,0 +1,1 @@
+"""An experiment-tracking ablation suite for LeNet-5."""

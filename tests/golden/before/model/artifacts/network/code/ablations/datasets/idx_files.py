@@ -1,0 +1,149 @@
+"""Data sets in MNIST's four files."""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+
+import numpy as np
+
+from ablations.datasets import download
+from ablations.datasets.idx import idx_header, read_idx
+from ablations.datasets.source import Dataset, Source, assemble
+from ablations.errors import InputError, printable
+
+log = logging.getLogger(__name__)
+
+IDX_PARTS = (
+    "train-images-idx3-ubyte",
+    "train-labels-idx1-ubyte",
+    "t10k-images-idx3-ubyte",
+    "t10k-labels-idx1-ubyte",
+)
+
+
+@dataclass(frozen=True)
+class IdxFiles(Source):
+    """Four IDX files in MNIST's layout, from a folder, the per-user cache or a mirror.
+
+    `root`: a folder that holds them, plain or `.gz`; null = the cache, filled by download. `mirrors`: https
+    addresses of folders with the `.gz` files. `checksums`: by file name, "algorithm:hexdigest" of the
+    uncompressed content, checked on each load wherever the file came from; null = not checked.
+    """
+
+    name: str
+    root: str | None
+    val_fraction: float
+    classes: Sequence[str]
+    mirrors: Sequence[str]
+    checksums: Mapping[str, str | None] | None
+
+    def load(self) -> Dataset:
+        """Raises InputError for a file that is missing, corrupt, of another shape or another content."""
+        parts = [self._part(part) for part in IDX_PARTS]
+        for kind, images, labels in (("training", *parts[:2]), ("test", *parts[2:])):
+            if len(images) != len(labels):
+                where = "" if self.root is None else f" in {printable(self.root)}"
+                raise InputError(
+                    f"{self.name}{where}: {len(images)} {kind} images but {len(labels)} labels; "
+                    "accepted: one label for each image"
+                )
+        return assemble(self.name, parts, self.classes)
+
+    def _part(self, part: str) -> np.ndarray:
+        if self.root is not None:
+            plain = Path(str(self.root)).expanduser() / part
+            packed = plain.with_name(f"{part}.gz")
+            for path in (plain, packed):
+                if os.path.exists(path):
+                    return self._read(path, part)
+            raise InputError(
+                f"{printable(plain)}: no such file; dataset.root must hold {part} or {packed.name}"
+            )
+        cached = download.cache_folder(self.name) / f"{part}.gz"
+        if cached.exists():
+            try:
+                return self._read(cached, part)
+            except InputError as error:
+                log.warning("%s; downloading it again", error)
+        return self._download(part, cached)
+
+    def _read(self, path: Path, part: str) -> np.ndarray:
+        array = read_idx(path)
+        self._check_content(path, part, array)
+        if "images" in part:
+            if array.ndim != 3 or array.shape[1:] != (28, 28):
+                raise InputError(
+                    f"{printable(path)}: shape {array.shape}; accepted: images of shape (N, 28, 28)"
+                )
+        elif array.ndim != 1:
+            raise InputError(f"{printable(path)}: shape {array.shape}; accepted: labels of shape (N,)")
+        elif array.max() >= len(self.classes):
+            raise InputError(
+                f"{printable(path)}: label {array.max()}; accepted: labels from 0 to {len(self.classes) - 1}"
+            )
+        return array
+
+    def _check_content(self, path: Path, part: str, array: np.ndarray) -> None:
+        checksum = (self.checksums or {}).get(part)
+        if checksum is None:
+            return
+        algorithm, _, expected = checksum.partition(":")
+        try:
+            digest = hashlib.new(algorithm, usedforsecurity=False)
+        except ValueError:
+            raise InputError(
+                f"dataset.checksums.{part}: {checksum!r}; accepted: sha256:<hexdigest> or md5:<hexdigest>"
+            ) from None
+        digest.update(idx_header(array))
+        digest.update(array)
+        if digest.hexdigest() != expected:
+            raise InputError(
+                f"{printable(path)}: not the {part} of {self.name}; {algorithm} of the uncompressed content "
+                f"is {digest.hexdigest()}, expected {expected}"
+            )
+
+    def _download(self, part: str, target: Path) -> np.ndarray:
+        for mirror in self.mirrors:
+            if not mirror.startswith("https://"):
+                raise InputError(f"dataset.mirrors: {mirror}; accepted: addresses that begin with https://")
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            partial = download.claim_partial(target)
+        except OSError as error:
+            raise InputError(
+                f"{printable(target.parent)}: {error.strerror}; set XDG_CACHE_HOME to a folder that can be written, "
+                "or dataset.root to one that holds the IDX files"
+            ) from None
+        failures = []
+        try:
+            for mirror in self.mirrors:
+                url = f"{mirror.rstrip('/')}/{target.name}"
+                try:
+                    array = self._fetch(url, part, partial)
+                    os.replace(partial, target)
+                    return array
+                except (OSError, HTTPException, ValueError) as error:
+                    failures.append(f"{url}: {str(error).removeprefix(f'{printable(partial)}: ')}")
+                    log.warning(failures[-1])
+        finally:
+            if partial.exists():
+                os.replace(partial, target.with_suffix(".part"))
+        reasons = "; ".join(failures) or "dataset.mirrors is empty"
+        raise InputError(
+            f"{part} of {self.name} could not be downloaded ({reasons}); "
+            f"set dataset.root to a folder that holds {', '.join(IDX_PARTS)}, plain or .gz"
+        )
+
+    def _fetch(self, url: str, part: str, partial: Path) -> np.ndarray:
+        resumed = download.fetch(url, partial)
+        try:
+            return self._read(partial, part)
+        except InputError:
+            partial.unlink()
+            if not resumed:
+                raise
+        return self._fetch(url, part, partial)  # what was left came from another file: from the start

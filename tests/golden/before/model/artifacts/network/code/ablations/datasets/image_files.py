@@ -1,0 +1,273 @@
+"""Data sets in folders of image files."""
+
+import hashlib
+import logging
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import numpy as np
+
+from ablations.datasets.download import cache_folder
+from ablations.datasets.idx import idx_header
+from ablations.datasets.source import Dataset, Source, assemble, split
+from ablations.errors import InputError, printable
+
+log = logging.getLogger(__name__)
+
+DIGITS = tuple("0123456789")
+NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # Windows writes them into folders; other systems' begin with a dot
+TEST_FRACTION = 0.2
+CACHE_VERSION = 1  # to be raised when ablations.images decodes to other pixels
+LAYOUTS = "a folder for each class (7/any.png) or names like idx-12-label-7.png"
+
+
+@dataclass(frozen=True)
+class ImageFile:
+    """A file of a data set that is not decoded yet: whose class its place gives, and which `stamp` it bears.
+
+    The stamp changes with the content: size and the times of the last change of content and of inode, in ns.
+    """
+
+    path: str  # with a Path each, listing MNIST takes twice as long
+    label: str
+    stamp: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class ImageFiles(Source):
+    """Images of 28×28 pixels in a folder tree, light ink on a dark ground as in MNIST.
+
+    `root` holds `train` and `test`, or else one part of which a fifth is split off for testing, stratified and the
+    same for every run. A part holds a folder for each class (`7/any.png`), or files with names like
+    `idx-12-label-7.png`; their order is natural, 2 before 10. `classes`: the names of labels 0, 1, …; null = from
+    the labels found: the ten digits where all of them are digits, else these labels in natural order.
+    """
+
+    name: str
+    root: str | None
+    val_fraction: float
+    classes: Sequence[str] | None
+
+    def load(self) -> Dataset:
+        """Raises InputError that names the file that is no image, has another size, or has no label."""
+        if self.root is None:
+            raise InputError(f"dataset.root: not set; accepted: a folder of images, with {LAYOUTS}")
+        root = Path(str(self.root)).expanduser().absolute()
+        parts = list_images(root)
+        files = [file for part in parts for file in part]
+        classes, labels = self._classes(files, parts)
+        images = self._pixels(root, files)
+        if len(parts) == 2:
+            at = len(parts[0])
+            arrays = (images[:at], labels[:at], images[at:], labels[at:])
+        else:
+            try:
+                train, test = split(labels, TEST_FRACTION, np.random.default_rng(0))
+            except InputError:
+                raise InputError(
+                    f"{printable(root)}: {len(files)} images are too few to split off a test part by class; "
+                    "accepted: folders train and test, or at least 2 images of each class and 5 times as many "
+                    "images as classes"
+                ) from None
+            arrays = (images[train], labels[train], images[test], labels[test])
+        return assemble(self.name, arrays, classes)
+
+    def _classes(
+        self, files: Sequence[ImageFile], parts: Sequence[Sequence[ImageFile]]
+    ) -> tuple[tuple[str, ...], np.ndarray]:
+        """The classes' names and every file's label."""
+        found = dict.fromkeys(file.label for file in parts[0])
+        if len(found) == 1:
+            folder = os.path.dirname(parts[0][0].path)
+            raise InputError(
+                f"{printable(folder)}: all training images are of class {printable(parts[0][0].label)}; "
+                "accepted: at least two classes"
+            )
+        if self.classes is not None:
+            names = tuple(map(str, self.classes))
+        elif all(file.label in DIGITS for file in files):
+            names = DIGITS
+        else:
+            names = tuple(sorted(found, key=natural))
+        if len(names) > 256:
+            raise InputError(f"{printable(self.root)}: {len(names)} classes; accepted: at most 256")
+        numbers = {str(number): number for number in range(len(names))} if self.classes is not None else {}
+        numbers |= {name: number for number, name in enumerate(names)}
+        for file in files:
+            if file.label not in numbers:
+                source = "dataset.classes" if self.classes is not None else "the training images' classes"
+                raise InputError(
+                    f"{printable(file.path)}: its class {printable(file.label)} is none of {source}; "
+                    f"accepted: {', '.join(map(printable, names))}"
+                )
+        labels = np.array([numbers[file.label] for file in files], np.uint8)
+        return tuple(map(printable, names)), labels
+
+    def _pixels(self, root: Path, files: Sequence[ImageFile]) -> np.ndarray:
+        """The decoded images, uint8 (N, 28, 28), from the cache where that is up to date and whole.
+
+        There is one cache file for each root. It is up to date when names, sizes and times of all files are those
+        that it was made of: comparing contents instead would cost nearly as much as decoding them. It is whole
+        when its pixels have the hash that it names.
+        """
+        path = cache_folder(self.name) / f"{hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]}.npz"
+        key = cache_key(root, files)
+        if path.exists():
+            try:
+                images = read_cache(path, key, len(files))
+            except Exception as error:  # a damaged zip file may raise nearly anything
+                log.warning("%s: damaged (%s); reading the images again", path, printable(str(error)))
+            else:
+                if images is not None:
+                    return images
+        images = decode_images(files)
+        if cache_key(root, [file for part in list_images(root) for file in part]) != key:
+            raise InputError(f"{printable(root)}: changed while it was read; try again")
+        try:
+            write_cache(path, key, images)
+        except OSError as error:
+            log.warning("%s: %s; the images are not cached", printable(path), error.strerror)
+        return images
+
+
+def list_images(root: Path) -> list[list[ImageFile]]:
+    """The files of the training and the test part, or of a single part, in natural order.
+
+    Raises InputError for a folder that cannot be listed or is empty, and for files without a label or with an
+    index that was there before.
+    """
+    folders = [entry.name for entry in entries(root) if entry.is_dir()]
+    if folders and set(folders) <= {"train", "test"}:
+        for entry in entries(root):
+            if not entry.is_dir():
+                raise InputError(
+                    f"{printable(entry.path)}: not in train or test; accepted: all images in these two folders"
+                )
+        return [list_part(root / part) for part in ("train", "test")]
+    return [list_part(root)]
+
+
+def list_part(folder: Path) -> list[ImageFile]:
+    """As `list_images`, of one part."""
+    files = []
+    numbered: dict[int, str] = {}
+    for entry in entries(folder):
+        if entry.is_dir():
+            for image in entries(Path(entry.path)):
+                if image.is_dir():
+                    raise InputError(
+                        f"{printable(image.path)}: a folder in a class's folder; accepted: {LAYOUTS}"
+                    )
+                files.append(image_file(image, entry.name))
+        elif named := re.fullmatch(r"idx-([0-9]+)-label-(.+)\.[A-Za-z]+", entry.name):
+            number = int(named[1])
+            if number in numbered:
+                raise InputError(
+                    f"{printable(entry.path)}: index {number} is that of {printable(numbered[number])}, too; "
+                    "accepted: each index once"
+                )
+            numbered[number] = entry.name
+            files.append(image_file(entry, named[2]))
+        else:
+            raise InputError(f"{printable(entry.path)}: no label; accepted: {LAYOUTS}")
+    if numbered and len(numbered) < len(files):
+        raise InputError(f"{printable(folder)}: both folders and numbered files; accepted: {LAYOUTS}")
+    return files
+
+
+def entries(folder: Path) -> list[os.DirEntry]:
+    """What is in a folder and not hidden, in natural order. Raises InputError where there is nothing."""
+    try:
+        with os.scandir(folder) as listing:
+            found = [e for e in listing if not e.name.startswith(".") and e.name not in NOT_IMAGES]
+    except OSError as error:
+        raise InputError(f"{printable(folder)}: {error.strerror}; accepted: a folder of images") from None
+    if not found:
+        raise InputError(f"{printable(folder)}: an empty folder; accepted: a folder of images")
+    return sorted(found, key=lambda entry: natural(entry.name))
+
+
+def natural(name: str) -> tuple[object, ...]:
+    """A key that sorts numbers in names by their value: 2 before 10."""
+    pieces = re.split("([0-9]+)", name)
+    return (*(int(piece) if at % 2 else piece for at, piece in enumerate(pieces)), name)
+
+
+def image_file(entry: os.DirEntry, label: str) -> ImageFile:
+    """Raises InputError for a file that is gone or cannot be looked at."""
+    try:
+        stat = entry.stat()
+    except OSError as error:
+        raise InputError(f"{printable(entry.path)}: {error.strerror}; accepted: an image file") from None
+    return ImageFile(entry.path, label, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
+
+
+def decode_images(files: Sequence[ImageFile]) -> np.ndarray:
+    """Decode files to uint8 (N, 28, 28), with a bar where stderr is a terminal.
+
+    Raises InputError for one that is no image or has another size.
+    """
+    from tqdm import tqdm
+
+    from ablations.images import decode
+
+    images = np.empty((len(files), 28, 28), np.uint8)
+    bar = tqdm(files, desc="reading images", unit="image", leave=False, disable=None)
+    for image, file in zip(images, bar, strict=True):
+        pixels = decode(file.path)
+        if pixels.shape != image.shape:
+            height, width = pixels.shape
+            raise InputError(
+                f"{printable(file.path)}: {width} × {height} pixels; accepted: images of 28 × 28 pixels"
+            )
+        image[:] = pixels
+    return images
+
+
+def cache_key(root: Path, files: Sequence[ImageFile]) -> str:
+    """Changes with any file's name or stamp, and with the library that decodes it."""
+    import PIL
+
+    digest = hashlib.sha256(f"{CACHE_VERSION} {PIL.__version__}\0".encode())
+    for file in files:
+        digest.update(os.fsencode(file.path.removeprefix(str(root))))
+        digest.update(b"\0%d %d %d\0" % file.stamp)
+    return digest.hexdigest()
+
+
+def read_cache(path: Path, key: str, count: int) -> np.ndarray | None:
+    """The images of a cache file; None if it is of another key. Raises any exception if it is damaged."""
+    with np.load(path, allow_pickle=False) as cache:
+        if str(cache["key"]) != key:
+            return None
+        if path.stat().st_size < count * 28 * 28:  # before it is believed how large it is
+            raise ValueError("truncated")
+        images = cache["images"]
+        if images.dtype != np.uint8 or images.shape != (count, 28, 28):
+            raise ValueError(f"{images.dtype} of shape {images.shape}")
+        if content_hash(images) != str(cache["sha256"]):
+            raise ValueError("its pixels do not have the hash that it names")
+    return images
+
+
+def write_cache(path: Path, key: str, images: np.ndarray) -> None:
+    """Write a cache file under a temporary name, then rename it. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            np.savez(file, key=key, sha256=content_hash(images), images=images)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def content_hash(images: np.ndarray) -> str:
+    """sha256 of the images as an IDX file."""
+    digest = hashlib.sha256(idx_header(images))
+    digest.update(images)
+    return digest.hexdigest()

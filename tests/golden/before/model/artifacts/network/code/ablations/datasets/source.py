@@ -1,0 +1,79 @@
+"""What every data set is, whatever it comes from: its content, its hash, its split."""
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from numbers import Real
+
+import numpy as np
+
+from ablations.datasets.idx import idx_header
+from ablations.errors import InputError
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Images and labels of one data set, in its own training and test parts.
+
+    Images are uint8 (N, 28, 28), 0 = background, 255 = ink; labels are uint8 (N,), indices into `classes`.
+    `sha256` is that of the four parts as uncompressed IDX files, one after the other: training images,
+    training labels, test images, test labels.
+    """
+
+    name: str
+    train_images: np.ndarray
+    train_labels: np.ndarray
+    test_images: np.ndarray
+    test_labels: np.ndarray
+    sha256: str
+    classes: tuple[str, ...]
+
+
+class Source(ABC):
+    """Where a data set comes from. The constructor's arguments are the keys of its YAML.
+
+    `val_fraction` is the part of the training images that validates; the split itself is `split`'s.
+    """
+
+    name: str
+    root: str | None
+    val_fraction: float
+
+    @abstractmethod
+    def load(self) -> Dataset:
+        """The whole data set. Raises InputError where it cannot be had or is not what it should be."""
+
+
+def assemble(name: str, parts: Sequence[np.ndarray], classes: Sequence[str]) -> Dataset:
+    """Put together training images, training labels, test images and test labels, and hash them."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(idx_header(part))
+        digest.update(part)
+    return Dataset(name, *parts, sha256=digest.hexdigest(), classes=tuple(classes))
+
+
+def split(labels: np.ndarray, val_fraction: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted indices of a training and a validation part, each class in proportion (to within one image).
+
+    A `val_fraction` of 0 trains on everything. Raises InputError for a fraction outside [0, 1), or one that
+    leaves a part with fewer images than classes.
+    """
+    if not isinstance(val_fraction, Real) or not 0 <= val_fraction < 1:
+        raise InputError(f"dataset.val_fraction is {val_fraction}; accepted: 0 ≤ val_fraction < 1")
+    everything = np.arange(len(labels))
+    if val_fraction == 0:
+        return everything, everything[:0]
+    from sklearn.model_selection import train_test_split
+
+    try:
+        train, validation = train_test_split(
+            everything, test_size=float(val_fraction), stratify=labels, random_state=int(rng.integers(2**32))
+        )
+    except ValueError as error:
+        raise InputError(
+            f"dataset.val_fraction is {val_fraction}, which does not split {len(labels)} images by class: "
+            f"{' '.join(str(error).split())}"
+        ) from None
+    return np.sort(train), np.sort(validation)

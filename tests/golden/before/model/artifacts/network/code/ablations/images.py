@@ -1,0 +1,92 @@
+"""Image files as grey pixels: decoded with bounds on what a file may cost, whoever made it."""
+
+import io
+import os
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from ablations.errors import InputError, printable
+
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "TIFF")
+MAX_BYTES = 2**25
+MAX_PIXELS = 2**25  # a small file may unpack to any number of pixels
+
+
+def decode(path: str | Path) -> np.ndarray:
+    """The pixels of an image file, uint8 (height, width), 0 = black, 255 = white.
+
+    Colours become their luma (ITU-R 601-2), transparency lets white paper through, 16 bits are rounded to 8,
+    the camera's orientation (EXIF) is applied; of several frames or pages the first counts. A grey image of
+    8 bits keeps its values. Raises InputError for anything else than a regular file in one of `FORMATS`, or
+    one of more than `MAX_BYTES` or `MAX_PIXELS`, which is refused before it is decoded.
+    """
+    return decode_content(read(path), path)
+
+
+def read(path: str | Path) -> bytes:
+    """The content of an image file, not decoded yet. Raises InputError for what cannot be one."""
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise _refusal(path, "no such file")
+        if not path.is_file():  # a pipe or a device might never end
+            raise _refusal(path, "not a file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, MAX_BYTES) + 1)
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from None
+    if not content:
+        raise _refusal(path, "empty file")
+    if len(content) > MAX_BYTES:
+        raise _refusal(path, f"more than the {MAX_BYTES // 2**20} MiB allowed")
+    return content
+
+
+def decode_content(content: bytes, path: str | Path) -> np.ndarray:
+    """As `decode`, of bytes that were read from `path`."""
+    with warnings.catch_warnings(action="ignore"):
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                width, height = image.size
+                if width * height > MAX_PIXELS:
+                    raise _refusal(path, f"{width} × {height} pixels, more than the {MAX_PIXELS:,} allowed")
+                image.load()
+                ImageOps.exif_transpose(image, in_place=True)
+                return _grey(image, path)
+        except InputError:
+            raise
+        except UnidentifiedImageError:
+            raise _refusal(path, "not an image") from None
+        except Image.DecompressionBombError:
+            raise _refusal(path, f"more than the {MAX_PIXELS:,} pixels allowed") from None
+        except Exception as error:  # a damaged file may raise nearly anything in a decoder
+            problem = printable(str(error)) or type(error).__name__
+            raise _refusal(path, f"damaged image ({problem})") from None
+
+
+def _grey(image: Image.Image, path: str | Path) -> np.ndarray:
+    if image.mode.startswith("I"):  # 16 bits, or what Pillow made of them
+        pixels = np.asarray(image).astype(np.int64)
+        if pixels.min() < 0 or pixels.max() > 65535:
+            raise _refusal(path, "pixels of 32 bits")
+        grey = ((pixels * 255 + 32767) // 65535).astype(np.uint8)
+        if (transparent := image.info.get("transparency")) is not None:
+            grey[pixels == transparent] = 255
+        return grey
+    if image.mode == "F":
+        raise _refusal(path, "floating-point pixels")
+    if image.has_transparency_data:
+        paper = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(paper, image.convert("RGBA"))
+    return np.array(image.convert("L"))
+
+
+def _refusal(path: str | Path, problem: str) -> InputError:
+    return InputError(
+        f"{printable(path)}: {problem}; "
+        f"accepted: a {', '.join(FORMATS[:-1])} or {FORMATS[-1]} image of 8 or 16 bits"
+    )

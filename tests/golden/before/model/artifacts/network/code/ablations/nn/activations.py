@@ -1,0 +1,114 @@
+"""Activation functions, from the simplest to the 1998 one, and the layer that applies one.
+
+Each is a pair of pure functions: y = f(a), and f'(a) written as a function of y, which is all that
+back-propagation needs to keep. All are monotone, so they commute with max pooling (see `network`).
+"""
+
+from abc import ABC, abstractmethod
+from types import SimpleNamespace
+
+import numpy as np
+
+from ablations.nn.initializers import Initializer
+from ablations.nn.layer import Layer, Shape, Summary
+
+
+class Activation(ABC):
+    """An elementwise, monotone function."""
+
+    @abstractmethod
+    def apply(self, a: np.ndarray, out: np.ndarray) -> None:
+        """Write f(a) into `out`."""
+
+    @abstractmethod
+    def derivative(self, y: np.ndarray, out: np.ndarray) -> None:
+        """Write f'(a) into `out`, given y = f(a)."""
+
+
+class ReLU(Activation):
+    """f(a) = max(a, 0); f' = 1 where a > 0, else 0 (also at 0)."""
+
+    def apply(self, a: np.ndarray, out: np.ndarray) -> None:
+        np.maximum(a, 0, out=out)
+
+    def derivative(self, y: np.ndarray, out: np.ndarray) -> None:
+        np.greater(y, 0, out=out)
+
+
+class Sigmoid(Activation):
+    """f(a) = 1 / (1 + e^(−a)) = (1 + tanh(a/2)) / 2; f' = y (1 − y)."""
+
+    def apply(self, a: np.ndarray, out: np.ndarray) -> None:
+        np.multiply(a, 0.5, out=out)
+        np.tanh(out, out=out)
+        out *= 0.5
+        out += 0.5
+
+    def derivative(self, y: np.ndarray, out: np.ndarray) -> None:
+        np.subtract(1, y, out=out)
+        out *= y
+
+
+class Tanh(Activation):
+    """f(a) = tanh(a); f' = 1 − y²."""
+
+    def apply(self, a: np.ndarray, out: np.ndarray) -> None:
+        np.tanh(a, out=out)
+
+    def derivative(self, y: np.ndarray, out: np.ndarray) -> None:
+        np.multiply(y, y, out=out)
+        np.subtract(1, out, out=out)
+
+
+class ScaledTanh(Activation):
+    """f(a) = A tanh(S a); f' = S (A − y²/A).
+
+    With A = 1.7159 and S = 2/3 (LeCun et al. 1998, eq. 6 and appendix A), f(±1) = ±1.
+    """
+
+    def __init__(self, amplitude: float, slope: float) -> None:
+        self.amplitude, self.slope = amplitude, slope
+
+    def apply(self, a: np.ndarray, out: np.ndarray) -> None:
+        np.multiply(a, self.slope, out=out)
+        np.tanh(out, out=out)
+        out *= self.amplitude
+
+    def derivative(self, y: np.ndarray, out: np.ndarray) -> None:
+        np.multiply(y, y, out=out)
+        out *= -self.slope / self.amplitude
+        out += self.slope * self.amplitude
+
+
+class Activate(Layer):
+    """y = f(a), elementwise on inputs of any shape. dE/da = dE/dy · f'(a)."""
+
+    def __init__(self, activation: Activation) -> None:
+        super().__init__()
+        self.activation = activation
+
+    def build(self, in_shape: Shape, init: Initializer, rng: np.random.Generator) -> Shape:
+        self.shape = in_shape
+        return in_shape
+
+    def allocate(self, n: int) -> SimpleNamespace:
+        y, slope = np.empty((2, *self.shape, n), self.dtype)
+        return SimpleNamespace(y=y, slope=slope)
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        self.activation.apply(x, out=self.buffers.y)
+        return self.buffers.y
+
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        b = self.buffers
+        self.activation.derivative(b.y, out=b.slope)
+        dy *= b.slope
+        return dy
+
+    def curvature(self, h: np.ndarray) -> np.ndarray:
+        self.activation.derivative(self.buffers.y, out=self.buffers.slope)
+        h *= self.buffers.slope**2
+        return h
+
+    def summary(self) -> Summary:
+        return Summary(type(self.activation).__name__, self.shape, connections=0, macs=0)

@@ -1,0 +1,124 @@
+"""The contract of a layer.
+
+The batch comes last everywhere: feature maps are `(maps, y, x, n)`, vectors `(units, n)`, so that every copy,
+sum and elementwise operation runs over long contiguous stretches, and every matrix product is
+`weights @ columns` with the batch inside the columns.
+
+A convolution followed by 2×2 pooling gives its output in *phases*, `(4, maps, y, x, n)`: the four values that
+one pooling window reads lie along axis 0, and pooling is a reduction over it.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+
+import numpy as np
+
+from ablations.nn.initializers import Initializer
+
+Shape = tuple[int, ...]
+
+
+@dataclass
+class Parameter:
+    """A trainable array, with the gradient of the loss and the curvature with respect to it, of the same shape."""
+
+    value: np.ndarray
+    grad: np.ndarray = field(init=False)
+    curvature: np.ndarray = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.grad, self.curvature = np.zeros_like(self.value), np.zeros_like(self.value)
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a layer is and costs for one image, counted as the 1998 paper counts.
+
+    `shape`: of the output as the paper's figure shows it, (maps, y, x) or (units,). `connections`: every input
+    or bias that an output value reads. `macs`: multiply-accumulate operations of the forward pass.
+    """
+
+    kind: str
+    shape: Shape
+    connections: int
+    macs: int
+
+
+class Layer(ABC):
+    """One step of the network, with its parameters, gradients and buffers; it never updates itself.
+
+    Life: constructed with hyperparameters → `build` once → `resize` when the batch size changes →
+    `forward`, `backward` for each batch. Results are written into buffers that live as long as the layer:
+    they hold until its next call, and `backward` may overwrite the gradient it is given.
+    """
+
+    def __init__(self) -> None:
+        self.parameters: dict[str, Parameter] = {}
+        self.values = self.grads = self.curvatures = np.empty(0)
+        self.dtype: np.dtype = np.dtype(np.float32)
+        self._buffers_of: dict[int, SimpleNamespace] = {}
+
+    @abstractmethod
+    def build(self, in_shape: Shape, init: Initializer, rng: np.random.Generator) -> Shape:
+        """Make the parameters for inputs of `in_shape` (without the batch axis); return the output shape.
+
+        Raises InputError where the layer cannot read such inputs.
+        """
+
+    @abstractmethod
+    def allocate(self, n: int) -> SimpleNamespace:
+        """Buffers, and views into them, for batches of `n` images."""
+
+    @abstractmethod
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        """Output for the input `x`, `(*in_shape, n)`."""
+
+    @abstractmethod
+    def backward(self, dy: np.ndarray) -> np.ndarray:
+        """Gradient with respect to the input of the last `forward`, given that of its output.
+
+        Parameter gradients are written (not added) on the way.
+        """
+
+    @abstractmethod
+    def curvature(self, h: np.ndarray) -> np.ndarray:
+        """The same for second derivatives: ∂²E/∂x² from `h` = ∂²E/∂y², on the diagonal, by the squared Jacobian.
+
+        `h` may be overwritten. Curvatures of parameters are written on the way, summed over the batch and over
+        all connections that share the parameter. It drops what is not on the diagonal and the second derivatives
+        of the layer itself: the Gauss-Newton approximation of LeCun et al. 1998, appendix C.
+        """
+
+    def backward_parameters(self, dy: np.ndarray) -> None:
+        """`backward` of the first layer, which has no use for the gradient with respect to its input."""
+        self.backward(dy)
+
+    @abstractmethod
+    def summary(self) -> Summary:
+        """Kind, output shape, connections and multiply-accumulates; known after `build`."""
+
+    def bind(self, values: np.ndarray, grads: np.ndarray, curvatures: np.ndarray) -> None:
+        """Move the parameters, their gradients and their curvatures into these vectors, this layer's stretches of
+        the network's flat ones."""
+        start = 0
+        for parameter in self.parameters.values():
+            stop, shape = start + parameter.value.size, parameter.value.shape
+            values[start:stop] = parameter.value.ravel()
+            parameter.value = values[start:stop].reshape(shape)
+            parameter.grad = grads[start:stop].reshape(shape)
+            parameter.curvature = curvatures[start:stop].reshape(shape)
+            start = stop
+        self.values, self.grads, self.curvatures, self.dtype = values, grads, curvatures, values.dtype
+        self._buffers_of.clear()
+
+    def resize(self, n: int) -> None:
+        """Prepare for batches of `n` images; buffers of sizes seen before are used again."""
+        if n not in self._buffers_of:
+            self._buffers_of[n] = self.allocate(n)
+        self.buffers = self._buffers_of[n]
+
+    @property
+    def size(self) -> int:
+        """Number of trainable parameters."""
+        return sum(parameter.value.size for parameter in self.parameters.values())
