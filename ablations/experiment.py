@@ -35,7 +35,7 @@ from ablations.resume import Todo, decide, decide_without_store, has_result, is_
 from ablations.signals import Terminated, check, stoppable, undisturbed
 from ablations.streams import Streams
 from ablations.terminal import say
-from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
+from ablations.tracking.earlier import EarlierRun, copy_results, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError, Store
 from ablations.tracking.writer import Tracker
@@ -234,7 +234,7 @@ def _result(job: Job) -> Result:
             for orphan in todo.orphans:
                 Tracker(job.store, orphan.run_id).fail("interrupted", "its process is gone")
             for stale in todo.replaced:
-                discard(job.store, stale.run_id)
+                job.store.discard(stale.run_id)
         if todo.copy:
             _copy(job, todo, claim)
         elif todo.result is not None and job.sweep is not None:

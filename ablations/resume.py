@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ablations.checkpoints import Checkpoint, is_claimed
 from ablations.tracking.earlier import EarlierRun
-from ablations.tracking.outbox import LOCAL_ID
+from ablations.tracking.sending import LOCAL_ID
 
 DEAD_AFTER_HEARTBEATS = 10
 

@@ -23,10 +23,11 @@ from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.progress import sweep_bar
 from ablations.study import Study, tag_of
 from ablations.terminal import coloured
+from ablations.tracking.columns import column, tag
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
-from ablations.views import share_views
+from ablations.tracking.views import share_views
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
@@ -211,9 +212,7 @@ def _finished(store: Store, experiment: str) -> set[str]:
         runs = Reader(store).runs(experiment)
     except InputError:
         return set()
-    if "tags.config_hash" not in runs:
-        return set()
-    return set(runs.loc[runs["status"] == "FINISHED", "tags.config_hash"].dropna())
+    return set(column(runs[runs["status"] == "FINISHED"], tag("config_hash")).dropna())
 
 
 def _estimate(configs: Sequence[DictConfig]) -> float:
