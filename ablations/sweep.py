@@ -24,10 +24,11 @@ from ablations.experiment.progress import sweep_bar
 from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.study import Study, tag_of
 from ablations.terminal import coloured
+from ablations.tracking.columns import column, tag
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
-from ablations.views import share_views
+from ablations.tracking.views import share_views
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
@@ -214,10 +215,8 @@ def _finished(store: Store, experiment: str) -> set[str]:
         runs = Reader(store).runs(experiment)
     except InputError:
         return set()
-    if "tags.config_hash" not in runs:
-        return set()
-    done = (runs["status"] == "FINISHED") & (runs["tags.code_hash"] == code_hash())
-    return set(runs.loc[done, "tags.config_hash"])
+    done = (runs["status"] == "FINISHED") & (column(runs, tag("code_hash")) == code_hash())
+    return set(column(runs[done], tag("config_hash")).dropna())
 
 
 def _estimate(configs: Sequence[DictConfig]) -> float:

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Sequence
 
 from ablations.commands import command_parser, one_line_errors
-from ablations.tracking.outbox import deliver, outbox
+from ablations.tracking.journal import outbox_folder
+from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
 
 EXAMPLES = """examples:
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 print(f"not delivered {run.name!r}, kept in {run.folder}: {run.problem}", file=sys.stderr)
         if not runs:
-            print(f"nothing waits in {outbox()}")
+            print(f"nothing waits in {outbox_folder()}")
     sys.exit(any(run.problem for run in runs))
 
 

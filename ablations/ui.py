@@ -16,7 +16,7 @@ from ablations.commands import command_parser, one_line_errors
 from ablations.errors import InputError
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
-from ablations.views import Comparison, compare, share
+from ablations.tracking.views import SweepViews, sweep_views
 
 START_SECONDS = 120.0
 TITLE_WIDTH = 10
@@ -69,8 +69,8 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: IO[bytes]) -> Non
         except OSError:
             time.sleep(0.1)
     log.seek(0)
-    said = log.read().decode(errors="replace").strip().splitlines()
-    raise InputError(f"the MLflow server did not start: {said[-1] if said else 'it said nothing'}")
+    lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
+    raise InputError(f"the MLflow server did not start: {lines[-1]}")
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
@@ -94,38 +94,31 @@ def _port(host: str, wanted: int) -> int:
     """Return the port to listen on: the wanted one, or any free one for 0."""
     if not 0 <= wanted <= 65535:
         raise InputError(f"no port {wanted}: it is 0 to 65535")
-    if _is_free(host, wanted):
-        return wanted or _any_port(host)
-    other = next((port for port in range(wanted + 1, min(wanted + 100, 65536)) if _is_free(host, port)), 0)
+    if port := _free(host, wanted):
+        return port
+    other = next((port for port in range(wanted + 1, min(wanted + 100, 65536)) if _free(host, port)), 0)
     raise InputError(f"port {wanted} is taken: try --port {other}")
 
 
-def _is_free(host: str, port: int) -> bool:
+def _free(host: str, port: int) -> int:
+    """The port itself where it is free, any free one for 0; 0 where it is taken."""
     try:
-        _bind(host, port).close()
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        with socket.create_server((host, port), family=family) as listener:
+            return listener.getsockname()[1]
     except OSError:
-        return False
-    return True
+        return 0
 
 
-def _any_port(host: str) -> int:
-    with _bind(host, 0) as listener:
-        return listener.getsockname()[1]
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
-
-
-def _announce(store: Store, address: str, comparison: Comparison | None) -> None:
-    if comparison is None:
+def _announce(store: Store, address: str, sweep: SweepViews | None) -> None:
+    if sweep is None:
         print(f"no sweep yet; all experiments:\n  {address}/#/experiments?workflowType=machine_learning")
     else:
-        shared = share(store, comparison)
-        print(f"sweep {comparison.name}, {comparison.runs} runs:")
-        for view in comparison.views:
+        shared = sweep.share(store)
+        print(f"sweep {sweep.name}, {sweep.runs} runs:")
+        for view in sweep.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
-        if comparison.runs > PAGE:
+        if sweep.runs > PAGE:
             print(
                 f"the page loads {PAGE} runs; means by variant are of all runs after “Load more” below them"
             )
@@ -150,19 +143,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     with one_line_errors():
         store = Store(options.tracking_uri)
-        if store.server is not None:
-            _announce(store, store.server, compare(Reader(store), options.name))
-            return
-        port = _port(options.host, options.port)
-        _serve(store, options.host, port, compare(Reader(store), options.name))
+        port = 0 if store.server else _port(options.host, options.port)
+        sweep = sweep_views(Reader(store), options.name)
+        if store.server:
+            _announce(store, store.server, sweep)
+        else:
+            _serve(store, options.host, port, sweep)
 
 
-def _serve(store: Store, host: str, port: int, comparison: Comparison | None) -> None:
+def _serve(store: Store, host: str, port: int, sweep: SweepViews | None) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):  # however this ends, the server ends too
         signal.signal(sign, signal.default_int_handler)
     try:
         with server(store, host, port) as process:
-            _announce(store, f"http://{_reachable(host)}:{port}", comparison)
+            _announce(store, f"http://{_reachable(host)}:{port}", sweep)
             print("Ctrl-C ends the server", flush=True)
             process.wait()
             raise InputError("the MLflow server ended by itself")

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
+from ablations.tracking import Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
 
@@ -115,6 +116,21 @@ def mnist_root() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no MNIST in {folder}; set ABLATIONS_MNIST to its folder")
     return folder
+
+
+@pytest.fixture(scope="session")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
+    """A store with two sweeps, `older` and `activation-pool`, and a run of none."""
+    store = Store(f"sqlite:///{tmp_path_factory.mktemp('ui')}/mlflow.db")
+    for sweep, factors, seeds in (("older", "pool", [0]), ("activation-pool", "activation,pool", [0, 1])):
+        for seed in seeds:
+            params = {"activation": "relu", "pool": "max", "seed": seed, "trainer.epochs": 3}
+            tags = {"sweep": sweep, "factors": factors}
+            tracker = Tracker.start(store, "lenet5", f"seed={seed}", params, tags)
+            tracker.log_metrics({"test/error_pct": 2.0 + seed, "val/accuracy": 0.9, "train/loss": 0.1}, 1)
+            tracker.finish()
+    Tracker.start(store, "lenet5", "of no sweep", {}, {}).finish()
+    return store
 
 
 @pytest.fixture

@@ -55,7 +55,9 @@ def test_nothing_imports_in_circles():
 
 
 def test_the_house_has_few_rooms():
-    own = [path.stem for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__", "py.typed")]
+    own = [
+        path.stem for path in PACKAGE.iterdir() if path.name not in ("__init__.py", "__pycache__", "py.typed")
+    ]
     assert len(own) <= MOST_ENTRIES, sorted(own)
     for room in (path for path in PACKAGE.iterdir() if (path / "__init__.py").exists()):
         opening = ast.get_docstring(MODULES[f"ablations.{room.name}"]) or ""

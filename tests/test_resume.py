@@ -18,7 +18,7 @@ from ablations.experiment.resume import (
     leftovers,
 )
 from ablations.tracking import Reader, Store, Tracker
-from ablations.tracking.earlier import EarlierRun, copy_results, discard, earlier_runs, last_epoch
+from ablations.tracking.earlier import EarlierRun, copy_results, earlier_runs, last_epoch
 from ablations.training.loop import State
 
 
@@ -208,7 +208,7 @@ def test_earlier_runs_are_found_by_their_tags(store):
     assert newest.metrics["train/loss"] == 0.5
     assert "failure" not in newest.tags
     assert (oldest.tags["failure"], oldest.tags["failure_reason"]) == ("error", "why")
-    discard(store, ids[1])
+    store.discard(ids[1])
     assert [run.run_id for run in earlier_runs(store, "e", {"config_hash": "c"})] == ids[:1]
 
 

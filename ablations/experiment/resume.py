@@ -12,7 +12,7 @@ from pathlib import Path
 from ablations.experiment.checkpoints import Checkpoint
 from ablations.experiment.lease import HOLDER_TAG, Holder
 from ablations.tracking.earlier import EarlierRun
-from ablations.tracking.outbox import LOCAL_ID
+from ablations.tracking.sending import LOCAL_ID
 
 DEAD_AFTER_HEARTBEATS = 10
 

@@ -29,7 +29,7 @@ from ablations.experiment.resume import (
     leftovers,
 )
 from ablations.signals import stoppable, undisturbed
-from ablations.tracking.earlier import EarlierRun, discard, earlier_runs, last_epoch
+from ablations.tracking.earlier import EarlierRun, earlier_runs, last_epoch
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
@@ -185,7 +185,7 @@ def _what_is_left(job: Job, lease: Lease) -> Adopt | Copy | Train:
         for orphan in orphans:
             Tracker(job.store, orphan.run_id).fail("interrupted", "its process is gone")
         for stale in replaced:
-            discard(job.store, stale.run_id)
+            job.store.discard(stale.run_id)
     return decision
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, printable
+from ablations.tracking.columns import column, metric, tag
 from ablations.tracking.reader import Reader
 
 if TYPE_CHECKING:
@@ -41,21 +42,19 @@ def choose(runs: "pd.DataFrame", wanted: str) -> "pd.Series":
 
 
 def _best(runs: "pd.DataFrame", group: str | None) -> "pd.Series":
-    metric, loss = f"metrics.{JUDGED_BY}", "metrics.val/loss"
+    judged, loss = metric(JUDGED_BY), metric("val/loss")
     if group is not None:
-        tags = [f"tags.{kind}" for kind in ("sweep", "study") if f"tags.{kind}" in runs]
-        known = {name for tag in tags for name in runs[tag].dropna()}
+        names = [column(runs, tag(kind)) for kind in ("sweep", "study")]
+        known = {name for each in names for name in each.dropna()}
         if group not in known:
             near = difflib.get_close_matches(group, known, n=SHOWN, cutoff=0.5) or sorted(known)
             raise InputError(f"no sweep or study {group!r}; there are: {_some(near) or 'none yet'}")
-        runs = runs[(runs[tags] == group).any(axis=1)]
-    runs = runs[runs["status"] == "FINISHED"]
-    runs = runs.dropna(subset=metric) if metric in runs else runs.iloc[:0]
+        runs = runs[(names[0] == group) | (names[1] == group)]
+    runs = runs[(runs["status"] == "FINISHED") & column(runs, judged).notna()]
     if runs.empty:
         raise InputError(f"no finished run with the metric {JUDGED_BY}{f' in {group}' if group else ''}")
-    order = [column for column in (metric, loss) if column in runs]
-    ascending = [column != metric for column in order]
-    return runs.sort_values(order, ascending=ascending, kind="stable").iloc[0]
+    order = [judged, loss] if loss in runs else [judged]
+    return runs.sort_values(order, ascending=[key != judged for key in order], kind="stable").iloc[0]
 
 
 def _some(names: Sequence[str]) -> str:

@@ -1,6 +1,9 @@
-"""Runs in an MLflow store: where it is, writing one run, reading all of them.
+"""Runs in an MLflow store: writing them, reading all of them, and the models and views that go with them.
 
-Nothing outside this package imports mlflow, and nothing in it does so before it must: that takes seconds.
+In come params, metrics, tags and files of one run at a time (`Tracker`); out go tables of runs and their histories
+(`Reader`), this project's or anybody's. `Store` says where, once. What a store that is away does not take waits in
+the outbox, on disk, and is delivered later (`deliver`). This room knows `errors`, `paths` and what a study is, and
+neither training nor statistics. It alone imports MLflow, and not before it must: that takes seconds.
 """
 
 from ablations.tracking.outbox import deliver

@@ -6,6 +6,10 @@ else spells these prefixes.
 
 import math
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 PARAM, METRIC, TAG = "params.", "metrics.", "tags."
 KINDS = (PARAM, METRIC, TAG)
@@ -51,3 +55,10 @@ def text(value: object) -> str | None:
 def is_finite(value: float) -> bool:
     """Whether a metric is a number, and not what a database holds for an infinity."""
     return math.isfinite(value) and abs(value) < INFINITY
+
+
+def column(runs: "pd.DataFrame", name: str) -> "pd.Series":
+    """The named column, or one of missing values where no run logged it."""
+    import pandas as pd
+
+    return runs[name] if name in runs else pd.Series(math.nan, index=runs.index, dtype=object)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ablations.tracking.columns import KINDS, METRIC
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.writer import Tracker
@@ -31,12 +32,15 @@ def earlier_runs(store: Store, experiment: str, tags: Mapping[str, str]) -> list
     """
     runs = []
     for row in Reader(store).runs(experiment, tags).to_dict("records"):
-        cells: dict[str, dict] = {"params": {}, "metrics": {}, "tags": {}}
-        for column, value in row.items():
-            kind, _, name = column.partition(".")
-            if name and (kind == "metrics" or isinstance(value, str)):  # a missing text is not one
-                cells[kind][name] = value
-        runs.append(EarlierRun(row["run_id"], row["status"], **cells))
+        params, metrics, tags = (
+            {
+                column.removeprefix(kind): value
+                for column, value in row.items()
+                if column.startswith(kind) and (kind == METRIC or isinstance(value, str))
+            }  # a missing text is not one
+            for kind in KINDS
+        )
+        runs.append(EarlierRun(row["run_id"], row["status"], params, metrics, tags))
     return runs[::-1]
 
 
@@ -58,9 +62,3 @@ def last_epoch(store: Store, run_id: str, metric: str) -> int:
     """The last step of a metric that the store knows of a run, 0 where it knows none."""
     steps = Reader(store).histories([run_id], [metric])["step"]
     return int(steps.max()) if len(steps) else 0
-
-
-def discard(store: Store, run_id: str) -> None:
-    """Delete a run as the MLflow UI does: out of sight, and to be restored by `mlflow runs restore`."""
-    with store.client() as api:
-        api.delete_run(run_id)

@@ -12,10 +12,12 @@ import urllib.parse
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from itertools import chain
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
+from ablations.tracking.columns import INFINITY, KINDS, METRIC, PARAM, TAG, tag
 from ablations.tracking.store import Store, pages
 
 if TYPE_CHECKING:
@@ -36,9 +38,6 @@ RUN_COLUMNS = (
 )
 HISTORY_COLUMNS = ("run_id", "metric", "step", "value")
 
-INFINITY = 1.7976931348623157e308
-"""What MLflow's databases hold in place of an infinity."""
-
 RUNS_PER_QUERY = 500
 
 
@@ -50,7 +49,7 @@ class Reader:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._source: _Source = _Sqlite(store) if store.path else _Api(store)
+        self._source: _Sqlite | _Api = _Sqlite(store) if store.path else _Api(store)
         self._downloads: tempfile.TemporaryDirectory[str] | None = None
 
     def experiments(self) -> list[str]:
@@ -90,12 +89,11 @@ class Reader:
 
         wanted = None if metrics is None else sorted(set(metrics))
         # A block of runs at a time becomes compact columns, so that no long list of Python rows is ever held.
+        found = self._source.histories(sorted(set(run_ids)), wanted)
         blocks = [
-            pd.DataFrame(rows, columns=[*HISTORY_COLUMNS, "timestamp"]).astype(_HISTORY_TYPES)
-            for rows in self._source.histories(sorted(set(run_ids)), wanted)
+            pd.DataFrame(rows, columns=[*_HISTORY_TYPES]).astype(_HISTORY_TYPES)
+            for rows in chain([[]], found)
         ]
-        if not blocks:
-            blocks = [pd.DataFrame(columns=[*HISTORY_COLUMNS, "timestamp"]).astype(_HISTORY_TYPES)]
         history = pd.concat(blocks, ignore_index=True)
         order = ["run_id", "metric", "step", "timestamp", "value"]
         return history.sort_values(order, ignore_index=True)[list(HISTORY_COLUMNS)]
@@ -127,52 +125,21 @@ _HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "f
 _HistoryRow = tuple[str, str, int, float, int]
 
 
-class _Source(Protocol):
-    """Where the tables come from."""
-
-    def experiments(self) -> dict[str, str]:
-        """Return the name of each experiment by its id."""
-
-    def experiment_tags(self, experiment_id: str) -> dict[str, str]:
-        """Return the tags of an experiment."""
-
-    def fill(self, table: "_Table", experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        """Put the runs of these experiments that have these tags into the table."""
-
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
-        """Yield the values of a block of runs at a time."""
-
-    def artifact_uri(self, run_id: str) -> str | None:
-        """Return where a run's artifacts are, None for an unknown run."""
-
-
 class _Table:
     """Runs as columns, filled one value at a time in any order."""
 
     def __init__(self) -> None:
         self._runs: list[tuple] = []
         self._rows: dict[str, int] = {}
-        self._cells: dict[str, dict[str, dict[int, str | float]]] = {"params": {}, "metrics": {}, "tags": {}}
+        self._cells: dict[str, dict[str, dict[int, str | float]]] = {kind: {} for kind in KINDS}
 
-    def add_run(
-        self,
-        run_id: str,
-        run_name: str | None,
-        experiment_id: str,
-        experiment: str,
-        status: str,
-        start_time: int | None,
-        end_time: int | None,
-        artifact_uri: str,
-    ) -> None:
-        """Add a run; its times are milliseconds since 1970."""
+    def add_run(self, run_id: str, name: str | None, *others: str | int | None) -> None:
+        """Add a run; `others` as in RUN_COLUMNS but for `seconds`, times in milliseconds since 1970."""
         self._rows[run_id] = len(self._runs)
-        self._runs.append(
-            (run_id, run_name or "", experiment_id, experiment, status, start_time, end_time, artifact_uri)
-        )
+        self._runs.append((run_id, name or "", *others))
 
     def add_value(self, kind: str, run_id: str, key: str, value: str | float) -> None:
-        """Set one of the params, metrics or tags of a run that was added."""
+        """Set a value of a run that was added; `kind` is one of KINDS."""
         self._cells[kind].setdefault(key, {})[self._rows[run_id]] = value
 
     def frame(self) -> "pd.DataFrame":
@@ -186,9 +153,9 @@ class _Table:
         fixed = fixed.astype(dict.fromkeys(texts, "str"))
         fixed["seconds"] = (fixed["end_time"] - fixed["start_time"]).dt.total_seconds().astype("float64")
         columns = {
-            f"{kind}.{key}": pd.Series(
+            kind + key: pd.Series(
                 [values.get(row) for row in range(len(self._runs))],
-                dtype="float64" if kind == "metrics" else "str",
+                dtype="float64" if kind == METRIC else "str",
             )
             for kind, cells in self._cells.items()
             for key, values in sorted(cells.items())
@@ -241,21 +208,19 @@ class _Sqlite:
                 f" FROM runs WHERE {chosen}",
                 values,
             )
-            for run_id, name, experiment, status, start, end, artifact_uri, tag_name in runs:
+            for run_id, name, experiment, *others, tag_name in runs:
                 key = str(experiment)
-                table.add_run(
-                    run_id, name or tag_name, key, experiments[key], status, start, end, artifact_uri
-                )
+                table.add_run(run_id, name or tag_name, key, experiments[key], *others)
             among = f"run_uuid IN (SELECT run_uuid FROM runs WHERE {chosen})"
-            for kind in ("params", "tags"):
+            for kind, name in ((PARAM, "params"), (TAG, "tags")):
                 for run_id, key, text in db.execute(
-                    f"SELECT run_uuid, key, value FROM {kind} WHERE {among}", values
+                    f"SELECT run_uuid, key, value FROM {name} WHERE {among}", values
                 ):
                     table.add_value(kind, run_id, key, text)
             for run_id, key, value, is_nan in db.execute(
                 f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", values
             ):
-                table.add_value("metrics", run_id, key, math.nan if is_nan else _number(value))
+                table.add_value(METRIC, run_id, key, math.nan if is_nan else _number(value))
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
         only = "" if metrics is None else f" AND key IN ({_marks(metrics)})"
@@ -319,21 +284,16 @@ class _Api:
                 info, data = run.info, run.data
                 if any(data.tags.get(key) != value for key, value in tags.items()):
                     continue
+                name, key = info.run_name or data.tags.get("mlflow.runName"), info.experiment_id
+                times = info.start_time, info.end_time or None
                 table.add_run(
-                    info.run_id,
-                    info.run_name or data.tags.get("mlflow.runName"),
-                    info.experiment_id,
-                    experiments[info.experiment_id],
-                    info.status,
-                    info.start_time,
-                    info.end_time or None,
-                    info.artifact_uri,
+                    info.run_id, name, key, experiments[key], info.status, *times, info.artifact_uri
                 )
-                for kind, cells in (("params", data.params), ("tags", data.tags)):
+                for kind, cells in ((PARAM, data.params), (TAG, data.tags)):
                     for key, text in cells.items():
                         table.add_value(kind, info.run_id, key, text)
                 for key, value in data.metrics.items():
-                    table.add_value("metrics", info.run_id, key, _number(value))
+                    table.add_value(METRIC, info.run_id, key, _number(value))
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
         with self._store.errors(), ThreadPoolExecutor(8) as pool:
@@ -377,7 +337,9 @@ def _json_integers(ids: Iterable[str]) -> str:
 def _filter(tags: Mapping[str, str]) -> str:
     """Return the tags in MLflow's filter language, without those that its quoting cannot express."""
     return " AND ".join(
-        f"tags.`{key}` = '{value}'" for key, value in tags.items() if "`" not in key and "'" not in value
+        tag(f"`{key}`") + f" = '{value}'"
+        for key, value in tags.items()
+        if "`" not in key and "'" not in value
     )
 
 

@@ -150,6 +150,11 @@ class Store:
         with self.client() as api:
             api.set_experiment_tag(experiment_id, key, value)
 
+    def discard(self, run_id: str) -> None:
+        """Delete a run as the MLflow UI does: out of sight, and to be restored by `mlflow runs restore`."""
+        with self.client() as api:
+            api.delete_run(run_id)
+
     @contextmanager
     def _file_errors(self) -> Iterator[None]:
         try:

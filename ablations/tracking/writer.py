@@ -7,27 +7,23 @@ import math
 import sys
 import tempfile
 import time
-from collections import defaultdict
-from collections.abc import Mapping
+import uuid
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from ablations.errors import InputError
+from ablations.tracking.journal import LOCAL, Journal, outbox_folder
 from ablations.tracking.models import model_tags
-from ablations.tracking.outbox import (
-    LOCAL,
+from ablations.tracking.outbox import deliver, patience_with, send_all
+from ablations.tracking.sending import (
     LOCAL_ID,
-    Outbox,
-    Patience,
     Record,
-    check,
-    check_name,
-    check_names,
     create,
-    deliver,
     find_created,
-    new_local_id,
-    outbox,
+    require_name,
+    require_names,
+    require_sendable,
     send,
 )
 from ablations.tracking.store import AwayError, Store
@@ -39,9 +35,6 @@ NAME_CHARACTERS = 250
 DIGEST_CHARACTERS = 36
 
 REASON_CHARACTERS = 500
-
-_patience: defaultdict[Store, Patience] = defaultdict(Patience)
-"""By store, for all runs that this process writes one after the other."""
 
 log = logging.getLogger(__name__)
 
@@ -58,10 +51,11 @@ class Tracker:
     cannot be kept either. `run_id` is the run's id in the store, or a local one until it is delivered there.
     """
 
-    def __init__(self, store: Store, run_id: str, left: Outbox | None = None) -> None:
+    def __init__(self, store: Store, run_id: str, journal: Journal | None = None) -> None:
         self.run_id = run_id
         self._store = store
-        self._outbox = left
+        self._journal = journal
+        self._patience = patience_with(store)
         self._pending: list[tuple[str, float, int, int]] = []
         self._sent = -math.inf
 
@@ -83,7 +77,7 @@ class Tracker:
         Parameters are logged as strings. One longer than MLflow's 6,000 characters is shortened and ends in
         the SHA-256 of the whole, so that two different values stay different; so is a tag beyond 8,000.
         """
-        local_id = new_local_id()
+        local_id = f"{LOCAL}{uuid.uuid4().hex}"
         record = {
             "do": "create",
             "experiment": experiment,
@@ -92,23 +86,13 @@ class Tracker:
             "time_ms": _now_ms(),
         }
         tracker = cls(store, local_id)
-        started = time.monotonic()
-        try:
-            if offline_ok and not _patience[store].over():
-                raise AwayError(f"the MLflow store {store.uri} is still away")
-            tracker.run_id = create(store, record)
-        except AwayError as error:
-            if not offline_ok:
-                raise
-            check(record)
-            tracker._keep_from_now_on(error, started)
-            tracker._write(record)
+        tracker._begin(record, lambda: create(store, record), offline_ok)
         try:
             tracker.log_params(params)
         except InputError as error:
             tracker.fail("error", str(error))
             raise
-        if tracker._outbox is None:
+        if tracker._journal is None:
             _deliver_earlier(store)
         return tracker
 
@@ -119,29 +103,24 @@ class Tracker:
         `run_id` may be the local id of a run that is, or was, in the outbox. Raises InputError where there is
         no such run, AwayError where the store is away, unless `offline_ok`.
         """
-        started = time.monotonic()
-        left = Outbox.find(store, run_id)
-        if left is not None:
-            tracker = cls(store, left.run_id or run_id, left)
-            tracker._write({"do": "resume"})
+        resume = {"do": "resume"}
+        journal = Journal.find(store, run_id)
+        if journal is not None:
+            tracker = cls(store, journal.run_id or run_id, journal)
+            tracker._write(resume)
             tracker._try_to_deliver()
             return tracker
-        tracker = cls(store, run_id)
-        try:
-            if offline_ok and not _patience[store].over():
-                raise AwayError(f"the MLflow store {store.uri} is still away")
+
+        def resumed() -> str:
             store.probe(patient=True)
-            if run_id.startswith(LOCAL):
-                found = find_created(store, run_id)
-                if not found:
-                    raise InputError(f"there is no run {run_id} in the store {store.uri}")
-                tracker.run_id = found[0]
-            send(store, tracker.run_id, {"do": "resume"})
-        except AwayError as error:
-            if not offline_ok:
-                raise
-            tracker._keep_from_now_on(error, started)
-            tracker._write({"do": "resume"})
+            found = find_created(store, run_id) if run_id.startswith(LOCAL) else [run_id]
+            if not found:
+                raise InputError(f"there is no run {run_id} in the store {store.uri}")
+            send(store, found[0], resume)
+            return found[0]
+
+        tracker = cls(store, run_id)
+        tracker._begin(resume, resumed, offline_ok)
         return tracker
 
     def log_params(self, params: Mapping[str, object]) -> None:
@@ -172,7 +151,7 @@ class Tracker:
         if self._pending:
             self._write({"do": "metrics", "metrics": self._pending})
             self._pending = []
-        if _patience[self._store].over():
+        if self._patience.over():
             self._try_to_deliver()
 
     def log_dataset(
@@ -203,7 +182,7 @@ class Tracker:
         Models in MLflow's format become the run's logged models. Raises InputError for a name with a character
         that not every store keeps (a control character or one of `\\ ? # % :`).
         """
-        check_names(folder)
+        require_names(folder)
         models = model_tags(folder)
         self._write({"do": "files"}, folder)
         if models:
@@ -211,7 +190,7 @@ class Tracker:
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log a text as the artifact `artifact_file`, a relative path as `log_files` takes."""
-        check_name(artifact_file)
+        require_name(artifact_file)
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / artifact_file
             try:
@@ -248,47 +227,60 @@ class Tracker:
         try:
             self._try_to_deliver()
         finally:
-            if self._outbox is not None:
+            if self._journal is not None:
                 log.warning(
                     "the run %r waits in %s: the next run or `python -m ablations.sync` delivers it",
-                    self._outbox.name,
-                    self._outbox.folder,
+                    self._journal.name,
+                    self._journal.folder,
                 )
-                self._outbox.close()
+                self._journal.close()
+
+    def _begin(self, record: Record, send_it: Callable[[], str], offline_ok: bool) -> None:
+        """Send the first record, which gives the run's id; keep it where the store is away and that is `offline_ok`."""
+        started = time.monotonic()
+        try:
+            if offline_ok and not self._patience.over():
+                raise AwayError(f"the MLflow store {self._store.uri} is still away")
+            self.run_id = send_it()
+        except AwayError as error:
+            if not offline_ok:
+                raise
+            self._keep(record, None, error, started)
 
     def _write(self, record: Record, files: Path | None = None) -> None:
         """Send a record, or keep it where something before it is kept or the store is away."""
-        if self._outbox is None:
-            started = time.monotonic()
+        started, away = time.monotonic(), None
+        if self._journal is None:
             try:
                 send(self._store, self.run_id, record, files)
                 return
             except AwayError as error:
-                check(record)
-                self._keep_from_now_on(error, started)
-        else:
-            check(record)
-        self._outbox.keep(record, files)
+                away = error
+        self._keep(record, files, away, started)
 
-    def _keep_from_now_on(self, error: AwayError, started: float) -> None:
-        self._outbox = Outbox.new(self._store, self.run_id)
-        _patience[self._store].failed(started)
-        log.warning("%s; kept in %s until it is back", error, self._outbox.folder)
+    def _keep(self, record: Record, files: Path | None, away: AwayError | None, started: float) -> None:
+        """Keep a record; from now on all of them where the store is `away`, as an attempt from `started` on found."""
+        require_sendable(record)
+        if away is not None:
+            self._journal = Journal.new(self._store, self.run_id)
+            self._patience.failed(started)
+            log.warning("%s; kept in %s until it is back", away, self._journal.folder)
+        self._journal.append(record, files)
 
     def _try_to_deliver(self) -> None:
-        if self._outbox is None:
+        if self._journal is None:
             return
         started = time.monotonic()
         try:
             self._store.probe()
-            self._outbox.deliver()
+            send_all(self._journal)
         except AwayError:
-            _patience[self._store].failed(started)
+            self._patience.failed(started)
             return
         finally:
-            self.run_id = self._outbox.run_id or self.run_id
-        _patience[self._store].succeeded()
-        self._outbox = None
+            self.run_id = self._journal.run_id or self.run_id
+        self._patience.succeeded()
+        self._journal = None
         log.info("the MLflow store %s is back: all that was kept is delivered", self._store.uri)
 
 
@@ -302,7 +294,7 @@ def _deliver_earlier(store: Store) -> None:
     if len(runs) > len(left):
         log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), store.uri)
     if left:
-        log.warning("%d runs are kept in %s still: %s", len(left), outbox(), left[0].problem)
+        log.warning("%d runs are kept in %s still: %s", len(left), outbox_folder(), left[0].problem)
 
 
 def _now_ms() -> int:

@@ -2,11 +2,8 @@
 
 import json
 import math
-import os
 import random
 import resource
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,7 +20,8 @@ from mlflow import MlflowClient
 
 from ablations.errors import InputError
 from ablations.paths import ROOT
-from ablations.tracking import AwayError, Reader, Store, Tracker, deliver, outbox, writer
+from ablations.tracking import AwayError, Reader, Store, Tracker, deliver, journal, outbox, writer
+from ablations.tracking.journal import JOURNAL
 
 EXPERIMENT = "lenet5"
 PIXELS = bytes(range(256)) * 64
@@ -49,11 +47,11 @@ def _waits(monkeypatch, tmp_path):
     monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 0.0)
     monkeypatch.setattr("ablations.tracking.store.LOCK_SECONDS", 0.05)
     monkeypatch.setattr("ablations.tracking.store.PROBE_SECONDS", 0.02)
-    writer._patience.clear()
+    outbox.patience_with.cache_clear()
 
 
 def waiting() -> list[Path]:
-    return outbox.waiting()
+    return journal.waiting()
 
 
 def sync(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -124,7 +122,7 @@ def locked(store: Store) -> Iterator[None]:
 def test_a_healthy_store_leaves_no_outbox(store, tmp_path):
     log_run(store, "run", tmp_path / "files")
     assert_complete(Reader(store), store, ["run"])
-    assert not outbox.outbox().exists()
+    assert not journal.outbox_folder().exists()
 
 
 def test_a_locked_store_is_one_line_at_the_start_and_waited_for_in_the_middle(store, tmp_path, caplog):
@@ -224,9 +222,9 @@ def test_a_process_that_was_killed_while_it_wrote(store):
         tracker.flush()
         (folder,) = waiting()
         assert [run.problem for run in deliver()] == ["it is still being written"]
-        tracker._outbox.close()
-        with open(folder / outbox.JOURNAL, "ab") as journal:
-            journal.write(b'{"do": "metrics", "metrics": [["m", 2.0, 17')
+        tracker._journal.close()
+        with open(folder / JOURNAL, "ab") as file:
+            file.write(b'{"do": "metrics", "metrics": [["m", 2.0, 17')
     again = Tracker.resume(store, tracker.run_id)
     assert waiting() == []
     assert list(Reader(store).runs()[["run_id", "status", "params.p"]].iloc[0]) == [
@@ -241,38 +239,40 @@ def test_a_damaged_journal_is_one_line_and_stays(store, tmp_path):
     with locked(store):
         log_run(store, "run", tmp_path / "files", offline_ok=True)
     (folder,) = waiting()
-    journal = folder / outbox.JOURNAL
-    whole = journal.read_bytes()
+    file = folder / JOURNAL
+    whole = file.read_bytes()
     generator = random.Random(6)
     problems = []
     for _ in range(200):
         data = bytearray(whole)
         for _ in range(generator.randint(1, 8)):
             data[generator.randrange(len(data))] = generator.randrange(256)
-        journal.write_bytes(data)
+        file.write_bytes(data)
         try:
-            outbox.Outbox.claim(folder).close()
+            journal.Journal.claim(folder).close()
         except InputError as error:
             problems.append(str(error))
     assert len(problems) > 100
-    assert all(problem.startswith(f"{journal} is damaged: ") for problem in problems)
+    assert all(problem.startswith(f"{file} is damaged: ") for problem in problems)
     assert not any("\n" in problem for problem in problems)
     lines = whole.splitlines(keepends=True)
     for line in (
         b"[]\n",
         b"{}\n",
         b'{"do": 1}\n',
+        b'{"do": "delivered"}\n',
+        b'{"do": "delivered", "records": "two", "run_id": null}\n',
         b'{"do": "files", "files": "../../a"}\n',
         b'{"do": "files", "files": "files-/../../a"}\n',
         b'{"do": "metrics"}\n',
         b'{"do": "dance"}\n',
         b'{"do": "dataset", "context": "train", "dataset": {"surprise": 1}}\n',
     ):
-        journal.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
+        file.write_bytes(b"".join([*lines[:2], line, *lines[2:]]))
         (run,) = deliver()
         assert run.problem
         assert "\n" not in run.problem
-    journal.write_bytes(whole)
+    file.write_bytes(whole)
     assert [run.problem for run in deliver()] == [None]
     assert_complete(Reader(store), store, ["run"])
 
@@ -364,9 +364,9 @@ def test_a_disk_that_fills_up_in_the_middle(disk, copy_store, tmp_path, monkeypa
                 kept += 1
         assert problem.endswith("No space left on device")
         assert "\n" not in problem
-        journal = (waiting()[0] / outbox.JOURNAL).read_bytes()
-        assert journal.endswith(b"\n")
-        assert journal.count(b'"do": "metrics"') == kept
+        kept_lines = (waiting()[0] / JOURNAL).read_bytes()
+        assert kept_lines.endswith(b"\n")
+        assert kept_lines.count(b'"do": "metrics"') == kept
         filler.unlink()
         tracker.fail("error", problem)  # which logs what it still remembered
     assert [run.problem for run in deliver()] == [None]
@@ -562,47 +562,15 @@ class Line:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory, copy_store) -> Iterator[tuple[Line, Store]]:
-    """A real server, the line to it, and the database below it."""
-    folder = tmp_path_factory.mktemp("server")
-    database = copy_store(folder / "mlflow.db")
-    with closing(sqlite3.connect(folder / "mlflow.db")) as db:
+def served(tmp_path_factory, copy_store, serve) -> Iterator[tuple[Line, Store]]:
+    """A line to a real server, and the database below it."""
+    database = copy_store(tmp_path_factory.mktemp("database") / "mlflow.db")
+    with closing(database.connect("rw")) as db:
         db.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/1'")
         db.commit()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [
-        sys.executable,
-        "-m",
-        "mlflow",
-        "server",
-        "--backend-store-uri",
-        database.uri,
-        "--workers",
-        "1",
-    ]
-    command += ["--artifacts-destination", str(folder / "served"), "--port", str(port)]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    server = subprocess.Popen(
-        command,
-        cwd=folder,
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    line = Line(port)
-    try:
-        for _ in range(600):
-            with suppress(InputError):
-                Store(f"http://127.0.0.1:{port}").prepare(EXPERIMENT)
-                break
-            time.sleep(0.1)
-        yield line, database
-    finally:
-        line.server.shutdown()
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
+    line = Line(int(serve(database).uri.rpartition(":")[2]))
+    yield line, database
+    line.server.shutdown()
 
 
 @pytest.fixture
@@ -744,10 +712,10 @@ def test_no_pickle_in_the_outbox(store, tmp_path):
     with locked(store):
         log_run(store, "run", tmp_path / "files", offline_ok=True)
     (folder,) = waiting()
-    for line in (folder / outbox.JOURNAL).read_text("ascii").splitlines():
+    for line in (folder / JOURNAL).read_text("ascii").splitlines():
         assert isinstance(json.loads(line), dict)
     assert {path.name for path in folder.rglob("*") if path.is_file()} == {
-        outbox.JOURNAL,
+        JOURNAL,
         "model.npz",
         "note.txt",
         "name.txt",

@@ -6,15 +6,11 @@ The store is made with MLflow's own client, and read by SQL and through a server
 import os
 import re
 import shutil
-import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 import time
-import urllib.request
-from collections.abc import Iterator
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import pandas as pd
@@ -116,7 +112,7 @@ def arguments(uri: str, **options: str) -> list[str]:
 TUNING = {"experiment": "tuning", "factors": "lr,arch", "metric": "val_acc", "baseline": "lr=0.1"}
 
 
-SAID = [
+ANSWER = [
     "**lr=0.1 arch=large** has the highest mean val_acc: 0.75 ± 0.03 (mean and standard deviation, 7 seeds), "
     "though only 7 of its 8 runs finished.",
     # seven paired seeds: the interval is from the second difference to the last but one, p is three times 2/128
@@ -135,7 +131,7 @@ def test_somebodys_grid_has_the_same_report(uri, reports, capsys):
     main([*arguments(uri, **TUNING), "--seed-param", "seed"])
     home = reports / "tuning"
     text = (home / "README.md").read_text(encoding="utf-8")
-    assert answer_of(text) == SAID
+    assert answer_of(text) == ANSWER
     assert "they were paired by their seed alone" in text
     assert "Left out: 1 run repeated by another of the same configuration and seed." in text
     assert [row[:5] for row in rows_of(text, "## Results")] == [
@@ -182,8 +178,8 @@ def test_a_single_seed_of_a_metric_that_is_better_small(uri, reports):
 
 @pytest.mark.usefixtures("without_figures")
 def test_missing_and_repeated_seeds_leave_no_pair_and_are_named(uri, reports):
-    said = {"seed-param": "fold", "metric": "loss", "margin": "0.1", "better": "lower"}
-    main(["mine", *arguments(uri, experiment="folds", factors="opt", **said)])
+    options = {"seed-param": "fold", "metric": "loss", "margin": "0.1", "better": "lower"}
+    main(["mine", *arguments(uri, experiment="folds", factors="opt", **options)])
     text = (reports / "mine" / "README.md").read_text(encoding="utf-8")
     # 0.5 + fold/8 - 1 for folds 0 to 4
     assert rows_of(text, "## Verdicts")[0][:7] == [
@@ -215,7 +211,7 @@ def test_the_command_as_somebody_types_it(uri, tmp_path):
     home = tmp_path / "reports" / "tuning"
     assert done.stdout.endswith(f"report: {home / 'README.md'}\n")
     text = (home / "README.md").read_text(encoding="utf-8")
-    assert answer_of(text) == SAID
+    assert answer_of(text) == ANSWER
     figures = {path.stem for path in (home / "figures").iterdir()}
     assert figures >= {
         "forest",
@@ -228,36 +224,9 @@ def test_the_command_as_somebody_types_it(uri, tmp_path):
     assert figures == {Path(link).stem for link in re.findall(r"\]\((figures/.+?)\)", text)}
 
 
-@pytest.fixture(scope="module")
-def server(uri) -> Iterator[str]:
-    """A tracking server on top of the same database."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    process = subprocess.Popen(
-        [*command, "--port", str(port)],
-        cwd=Path(uri.removeprefix("sqlite:///")).parent,
-        env=os.environ | environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    address = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            with suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=5):
-                break
-            time.sleep(0.1)
-        yield address
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
 @pytest.mark.usefixtures("without_figures")
-def test_a_server_gives_the_same_bytes(uri, server, reports):
-    written = []
+def test_a_server_gives_the_same_bytes(uri, serve, reports):
+    server, written = serve(Store(uri)).uri, []
     for address in (uri, server):
         main(arguments(address, **TUNING))
         files = {
@@ -295,18 +264,18 @@ BAD = [
 
 @pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
-    ("said", "message"), BAD, ids=[" ".join(map("=".join, said.items())) for said, _ in BAD]
+    ("options", "message"), BAD, ids=[" ".join(map("=".join, options.items())) for options, _ in BAD]
 )
-def test_bad_input_is_one_clear_line(uri, reports, capsys, said, message):
+def test_bad_input_is_one_clear_line(uri, reports, capsys, options, message):
     with pytest.raises(SystemExit) as stopped:
-        main(arguments(uri, **TUNING | said))
+        main(arguments(uri, **TUNING | options))
     assert stopped.value.code == 2
     assert re.fullmatch(f"error: {message}\n", capsys.readouterr().err)
     assert not reports.exists()
 
 
 def test_what_is_compared_must_be_said(uri, reports, capsys):
-    for said, message in (
+    for options, message in (
         (
             {"experiment": "tuning", "factors": "lr"},
             "metric: say which one is compared .*; the runs have lr, val_acc",
@@ -318,7 +287,7 @@ def test_what_is_compared_must_be_said(uri, reports, capsys):
         ({"metric": "val_acc"}, "--metric: say of which runs, with NAME, or with --experiment and --factors"),
     ):
         with pytest.raises(SystemExit):
-            main(arguments(uri, **said))
+            main(arguments(uri, **options))
         assert re.fullmatch(f"error: {message}\n", capsys.readouterr().err)
 
 

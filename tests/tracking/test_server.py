@@ -6,12 +6,9 @@ Skipped where PostgreSQL (Debian's package of this name), its Python driver or t
 import os
 import pwd
 import shutil
-import signal
 import socket
 import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -68,31 +65,8 @@ def database() -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def server(database, tmp_path_factory) -> Iterator[Store]:
-    """The command of docs/server.md."""
-    folder, port = tmp_path_factory.mktemp("server"), free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
-    command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--workers", "2"]
-    environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
-    with open(folder / "log", "w") as log:
-        process = subprocess.Popen(
-            command, cwd=folder, env=os.environ | environment, stdout=log, stderr=log, start_new_session=True
-        )
-        try:
-            address, until = f"http://127.0.0.1:{port}", time.monotonic() + 120
-            while True:
-                try:
-                    urllib.request.urlopen(f"{address}/health", timeout=5).close()
-                    break
-                except OSError:
-                    assert process.poll() is None, (folder / "log").read_text()
-                    assert time.monotonic() < until, "the server does not answer"
-                    time.sleep(0.2)
-            yield Store(address)
-        finally:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+def server(database, serve) -> Store:
+    return serve(Store(database), workers=2)
 
 
 @pytest.fixture(scope="module")
@@ -114,8 +88,8 @@ def sweeps(server, tmp_path_factory) -> dict[str, pd.DataFrame]:
         for name, swept in commands.items()
     }
     for process in processes.values():
-        said, _ = process.communicate(timeout=300)
-        assert process.returncode == 0, said
+        output, _ = process.communicate(timeout=300)
+        assert process.returncode == 0, output
     assert not (project.root / "mlruns" / "mlflow.db").exists()
     return {name: Reader(server).runs(tags={"sweep": name}) for name in commands}
 

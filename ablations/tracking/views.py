@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
 from ablations.study import Study, smaller_is_better, tag_of
+from ablations.tracking.columns import column, metric, param, tag
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 
@@ -28,6 +29,7 @@ ERROR = "test/error_pct"
 COLUMNS = (ERROR, "val/accuracy", "time/epoch_s")
 CURVES = ("val/accuracy", "train/loss")
 RUN_NAME = "attributes.`Run Name`"
+SWEEP = tag("sweep")
 
 
 @dataclass(frozen=True)
@@ -78,18 +80,18 @@ class View:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class SweepViews:
     """A sweep's runs and what to look at in them.
 
     Attributes:
         name: of the sweep.
         experiment_id: that holds it.
         runs: how many.
-        params: what tells variants apart, without `params.`.
+        params: what tells variants apart.
         variants: their levels, in the order of `params`.
         seed: the param that tells a variant's runs apart, None where it does not vary.
-        metrics: the columns, without `metrics.`; the first one sorts.
-        curves: the metrics drawn by epoch, without `metrics.`.
+        metrics: the columns; the first one sorts.
+        curves: the metrics drawn by epoch.
     """
 
     name: str
@@ -112,12 +114,22 @@ class Comparison:
             View("charts", self.experiment_id, self.name, runs, charts=True),
         )
 
+    def share(self, store: Store) -> bool:
+        """Keep them in their experiment. False where that is refused: the runs can be looked at without them."""
+        try:
+            for view in self.views[:2]:  # the charts share the state of the table
+                store.tag_experiment(view.experiment_id, *view.tag())
+        except InputError:
+            return False
+        return True
+
     def _state(self, params: tuple[str, ...]) -> dict[str, Any]:
-        columns = [*(f"params.`{name}`" for name in params), *(f"metrics.`{name}`" for name in self.metrics)]
+        metrics = [metric(f"`{name}`") for name in self.metrics]
+        columns = [*(param(f"`{name}`") for name in params), *metrics]
         quote = "'" if '"' in self.name else '"'
         return {
-            "searchFilter": f"tags.sweep = {quote}{self.name}{quote}",
-            "orderByKey": f"metrics.`{self.metrics[0]}`",
+            "searchFilter": f"{SWEEP} = {quote}{self.name}{quote}",
+            "orderByKey": metrics[0],
             "orderByAsc": smaller_is_better(self.metrics[0]),
             "selectedColumns": columns,
             "columnOrder": [RUN_NAME, *columns],
@@ -167,7 +179,7 @@ class Comparison:
         }
 
 
-def compare(reader: Reader, name: str | None = None) -> Comparison | None:
+def sweep_views(reader: Reader, name: str | None = None) -> SweepViews | None:
     """Return what to look at in a sweep; None where there is no sweep at all.
 
     Args:
@@ -178,59 +190,50 @@ def compare(reader: Reader, name: str | None = None) -> Comparison | None:
         InputError: for an unknown name, with the latest sweeps, and for a store that cannot be read.
     """
     runs = reader.runs()
-    runs = runs.dropna(subset="tags.sweep") if "tags.sweep" in runs else runs.iloc[:0]
+    runs = runs[column(runs, SWEEP).notna()]
     if runs.empty and name is None:
         return None
     chosen = _named(runs, name)
-    name, experiment_id = chosen[["tags.sweep", "experiment_id"]].iloc[-1]
-    chosen = chosen[(chosen["tags.sweep"] == name) & (chosen["experiment_id"] == experiment_id)]
+    name, experiment_id = chosen[[SWEEP, "experiment_id"]].iloc[-1]
+    chosen = chosen[(chosen[SWEEP] == name) & (chosen["experiment_id"] == experiment_id)]
     study = _study(reader, experiment_id, name)
     seed = study.seed_param if study else "seed"
     factors = study.varied if study else _factors(chosen)
-    params = [key for key in factors if key != seed and f"params.{key}" in chosen]
-    variants = chosen[[f"params.{key}" for key in params]].drop_duplicates()
+    params = [key for key in factors if key != seed and param(key) in chosen]
+    variants = chosen[[param(key) for key in params]].drop_duplicates()
     wanted = (*COLUMNS[:1], *([study.metric] if study else []), *COLUMNS[1:])
-    columns = [metric for metric in dict.fromkeys(wanted) if f"metrics.{metric}" in chosen]
-    return Comparison(
+    metrics = [name for name in dict.fromkeys(wanted) if metric(name) in chosen]
+    return SweepViews(
         name=name,
         experiment_id=experiment_id,
         runs=len(chosen),
         params=tuple(params),
         variants=tuple(variants.fillna("null").itertuples(index=False, name=None)),
-        seed=seed if f"params.{seed}" in chosen and chosen[f"params.{seed}"].nunique() > 1 else None,
-        metrics=tuple(columns or COLUMNS),
+        seed=seed if column(chosen, param(seed)).nunique() > 1 else None,
+        metrics=tuple(metrics or COLUMNS),
         curves=CURVES,
     )
-
-
-def share(store: Store, comparison: Comparison) -> bool:
-    """Keep the views in their experiment. False where that is refused: the runs can be looked at without them."""
-    try:
-        for view in comparison.views[:2]:  # the charts share the state of the table
-            store.tag_experiment(view.experiment_id, *view.tag())
-    except InputError:
-        return False
-    return True
 
 
 def share_views(store: Store, name: str) -> None:
     """Leave the views of a sweep that has ended; a store that refuses them is no reason for the sweep to fail."""
     try:
-        comparison = compare(Reader(store), name)
+        views = sweep_views(Reader(store), name)
     except InputError:
         return
-    if comparison is not None:
-        share(store, comparison)
+    if views is not None:
+        views.share(store)
 
 
 def _named(runs: "pd.DataFrame", name: str | None) -> "pd.DataFrame":
     """The runs of a sweep, or of a study, of this name."""
     if name is None:
         return runs
-    for tag in ("tags.sweep", "tags.study"):
-        if tag in runs and (runs[tag] == name).any():
-            return runs[runs[tag] == name]
-    latest = runs["tags.sweep"].drop_duplicates(keep="last").tolist()[:-21:-1] if len(runs) else []
+    for key in (SWEEP, tag("study")):
+        found = runs[column(runs, key) == name]
+        if len(found):
+            return found
+    latest = column(runs, SWEEP).drop_duplicates(keep="last").tolist()[:-21:-1]
     raise InputError(f"no sweep {name!r}; the latest: {', '.join(latest) or 'none yet'}")
 
 
@@ -245,5 +248,5 @@ def _study(reader: Reader, experiment_id: str, name: str) -> Study | None:
 
 def _factors(runs: "pd.DataFrame") -> list[str]:
     """The swept params in the runs' tag `factors`."""
-    texts = runs["tags.factors"].dropna() if "tags.factors" in runs else []
+    texts = column(runs, tag("factors")).dropna()
     return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))

@@ -1,0 +1,248 @@
+"""What one run could not send, on disk: a folder with `journal.jsonl`, one record a line, and copies of its files."""
+
+import json
+import os
+import shutil
+import time
+import uuid
+from contextlib import suppress
+from io import FileIO
+from pathlib import Path
+
+from ablations.errors import InputError
+from ablations.paths import MLRUNS
+from ablations.tracking.sending import Record
+from ablations.tracking.store import LOCK_SECONDS, Store
+
+JOURNAL = "journal.jsonl"
+LOCAL = "local-"
+"""How the id begins of a run that has none in the store yet."""
+
+
+def outbox_folder() -> Path:
+    """Return the folder of what waits: ABLATIONS_OUTBOX, else `mlruns/outbox` of the project."""
+    return Path(os.environ.get("ABLATIONS_OUTBOX") or MLRUNS / "outbox").absolute()
+
+
+def waiting() -> list[Path]:
+    """Return the folders of the runs that wait, the oldest first; also those that are still being written.
+
+    Raises InputError where the outbox cannot be read.
+    """
+    outbox = outbox_folder()
+    try:
+        folders = [path for path in outbox.iterdir() if path.is_dir() and not path.name.startswith(".")]
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise InputError(f"cannot read the outbox {outbox}: {error.strerror}") from error
+    return sorted(folders, key=_age)
+
+
+class Journal:
+    """What one run could not send yet. Whoever holds this object has locked its folder.
+
+    Raises InputError, in one line, where the folder cannot be written or its journal is damaged.
+
+    Attributes:
+        folder: with the records and the files.
+        store: where they are to go.
+        local_id: the run's id before it was in the store, None for one that was created there.
+        run_id: its id in the store, None before it is there.
+        records: what to do, in order.
+        delivered: how many of them the store has.
+    """
+
+    def __init__(self, folder: Path, file: FileIO) -> None:
+        self.folder = folder
+        self._file = file
+        self._read()
+
+    @classmethod
+    def new(cls, store: Store, run_id: str) -> "Journal":
+        """Make the folder of a run, by its id in the store or its local one."""
+        outbox, name = outbox_folder(), uuid.uuid4().hex
+        hidden = outbox / f".new-{name}"
+        try:
+            hidden.mkdir(parents=True)
+            file = _open(hidden / JOURNAL, new=True)
+            _lock(file)
+            local = run_id.startswith(LOCAL)
+            ids = {"run_id": None if local else run_id, "local_id": run_id if local else None}
+            _append(file, {"uri": store.uri, **ids, "time": time.time()})
+            os.replace(hidden, outbox / name)  # nobody sees it before it is locked and whole
+        except OSError as error:
+            shutil.rmtree(hidden, ignore_errors=True)
+            raise _cannot_keep(outbox, error) from error
+        return cls(outbox / name, file)
+
+    @classmethod
+    def claim(cls, folder: Path) -> "Journal | None":
+        """Lock a folder; None where another process has it, or it is gone."""
+        try:
+            file = _open(folder / JOURNAL)
+        except FileNotFoundError:
+            shutil.rmtree(folder, ignore_errors=True)  # it was delivered, and its remover was stopped
+            return None
+        except OSError as error:
+            raise _cannot_keep(folder, error) from error
+        if not _lock(file) or os.fstat(file.fileno()).st_nlink == 0:  # it was delivered meanwhile
+            file.close()
+            return None
+        try:
+            return cls(folder, file)
+        except BaseException:
+            file.close()
+            raise
+
+    @classmethod
+    def find(cls, store: Store, run_id: str) -> "Journal | None":
+        """Lock what a run, by its id in the store or its local one, has left; None where it left nothing.
+
+        Waits for a process that is delivering it.
+        """
+        for folder in waiting():
+            if not _is_about(folder / JOURNAL, store, run_id):
+                continue
+            patient_until = time.monotonic() + LOCK_SECONDS
+            while (found := cls.claim(folder)) is None and (folder / JOURNAL).exists():
+                if time.monotonic() > patient_until:
+                    raise InputError(f"the run {run_id} is being written by another process")
+                time.sleep(0.05)
+            return found
+        return None
+
+    def append(self, record: Record, files: Path | None = None) -> None:
+        """Add a record, with a copy of its folder of files."""
+        copy = None
+        try:
+            if files is not None:
+                copy = self.folder / f"files-{uuid.uuid4().hex}"
+                shutil.copytree(files, copy, copy_function=_copy)
+                record = record | {"files": copy.name}
+            _append(self._file, record)
+        except (OSError, shutil.Error) as error:
+            if copy is not None:
+                shutil.rmtree(copy, ignore_errors=True)
+            raise _cannot_keep(self.folder, error) from error
+        self.records.append(record)
+
+    def mark(self) -> None:
+        """Remember how far the delivery came."""
+        with suppress(OSError):  # without it, more is sent again than need be
+            _append(self._file, {"do": "delivered", "records": self.delivered, "run_id": self.run_id})
+
+    @property
+    def name(self) -> str:
+        """What to call the run: its name where it is known here, else its id."""
+        names = [record["name"] for record in self.records if record["do"] == "create"]
+        return (names or [self.run_id or self.local_id or ""])[0]
+
+    def files(self, record: Record) -> Path | None:
+        """The copies of a record's files."""
+        return self.folder / record["files"] if "files" in record else None
+
+    def damage(self, what: object) -> InputError:
+        """The error of a journal that cannot be read or followed."""
+        return InputError(f"{self.folder / JOURNAL} is damaged: {what}")
+
+    def remove(self) -> None:
+        """Delete the folder."""
+        with suppress(OSError):  # what cannot be deleted is delivered again, which changes nothing
+            (self.folder / JOURNAL).unlink()
+        shutil.rmtree(self.folder, ignore_errors=True)
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder, so that another process may deliver it."""
+        self._file.close()
+
+    def _read(self) -> None:
+        """Fill the attributes. A last line that was cut off when its process was killed is dropped."""
+        self._file.seek(0)
+        data = self._file.readall()
+        try:
+            whole = _whole_lines(data)
+            self._file.truncate(len(whole))
+            header, *records = [json.loads(line) for line in whole.splitlines()]
+            known = header.keys() >= {"uri", "run_id", "local_id", "time"} and header["uri"]
+            if not known or not all(isinstance(record.get("do"), str) for record in records):
+                raise ValueError("a line lacks what every line has")
+            if not all(_is_own(record.get("files", "files-")) for record in records):
+                raise ValueError("it names files elsewhere")
+            self.store = Store(header["uri"])
+            self.local_id, self.run_id, self.delivered = header["local_id"], header["run_id"], 0
+            for record in records:
+                if record["do"] == "delivered":
+                    self.delivered, self.run_id = int(record["records"]), record["run_id"]
+            self.records = [record for record in records if record["do"] != "delivered"]
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+            raise self.damage(error) from error
+
+
+def _open(path: Path, new: bool = False) -> FileIO:
+    """Open for appending, unbuffered: nothing of a line that failed is written later."""
+    flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0)
+    return FileIO(os.open(path, flags, 0o666), "a+")
+
+
+def _lock(journal: FileIO) -> bool:
+    """Lock a journal until it is closed or this process ends, however it ends; False where another has it."""
+    import fcntl
+
+    try:
+        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _whole_lines(data: bytes) -> bytes:
+    return data[: data.rfind(b"\n") + 1]
+
+
+def _is_about(journal: Path, store: Store, run_id: str) -> bool:
+    """Whether a journal, which another process may be writing, is about this run."""
+    try:
+        lines = [json.loads(line) for line in _whole_lines(journal.read_bytes()).splitlines()]
+        ids = {line.get(key) for line in lines for key in ("run_id", "local_id")}
+        return lines[0].get("uri") == store.uri and run_id in ids
+    except (OSError, ValueError, IndexError, AttributeError, TypeError):
+        return False
+
+
+def _append(journal: FileIO, record: Record) -> None:
+    """Write one line, all of it or nothing, also against a power cut."""
+    size = journal.seek(0, os.SEEK_END)
+    line = memoryview(json.dumps(record).encode() + b"\n")
+    try:
+        while line:
+            line = line[journal.write(line) :]
+        os.fsync(journal.fileno())
+    except OSError:
+        with suppress(OSError):
+            journal.truncate(size)
+        raise
+
+
+def _copy(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+    with open(target, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def _is_own(name: object) -> bool:
+    return isinstance(name, str) and name.startswith("files-") and "/" not in name
+
+
+def _age(folder: Path) -> tuple[float, str]:
+    try:
+        with open(folder / JOURNAL, "rb") as journal:
+            return float(json.loads(journal.readline())["time"]), folder.name
+    except (OSError, ValueError, KeyError, TypeError):
+        return 0.0, folder.name
+
+
+def _cannot_keep(folder: Path, error: Exception) -> InputError:
+    reason = getattr(error, "strerror", None) or type(error).__name__
+    return InputError(f"what the store did not take cannot be kept in {folder} either: {reason}")
