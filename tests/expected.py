@@ -1,8 +1,8 @@
 """What each choice in conf/ must be, one row for each YAML: all that the tests know of it by itself.
 
 A row holds numbers worked out by hand; the choice in textbook form, for the two implementations of the whole network
-in test_network.py and test_curvature.py; and its counterpart in PyTorch, functions whose first argument is `torch`,
-so that this file does without. Nothing here calls the package: whoever adds a choice writes it a second time.
+in nn/test_network.py and nn/test_curvature.py; and its counterpart in PyTorch, functions whose first argument is
+`torch`, so that this file does without. Nothing here calls the package: whoever adds a choice writes it a second time.
 """
 
 from collections.abc import Callable, Mapping, Sequence

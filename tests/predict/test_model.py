@@ -19,12 +19,12 @@ import pytest
 import yaml
 
 from ablations.errors import InputError
-from ablations.experiment.artifacts import misread, write_features, write_model
+from ablations.paths import ROOT
 from ablations.predict.model import MODEL, NETWORK, Model
 from ablations.training.loop import evaluate, train
 from ablations.training.recipe import assemble
 
-BEFORE = Path(__file__).parent / "golden/before"
+BEFORE = ROOT / "tests/golden/before"
 """A model of 0.1.0 as a run left it, of a network with few weights; its readings of twenty digits."""
 
 ISOLATED = """
