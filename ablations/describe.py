@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from ablations.errors import one_line_errors
 from ablations.nn.network import Network
-from ablations.paths import CONF
+from ablations.sweep.overrides import compose
 
 EXAMPLES = """\
 examples:
@@ -17,13 +17,10 @@ examples:
 
 def compose_network(overrides: Sequence[str]) -> Network:
     """The network of run.py's configuration with these overrides, built with the weights of its seed."""
-    from hydra import compose, initialize_config_dir
-
     from ablations.model import build_network
     from ablations.streams import Streams
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
+    config = compose(*overrides)
     return build_network(config, Streams(config.seed))
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from hydra.utils import instantiate
 from measuring import (
-    compose,
     interleaved,
     judged,
     mnist_folder,
@@ -30,6 +29,7 @@ from ablations.datasets import Normalization
 from ablations.model import build_network
 from ablations.nn.network import Network
 from ablations.streams import Streams
+from ablations.sweep.overrides import compose
 from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, evaluate, train
 
 EXAMPLES = """examples:

@@ -26,7 +26,6 @@ from typing import ClassVar
 import numpy as np
 from hydra.utils import instantiate
 from measuring import (
-    compose,
     interleaved,
     judged,
     print_machine,
@@ -45,6 +44,7 @@ from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling
 from ablations.paths import CONF
 from ablations.streams import Streams
+from ablations.sweep.overrides import compose
 from ablations.training import IMAGES_AT_ONCE, Feeder, Images, Options, gradient, train
 
 EXAMPLES = """examples:

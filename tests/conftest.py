@@ -13,7 +13,6 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-import hydra
 import numpy as np
 import pytest
 from omegaconf import DictConfig
@@ -23,6 +22,7 @@ from ablations.model import build_network
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
 from ablations.streams import Streams
+from ablations.sweep import overrides
 from ablations.tracking import prepare
 
 COMPONENTS = ("activation", "pool", "c3", "head", "init", "optimizer")
@@ -87,13 +87,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
     """compose("pool=avg", …): the configuration of run.py with these overrides."""
-
-    @cache
-    def compose(*overrides: str) -> DictConfig:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose("config", overrides=list(overrides))
-
-    return compose
+    return cache(overrides.compose)
 
 
 @pytest.fixture(scope="session")

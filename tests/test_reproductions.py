@@ -20,8 +20,10 @@ PUBLISHED = {
 
 
 def a_study(**other: object) -> Study:
-    said = {"published": PUBLISHED, "sections": {"A riddle": "Why | so?"}} | other
-    return Study("mine", ("experiment",), {"experiment": "new"}, "test/error_pct", 0.1, **said)
+    said = {"published": PUBLISHED, "sections": {"A riddle": "Why | so?"}, "design": "grid"} | other
+    return Study(
+        "mine", ("experiment",), {"experiment": "new"}, "test/error_pct", 0.1, tuned_on="val/accuracy", **said
+    )
 
 
 def runs() -> pd.DataFrame:

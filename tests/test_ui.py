@@ -83,7 +83,15 @@ def test_a_study_says_what_tells_its_variants_apart_and_stands_for_its_newest_sw
             tracker.log_metrics({"test/error_pct": 2.0, "test/loss": 0.1}, 1)
             tracker.finish()
     study = Study(
-        "tuned", ("optimizer",), {}, "test/loss", 0.1, seed_param="start", nuisance=("optimizer.lr",)
+        "tuned",
+        ("optimizer",),
+        {},
+        "test/loss",
+        0.1,
+        seed_param="start",
+        nuisance=("optimizer.lr",),
+        design="grid",
+        tuned_on="val/accuracy",
     )
     tag_experiment(uri, "1", tag_of("tuned"), study.to_json())
     found = comparison(uri, "learning_rate")

@@ -1,4 +1,4 @@
-"""The sweeper of this project, where Hydra looks for its plugins; what it does is in `ablations.sweep`."""
+"""The sweeper of this project, where Hydra looks for its plugins; what it does is in `ablations.sweep.sweep`."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class AblationsSweeper(Sweeper):
             ) from error
 
     def sweep(self, arguments: list[str]) -> Any:
-        from ablations.sweep import sweep
+        from ablations.sweep.sweep import sweep
 
         params = [f"{key}={value}" for key, value in self.params.items()]
         return sweep(self.config, self.hydra_context.config_loader, self.launcher, [*params, *arguments])
