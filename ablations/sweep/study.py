@@ -4,12 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
+from omegaconf import OmegaConf
+
 from ablations.errors import InputError
 from ablations.study import Study, tag_of
 from ablations.sweep.plan import Plan, PlannedRun
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, tag_experiment
 
-OF_THE_PLAN = {"seeds"}
+OF_THE_PLAN = {"seeds", "reproduces"}
 """Keys of the section that the record of a study does not have."""
 
 
@@ -34,9 +36,16 @@ def study_of(
             for claim in section["claims"]
             if {str(claim["variant"]), str(claim["baseline"])} <= set(logged.get(claim["factor"], ()))
         ],
+        "published": _published(section["reproduces"], runs),
         "command": command,
     }
     return Study.read({**section, **found})
+
+
+def _published(experiments: Sequence[str], runs: Sequence[PlannedRun]) -> dict[str, Any]:
+    """What was published of those of the experiments that are run, as each has it in conf/experiment/."""
+    composed = {run.choices.get("experiment"): run.config.study.published for run in runs}
+    return {name: OmegaConf.to_container(composed[name][name]) for name in experiments if name in composed}
 
 
 def keep(study: Study, uri: str, experiment_id: str) -> None:

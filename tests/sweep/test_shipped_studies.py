@@ -1,12 +1,14 @@
 """The studies that come with the project, and the record that a sweep keeps of a study."""
 
+import json
 from collections import Counter
 
 import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.paths import CONF
+from ablations.paths import CONF, REPORTS
+from ablations.reproductions import SHOWN
 from ablations.study import Study
 from ablations.sweep.overrides import override_value
 from ablations.sweep.plan import Plan, PlannedRun, plan
@@ -15,6 +17,7 @@ from ablations.verdicts import Claim
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 DEFAULTS = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))["study"]
+EXPERIMENTS = sorted(path.stem for path in (CONF / "experiment").glob("*.yaml"))
 
 
 def levels(section: dict) -> dict[str, list]:
@@ -85,6 +88,34 @@ def recorded(section: dict, key: str, of: tuple[str, ...], compose) -> Study:
     choices = [{} if "." in key else {key: level} for level in of]
     runs = [PlannedRun(compose(*run), choice) for run, choice in zip(planned.runs, choices, strict=True)]
     return study_of("mine", {**DEFAULTS, **section}, planned, runs, "python run.py")
+
+
+def test_the_published_figures_are_those_of_the_report_that_is_published(compose):
+    section, planned = shipped("reproductions")
+    experiments = levels(section)["experiment"]
+    runs = [
+        PlannedRun(compose("+study=reproductions", f"+experiment={each}"), {"experiment": each})
+        for each in experiments
+    ]
+    about = json.loads((REPORTS / "reproductions" / "report.json").read_text("utf-8"))["study"]
+    study = study_of("reproductions", section, planned, runs, about["command"])
+    assert json.loads(study.to_json()) == about
+    assert list(study.published) == list(about["published"])
+    assert set(study.published) == set(experiments)
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_an_experiment_tells_what_was_published_of_it_alone(experiment):
+    published = OmegaConf.load(CONF / "experiment" / f"{experiment}.yaml").study.published
+    assert list(published) == [experiment]
+    assert set(published[experiment].figures) | set(published[experiment].get("shown", [])) <= set(SHOWN)
+
+
+def test_only_experiments_that_are_run_have_their_figures_beside_them(compose):
+    run = "experiment", ("lenet5_1998_fast", "loops_sgd")
+    assert recorded({}, *run, compose).published == {}
+    section = {"reproduces": ["loops_sgd", "lenet5_1998", "lenet5_1998_fast"]}
+    assert list(recorded(section, *run, compose).published) == ["loops_sgd", "lenet5_1998_fast"]
 
 
 @pytest.mark.parametrize(("baseline", "level"), [(None, "None"), (5.0, "5.0"), (3.0, "5.0")])
