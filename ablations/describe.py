@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from ablations.commands import command_parser, one_line_errors
 from ablations.nn.network import Network
-from ablations.paths import CONF
+from ablations.sweep.overrides import compose
 
 EXAMPLES = """\
 examples:
@@ -16,13 +16,10 @@ examples:
 
 def compose_network(overrides: Sequence[str]) -> Network:
     """The network of run.py's configuration with these overrides, built with the weights of its seed."""
-    from hydra import compose, initialize_config_dir
-
     from ablations.training.recipe import build_network
     from ablations.training.streams import Streams
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
+    config = compose(*overrides)
     return build_network(config, Streams(config.seed))
 
 

@@ -12,7 +12,7 @@ from uuid import uuid4
 from ablations.commands import command_parser, one_line_errors
 from ablations.datasets import DIGITS, Dataset
 from ablations.errors import InputError, printable
-from ablations.paths import CONF
+from ablations.sweep.overrides import compose
 
 EXAMPLES = """\
 examples:
@@ -25,12 +25,9 @@ examples:
 
 def load(choice: str, overrides: Sequence[str]) -> Dataset:
     """The data set of run.py's configuration with `dataset=choice` and these overrides."""
-    from hydra import compose, initialize_config_dir
     from hydra.utils import instantiate
 
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[f"dataset={choice}", *overrides])
-    return instantiate(config.dataset).load()
+    return instantiate(compose(f"dataset={choice}", *overrides).dataset).load()
 
 
 def export(dataset: Dataset, folder: Path, limit: int | None = None) -> int:

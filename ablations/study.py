@@ -32,6 +32,8 @@ WORDS = {
 class Study:
     """A question, the comparisons that answer it, and the rules by which.
 
+    What may be unsaid, as of runs of other programs, is nothing here; defaults stand in conf/config.yaml alone.
+
     Attributes:
         name: of the sweep, and of the report's folder.
         factors: the keys that are compared, without `params.`.
@@ -58,10 +60,10 @@ class Study:
     margin: float
     smaller_is_better: bool | None = None
     question: str | None = None
-    design: str = "grid"
+    design: str = field(kw_only=True)
     seed_param: str = "seed"
     nuisance: tuple[str, ...] = ()
-    tuned_on: str = "val/accuracy"
+    tuned_on: str = field(kw_only=True)
     target: Mapping[str, Any] | None = None
     claims: tuple[Mapping[str, Any], ...] = ()
     published: Mapping[str, Any] = field(default_factory=dict)
@@ -104,13 +106,18 @@ class Study:
         return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
+    def read(cls, values: Mapping[str, Any]) -> "Study":
+        """From plain values, as YAML and JSON have them; keys that are no attribute are passed over."""
+        known = {each.name: values[each.name] for each in fields(cls) if each.name in values}
+        return cls(
+            **{key: tuple(value) if isinstance(value, list) else value for key, value in known.items()}
+        )
+
+    @classmethod
     def from_json(cls, text: str) -> "Study":
         """What `to_json` wrote. Raises InputError for anything else."""
         try:
-            said = json.loads(text)
-            known = {each.name for each in fields(cls)}
-            said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
-            return cls(**{key: value for key, value in said.items() if key in known})
+            return cls.read(json.loads(text))
         except (ValueError, TypeError, AttributeError) as error:
             line = " ".join(str(error).split())
             raise InputError(f"a study is kept in no form that is known here: {line}") from None

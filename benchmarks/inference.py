@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 from hydra.utils import instantiate
 from measuring import (
-    compose,
     interleaved,
     judged,
     mnist_folder,
@@ -29,6 +28,7 @@ from threadpoolctl import threadpool_limits
 from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
+from ablations.sweep.overrides import compose
 from ablations.training.loop import evaluate, train
 from ablations.training.recipe import Images, Options, Recipe, build_network
 from ablations.training.streams import Streams

@@ -11,20 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import hydra
-from omegaconf import DictConfig
-
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package beside it, installed or not
 
-from ablations.paths import CONF, ROOT
+from ablations.paths import ROOT
 
 PACKAGES = ("numpy", "torch", "jax", "hydra-core", "mlflow")
-
-
-def compose(*overrides: str) -> DictConfig:
-    """The configuration of run.py with these overrides."""
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", overrides=list(overrides))
 
 
 def mnist_folder(root: Path | None) -> Path:

@@ -34,9 +34,10 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-from measuring import compose, judged, mnist_folder, print_machine, print_table, versions, write_json
+from measuring import judged, mnist_folder, print_machine, print_table, versions, write_json
 
 from ablations.paths import ROOT
+from ablations.sweep.overrides import compose
 
 EXAMPLES = """examples:
   python benchmarks/scaling.py                       everything, several minutes

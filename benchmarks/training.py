@@ -26,7 +26,6 @@ from typing import ClassVar
 import numpy as np
 from hydra.utils import instantiate
 from measuring import (
-    compose,
     interleaved,
     judged,
     print_machine,
@@ -44,6 +43,7 @@ from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling
 from ablations.paths import CONF
+from ablations.sweep.overrides import compose
 from ablations.training.loop import gradient, train
 from ablations.training.recipe import Images, Options, Recipe, build_network
 from ablations.training.streams import Streams

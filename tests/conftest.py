@@ -12,7 +12,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import hydra
 import numpy as np
 import pytest
 from expected import TABLES
@@ -21,6 +20,7 @@ from threadpoolctl import threadpool_limits
 
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
+from ablations.sweep import overrides
 from ablations.tracking import Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
@@ -55,13 +55,7 @@ def _one_thread() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def compose() -> Callable[..., DictConfig]:
     """compose("pool=avg", …): the configuration of run.py with these overrides."""
-
-    @cache
-    def compose(*overrides: str) -> DictConfig:
-        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra.compose("config", overrides=list(overrides))
-
-    return compose
+    return cache(overrides.compose)
 
 
 @pytest.fixture(scope="session")

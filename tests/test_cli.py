@@ -250,6 +250,8 @@ def test_help_lists_choices_keys_and_examples(project):
     assert f"activation: {', '.join(ACTIVATIONS)}" in done.stdout
     assert "batch_size: 32" in done.stdout
     assert done.stdout.count("python run.py ") >= 3
+    assert "\nsweep:\n  at_once: null\ndataset:\n" in done.stdout  # not what the sweep tells its runs
+    assert "    S2: ${pool}\n" in done.stdout
 
 
 def test_tab_completion_knows_the_choices(project):

@@ -30,6 +30,8 @@ def home(store, tmp_path, without_figures) -> Path:
             "test/error_pct",
             0.1,
             claims=(claim,),
+            design="grid",
+            tuned_on="val/accuracy",
             command="python run.py",
         )
     )

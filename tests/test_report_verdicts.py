@@ -15,7 +15,7 @@ from test_report import answer_of, compiled, rows_of
 
 from ablations.report import tables
 from ablations.report.analysis import analyse
-from ablations.report.compile import Request, compile_report
+from ablations.report.compile import UNSAID, Request, compile_report
 from ablations.report.tables import runs_from_csv
 from ablations.study import Study
 from ablations.verdicts import COLUMNS, effects, seeds_needed
@@ -27,7 +27,7 @@ COMMAND = "python run.py -m activation=relu,tanh 'seed=range(6)'"
 
 def a_study(*factors: str, **said: object) -> Study:
     base = {"activation": "relu", "pool": "max", "optimizer": "sgd"}
-    defaults = {"metric": "test/error_pct", "margin": 0.1, "command": COMMAND}
+    defaults = {"metric": "test/error_pct", "margin": 0.1, "command": COMMAND, **UNSAID}
     return Study("s", factors, {key: base[key] for key in factors}, **defaults | said)
 
 
@@ -486,7 +486,7 @@ def test_runs_csv_has_what_the_report_was_made_from(store, tmp_path):
 
 
 def test_verdicts_tex_is_a_booktabs_table_that_latex_can_read(store, tmp_path):
-    study = Study("a_b", ("opt",), {"opt": "a_b"}, "test/error_pct", 0.1)
+    study = Study("a_b", ("opt",), {"opt": "a_b"}, "test/error_pct", 0.1, **UNSAID)
     store.keep(study)
     for seed, difference in enumerate([-1.0, -1.2, -0.8, -1.1, -0.9, -1.0]):
         store.add(5.0, sweep="a_b", factors="opt", seed=seed, opt="a_b")

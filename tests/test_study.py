@@ -5,9 +5,11 @@ import json
 import pytest
 
 from ablations.errors import InputError
+from ablations.paths import REPORTS
 from ablations.study import Study, label, smaller_is_better, tag_of, unit
 
-PLAIN = Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.1)
+UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
+PLAIN = Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.1, **UNSAID)
 
 
 @pytest.mark.parametrize(
@@ -36,12 +38,12 @@ PLAIN = Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.
 )
 def test_the_name_of_a_metric_says_which_values_are_better(metric, smaller):
     assert smaller_is_better(metric) == smaller
-    assert Study("s", (), {}, metric, 0).smaller == smaller
+    assert Study("s", (), {}, metric, 0, **UNSAID).smaller == smaller
 
 
 def test_what_the_study_says_goes_before_the_name():
-    assert not Study("s", (), {}, "loss", 0, smaller_is_better=False).smaller
-    assert Study("s", (), {}, "val_acc", 0, smaller_is_better=True).smaller
+    assert not Study("s", (), {}, "loss", 0, smaller_is_better=False, **UNSAID).smaller
+    assert Study("s", (), {}, "val_acc", 0, smaller_is_better=True, **UNSAID).smaller
 
 
 def test_metrics_in_words_and_units():
@@ -69,6 +71,7 @@ def test_a_study_comes_back_as_it_was_kept():
         question="Is it?",
         design="one_at_a_time",
         nuisance=("optimizer.lr",),
+        tuned_on="val/loss",
         target={"metric": "val/accuracy", "value": 0.95},
         claims=(claim,),
         published={"new": {"figures": {"test/accuracy": 0.98}}},
@@ -81,9 +84,15 @@ def test_a_study_comes_back_as_it_was_kept():
     assert whole.varied == ("activation", "pool", "optimizer.lr")
 
 
+@pytest.mark.parametrize("report", sorted(path.parent.name for path in REPORTS.glob("*/report.json")))
+def test_a_study_that_was_kept_before_is_read_as_it_was(report):
+    kept = json.loads((REPORTS / report / "report.json").read_text("utf-8"))["study"]
+    assert json.loads(Study.from_json(json.dumps(kept)).to_json()) == kept
+
+
 def test_what_a_later_version_adds_is_passed_over():
-    said = json.loads(PLAIN.to_json()) | {"a_later_idea": 1}
-    assert Study.from_json(json.dumps(said)) == PLAIN
+    later = json.loads(PLAIN.to_json()) | {"a_later_idea": 1}
+    assert Study.from_json(json.dumps(later)) == PLAIN
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"name": "s"}'])
@@ -97,7 +106,7 @@ def test_a_margin_is_a_number_that_is_not_negative(margin):
     with pytest.raises(
         InputError, match=r"^margin: must be a number of at least 0, in the metric's unit; got "
     ):
-        Study("s", (), {}, "loss", margin)
+        Study("s", (), {}, "loss", margin, **UNSAID)
 
 
 def test_names_have_tags_of_their_own():

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
+# Of runs without a study, those of other programs, say; conf/ need not be there for them.
+UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
 
 
 @dataclass(frozen=True)
@@ -204,6 +206,7 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
             baseline=dict(request.baseline or {}),
             metric=request.metric or _only_metric(runs),
             margin=0.0 if request.margin is None else request.margin,
+            **UNSAID,
         )
         study = replace(study, **request.changes)
     else:
@@ -271,7 +274,7 @@ def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> Study:
     kept = reader.experiment_tags(newest["experiment_id"]).get(tag_of(name))
     if kept is not None:
         return Study.from_json(kept)
-    return Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1)
+    return Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)
 
 
 def _histories(

@@ -1,12 +1,23 @@
-"""The sweeper of this project, where Hydra looks for its plugins; what it does is in `ablations.sweep`."""
+"""The sweeper of this project, where Hydra looks for its plugins; what it does is in `ablations.sweep.sweep`."""
 
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from ablations.errors import InputError
+
+
+def _keys_for_users(*, _root_: DictConfig) -> str:
+    """The configuration as `--help` shows it: without what the sweep itself tells its runs."""
+    shown = OmegaConf.to_container(_root_)
+    del shown["hydra"]
+    shown["sweep"] = {"at_once": shown["sweep"]["at_once"]}
+    return OmegaConf.to_yaml(shown).replace("$", "$$")  # the help is a string.Template
+
+
+OmegaConf.register_new_resolver("keys_for_users", _keys_for_users, replace=True)
 
 
 class AblationsSweeper(Sweeper):
@@ -31,7 +42,7 @@ class AblationsSweeper(Sweeper):
             ) from error
 
     def sweep(self, arguments: list[str]) -> Any:
-        from ablations.sweep import sweep
+        from ablations.sweep.sweep import sweep
 
         params = [f"{key}={value}" for key, value in self.params.items()]
         return sweep(self.config, self.hydra_context.config_loader, self.launcher, [*params, *arguments])

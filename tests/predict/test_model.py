@@ -19,6 +19,7 @@ import pytest
 import yaml
 
 from ablations.errors import InputError
+from ablations.experiment.artifacts import misread, write_features, write_model
 from ablations.paths import ROOT
 from ablations.predict.model import MODEL, NETWORK, Model
 from ablations.training.loop import evaluate, train

@@ -1,36 +1,21 @@
-"""From a study's design and what the command line changed to the runs that are to be made. Nothing is run here.
+"""Plan a sweep: from a study's design and the command line to the runs that are to be made.
 
 A factor has levels, and a level may bring settings of its own (`optimizer=sgd` its learning rates); where such a
 setting has several values, each of them makes a run.
 """
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
 
+from omegaconf import DictConfig, OmegaConf, open_dict
+
 from ablations.errors import InputError
+from ablations.sweep.overrides import Given, override_value
 
 GRID, ONE_AT_A_TIME = "grid", "one_at_a_time"
 SEED = "seed"
-
-
-@dataclass(frozen=True)
-class Given:
-    """One key of the command line.
-
-    Attributes:
-        values: as Hydra writes them.
-        swept: whether they are several by intention.
-        prefix: of the override: `+` adds a key, `++` adds or overrides it.
-        line: the override as it was given.
-    """
-
-    values: tuple[str, ...]
-    swept: bool
-    prefix: str
-    line: str
 
 
 @dataclass(frozen=True)
@@ -39,20 +24,38 @@ class Plan:
 
     Attributes:
         factors: the keys that are compared, in order.
-        levels: of each factor, in order, as text; the first is compared with where the study names no baseline.
         nuisance: the keys of which each variant is given its own best value.
-        jobs: the overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds.
+        runs: the overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds.
     """
 
     factors: tuple[str, ...]
-    levels: Mapping[str, tuple[str, ...]]
     nuisance: tuple[str, ...]
-    jobs: tuple[tuple[str, ...], ...]
+    runs: tuple[tuple[str, ...], ...]
 
     @property
     def varied(self) -> tuple[str, ...]:
         """Everything that tells runs of one seed apart."""
         return (*self.factors, *self.nuisance)
+
+
+@dataclass(frozen=True)
+class PlannedRun:
+    """The configuration of one run, as the run will see it, and the choices that it was composed of."""
+
+    config: DictConfig
+    choices: Mapping[str, str | None]
+
+    @classmethod
+    def composed(cls, config: DictConfig) -> "PlannedRun":
+        """Part Hydra's own section from the rest."""
+        with open_dict(config):
+            hydra = config.pop("hydra")
+        return cls(config, OmegaConf.to_container(hydra.runtime.choices))
+
+    def logged(self, key: str) -> str:
+        """The value of a key as the run logs it: the choice of a group, else the value as text."""
+        choice = self.choices.get(key)
+        return str(OmegaConf.select(self.config, key) if choice is None else choice)
 
 
 def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
@@ -79,38 +82,37 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
                 f"study.baseline.{key}: {level} is no level of the factor: {', '.join(levels[key])}"
             )
     brought: list[tuple[str, Any]] = []
-    for key, said in given.items():
+    for key, own in given.items():
         known = levels.get(key, {})
         if key == SEED:
             continue
-        if said.swept:
-            levels[key] = {value: known.get(value, {}) for value in said.values}
-            prefixes[key] = said.prefix
+        if own.swept:
+            levels[key] = {value: known.get(value, {}) for value in own.values}
+            prefixes[key] = own.prefix
         elif levels.pop(key, None) is not None:
-            brought += known.get(said.values[0], {}).items()
-    held = [said.line for key, said in given.items() if not said.swept and key != SEED]
+            brought += known.get(own.values[0], {}).items()
+    held = [own.line for key, own in given.items() if not own.swept and key != SEED]
 
     settings = []
     for setting in _settings(design, levels, study["baseline"]):
-        own = [*brought, *(item for key, level in setting.items() for item in levels[key][level].items())]
-        ours = {key: _values(value) for key, value in own if _bare(key) not in given}
+        bring = [*brought, *(item for key, level in setting.items() for item in levels[key][level].items())]
+        ours = {key: _values(value) for key, value in bring if _bare(key) not in given}
         chosen = [f"{prefixes[key]}{key}={level}" for key, level in setting.items()]
         for values in product(*ours.values()):
             more = [f"{key}={value}" for key, value in zip(ours, values, strict=True)]
             settings.append((*chosen, *more, *held))
 
     seeds = given[SEED].values if SEED in given else _seeds(study["seeds"])
-    said_seeds = [() if seed is None else (f"{SEED}={seed}",) for seed in seeds]
+    chosen_seeds = [() if seed is None else (f"{SEED}={seed}",) for seed in seeds]
     return Plan(
         factors=tuple(key for key in levels if key not in study["nuisance"]),
-        levels={key: tuple(map(_unquoted, of)) for key, of in levels.items()},
         nuisance=tuple(key for key in study["nuisance"] if key not in given or given[key].swept),
-        jobs=tuple((*setting, *seed) for seed in said_seeds for setting in settings),
+        runs=tuple((*setting, *seed) for seed in chosen_seeds for setting in settings),
     )
 
 
 def _settings(
-    design: str, levels: Mapping[str, Mapping[str, Any]], baseline: Mapping[str, Any]
+    design: str, levels: Mapping[str, Any], baseline: Mapping[str, Any]
 ) -> Iterator[dict[str, str]]:
     """The level of every factor, run by run."""
     if design == GRID:
@@ -158,37 +160,6 @@ def _seeds(seeds: Any) -> list[str | None]:
     if isinstance(seeds, Sequence) and not isinstance(seeds, str) and len(seeds):
         return list(map(str, seeds))
     raise InputError(f"study.seeds: must be how many, or a list of them; got {seeds!r}")
-
-
-def override_value(value: Any) -> str:
-    """A value of a YAML file in Hydra's override grammar."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return repr(value)
-    if isinstance(value, Mapping):
-        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
-    if not isinstance(value, str):
-        return "[" + ",".join(map(override_value, value)) + "]"
-    plain = value.isascii() and value.replace("_", "").replace(".", "").isalnum()
-    return value if plain else quoted(value)
-
-
-def quoted(text: str) -> str:
-    """Any text as one value in Hydra's override grammar, where backslashes are escaped before a quote only."""
-    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
-    return f"'{escaped}'"
-
-
-def _unquoted(value: str) -> str:
-    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
-        quote = value[0]
-        return re.sub(
-            rf"(\\+)({quote}|\Z)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1]
-        )
-    return value
 
 
 def _bare(key: str) -> str:

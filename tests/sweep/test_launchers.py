@@ -1,6 +1,6 @@
 """Sweeps under each launcher: workers on this machine, a Ray cluster that loses a node, submitit, Slurm's commands.
 
-    python -m pytest tests/test_launchers.py -m slow -n 0
+    python -m pytest tests/sweep/test_launchers.py -m slow -n 0
 
 Ray and submitit are optional, and Ray wants an environment of its own (docs/clusters.md): what is not installed is
 skipped. A real Slurm is not there to be tried: stand-ins for its commands start the tasks of a job array here.

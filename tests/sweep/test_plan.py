@@ -1,20 +1,13 @@
-"""Designs and command lines as runs, against runs written down by hand; and the studies that come with the project."""
-
-from collections import Counter
+"""Designs and command lines as runs, against runs written down by hand."""
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hypothesis import given
 from hypothesis import strategies as st
-from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.paths import CONF
-from ablations.plan import Given, Plan, override_value, plan, quoted
-from ablations.study import Study
-from ablations.verdicts import Claim
-
-STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
+from ablations.sweep.overrides import Given, override_value, quoted
+from ablations.sweep.plan import Plan, plan
 
 
 def a_study(**said: object) -> dict:
@@ -32,7 +25,7 @@ def held(line: str) -> Given:
 
 
 def jobs(planned: Plan) -> list[str]:
-    return [" ".join(job) for job in planned.jobs]
+    return [" ".join(job) for job in planned.runs]
 
 
 # Designs
@@ -45,7 +38,6 @@ def test_a_grid_is_every_combination_seed_by_seed():
         *("a=x b=1 seed=1", "a=x b=2 seed=1", "a=y b=1 seed=1", "a=y b=2 seed=1"),
     ]
     assert planned.factors == planned.varied == ("a", "b")
-    assert planned.levels == {"a": ("x", "y"), "b": ("1", "2")}
     assert planned.nuisance == ()
 
 
@@ -75,8 +67,8 @@ def test_nothing_varied_is_one_run_for_each_seed():
 @given(st.lists(st.integers(1, 4), max_size=4), st.integers(1, 3))
 def test_designs_have_as_many_runs_as_they_should_and_none_twice(sizes, seeds):
     factors = {f"f{i}": [f"l{j}" for j in range(size)] for i, size in enumerate(sizes)}
-    grid = plan(a_study(factors=factors, seeds=seeds), {}).jobs
-    alone = plan(a_study(factors=factors, seeds=seeds, design="one_at_a_time"), {}).jobs
+    grid = plan(a_study(factors=factors, seeds=seeds), {}).runs
+    alone = plan(a_study(factors=factors, seeds=seeds, design="one_at_a_time"), {}).runs
     product = 1
     for size in sizes:
         product *= size
@@ -144,7 +136,7 @@ def test_seeds_are_how_many_or_which(seeds, expected):
 
 
 def test_without_seeds_the_configuration_has_its_own():
-    assert plan(a_study(factors={"a": ["x"]}), {}).jobs == (("a=x",),)
+    assert plan(a_study(factors={"a": ["x"]}), {}).runs == (("a=x",),)
 
 
 def test_seeds_of_the_command_line_win_and_are_no_factor():
@@ -188,10 +180,9 @@ def test_a_deleted_key_is_deleted_in_every_run():
     assert jobs(planned) == ["a=x ~b", "a=y ~b"]
 
 
-def test_levels_are_without_the_quotes_that_hydra_needs():
+def test_levels_have_the_quotes_that_hydra_needs():
     planned = plan(a_study(factors={"a": ["two words", "it's", "a,b", "back\\slash"]}), {})
     assert jobs(planned) == ["a='two words'", r"a='it\'s'", "a='a,b'", r"a='back\slash'"]
-    assert planned.levels["a"] == ("two words", "it's", "a,b", "back\\slash")
 
 
 TEXTS = st.text(st.sampled_from("\\'\"a ,"), min_size=1, max_size=8) | st.text(
@@ -203,7 +194,6 @@ TEXTS = st.text(st.sampled_from("\\'\"a ,"), min_size=1, max_size=8) | st.text(
 def test_hydra_reads_a_quoted_text_as_it_was(text):
     override = OverridesParser.create().parse_override(f"key={quoted(text)}")
     assert override.value() == text
-    assert plan(a_study(factors={"a": [text]}), {}).levels == {"a": (text,)}
 
 
 @given(
@@ -250,64 +240,3 @@ def test_lists_and_mappings_have_hydras_form():
 def test_a_study_that_makes_no_sense_is_one_clear_line(said, message):
     with pytest.raises(InputError, match=f"^{message}$"):
         plan(a_study(**said), {})
-
-
-# The studies that come with the project
-
-
-def shipped(name: str) -> tuple[dict, Plan]:
-    said = OmegaConf.load(CONF / "study" / f"{name}.yaml")
-    defaults = OmegaConf.load(CONF / "config.yaml").study
-    section = OmegaConf.to_container(OmegaConf.merge(defaults, said.study))
-    return section, plan(section, {})
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_a_shipped_study_asks_a_question_about_levels_that_it_has(name):
-    said = OmegaConf.load(CONF / "study" / f"{name}.yaml")
-    section, planned = shipped(name)
-    assert said.name == name
-    assert said.hydra.mode == "MULTIRUN"
-    assert section["question"].endswith("?")
-    assert section["factors"]
-    assert set(section["baseline"]) == set(planned.factors)
-    for key, level in section["baseline"].items():
-        assert override_value(level) in planned.levels[key]
-    assert all(count == 1 for count in Counter(planned.jobs).values())
-    del section["baseline"], section["factors"], section["seeds"], section["nuisance"], section["claims"]
-    kept = Study(name, planned.factors, {}, nuisance=planned.nuisance, **section)  # a misspelt key is refused
-    assert Study.from_json(kept.to_json()) == kept
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_the_claims_of_a_shipped_study_are_about_its_own_comparisons(name):
-    section, planned = shipped(name)
-    for said in section["claims"]:
-        claim = Claim(**{key: value for key, value in said.items() if key != "margin"})
-        assert claim.text.endswith(".")
-        assert claim.source
-        levels = planned.levels[claim.factor]
-        assert {str(claim.variant), str(claim.baseline)} <= set(levels)
-        assert claim.variant != claim.baseline
-        assert claim.metric == "epochs_to_target" or claim.metric.split("/")[0] in (
-            "test",
-            "val",
-            "train",
-            "time",
-        )
-
-
-@pytest.mark.parametrize("name", STUDIES)
-def test_every_choice_of_a_shipped_study_exists(name, compose):
-    """Each override in some run, so that all of them are composed as the sweep composes them."""
-    _, planned = shipped(name)
-    unseen = {override for job in planned.jobs for override in job}
-    for job in planned.jobs:
-        if unseen & set(job):
-            config = compose(f"+study={name}", *job)
-            for override in unseen & set(job):
-                key, _, value = override.lstrip("+").partition("=")
-                if "." in key or key == "seed":
-                    assert override_value(OmegaConf.select(config, key)) == value
-            unseen -= set(job)
-    assert not unseen

@@ -1,0 +1,76 @@
+"""Hydra's overrides: composing a configuration from them, reading those of a command line, writing values as them."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ablations.errors import InputError
+from ablations.paths import CONF
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+    from omegaconf import DictConfig
+
+
+@dataclass(frozen=True)
+class Given:
+    """One key of the command line.
+
+    Attributes:
+        values: as Hydra writes them.
+        swept: whether they are several by intention.
+        prefix: of the override: `+` adds a key, `++` adds or overrides it.
+        line: the override as it was given.
+    """
+
+    values: tuple[str, ...]
+    swept: bool
+    prefix: str
+    line: str
+
+
+def compose(*overrides: str) -> "DictConfig":
+    """The configuration of run.py with these overrides, for all that is not started by Hydra itself."""
+    import hydra
+
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", overrides=list(overrides))
+
+
+def read_overrides(loader: "ConfigLoader", arguments: Sequence[str]) -> dict[str, Given]:
+    """The overrides of a command line by key. Raises InputError for a sweep over anything but single values."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    given = {}
+    for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
+        key = override.key_or_group
+        if override.is_sweep_override() and not override.is_discrete_sweep():
+            raise InputError(f"{key}: only lists of values, range(…) and glob(…) can be swept")
+        swept = override.is_sweep_override()
+        values = tuple(override.sweep_string_iterator()) if swept else (override.get_value_element_as_str(),)
+        prefix = override.get_key_element()[: -len(key)] if not override.is_delete() else ""
+        given[key] = Given(values, swept, prefix, override.input_line or "")
+    return given
+
+
+def override_value(value: Any) -> str:
+    """A value of a YAML file in Hydra's override grammar."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return repr(value)
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{override_value(item)}" for key, item in value.items()) + "}"
+    if not isinstance(value, str):
+        return "[" + ",".join(map(override_value, value)) + "]"
+    plain = value.isascii() and value.replace("_", "").replace(".", "").isalnum()
+    return value if plain else quoted(value)
+
+
+def quoted(text: str) -> str:
+    """Any text as one value in Hydra's override grammar, where backslashes are escaped before a quote only."""
+    escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)
+    return f"'{escaped}'"

@@ -1,0 +1,100 @@
+"""Plan a sweep, store its study, launch its runs, compile its report."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.utils import JobReturn
+from hydra.plugins.launcher import Launcher
+from omegaconf import DictConfig, OmegaConf, read_write
+
+from ablations import markdown as md
+from ablations.errors import InputError
+from ablations.experiment.progress import sweep_bar
+from ablations.sweep.overrides import quoted, read_overrides
+from ablations.sweep.plan import SEED, Plan, PlannedRun, plan
+from ablations.sweep.study import keep, study_of
+from ablations.terminal import coloured
+from ablations.tracking.outbox import deliver
+from ablations.tracking.store import Store
+from ablations.tracking.views import share_views
+
+
+def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> Any:
+    """Plan, launch and report; exit code 1 where a run failed.
+
+    Args:
+        config: composed without the swept keys.
+        loader: Hydra's, for the configuration of each run.
+        launcher: Hydra's, set up.
+        arguments: the overrides of the command line.
+
+    Raises:
+        InputError: a plan that makes no sense, a store that cannot be used, runs that cannot be compared.
+    """
+    section = OmegaConf.to_container(config.study, resolve=True)
+    planned = plan(section, read_overrides(loader, arguments))
+    name = config.name or "-".join(planned.varied) or SEED
+    # Composing all of them finds mistakes before anything starts.
+    runs = [PlannedRun.composed(loader.load_sweep_config(config, list(run))) for run in planned.runs]
+    study = study_of(name, section, planned, runs, shlex.join(["python", "run.py", *sys.argv[1:]]))
+    store = Store(config.tracking.uri)
+    if config.dry_run:
+        from ablations.sweep.preview import preview
+
+        print(preview(study, runs, store, config.hydra.launcher))
+        return None
+
+    tell_runs = {
+        "name": quoted(name),
+        "sweep.id": quoted(config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")),
+        "sweep.factors": f"[{','.join(map(quoted, planned.varied))}]",
+        "sweep.command": quoted(study.command),
+    }
+    with read_write(config.hydra.overrides):
+        # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
+        config.hydra.overrides.hydra.extend([f"{key}={value}" for key, value in tell_runs.items()])
+    keep(study, store, store.prepare(config.tracking.experiment))
+    _deliver(store)  # what an earlier command could not
+    with sweep_bar(Path(config.hydra.sweep.dir), len(runs)):
+        results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
+    _deliver(store)
+    failed = _report(name, store)
+    for result in results:
+        _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
+    if failed:
+        sys.exit(1)
+    return results
+
+
+def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobReturn]:
+    """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+    try:
+        return launcher.launch([list(overrides) for overrides in planned.runs], initial_job_idx=0)
+    except Exception as error:  # any: each launcher has its own; what a run raises is in its result
+        what = next(iter(str(error).strip().splitlines()), "")[:300]
+        raise InputError(
+            f"hydra/launcher={name}: {type(error).__name__}: {what}; the same command goes on from here"
+        ) from error
+
+
+def _deliver(store: Store) -> None:
+    for delivery in deliver(store):
+        if delivery.problem is not None:
+            print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
+
+
+def _report(name: str, store: Store) -> int:
+    """Compile and show the report; how many of its runs have no result."""
+    from ablations.report import compile_report
+
+    share_views(store, name)
+    report = compile_report(name, store)
+    print(f"\n{coloured(report.summary)}\n")
+    print(f"report: {report.path}")
+    print(f"look at the runs: python -m ablations.ui {shlex.quote(md.plain(report.name))}")
+    return report.failed
