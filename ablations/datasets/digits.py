@@ -19,9 +19,6 @@ class Digits(Source):
     Source: UCI "Optical Recognition of Handwritten Digits", test part (Alpaydin and Kaynak, 1998).
     """
 
-    name: str
-    root: str | None
-    val_fraction: float
     classes: Sequence[str]
 
     def load(self) -> Dataset:

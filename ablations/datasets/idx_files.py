@@ -35,9 +35,6 @@ class IdxFiles(Source):
     uncompressed content, checked on each load wherever the file came from; null = not checked.
     """
 
-    name: str
-    root: str | None
-    val_fraction: float
     classes: Sequence[str]
     mirrors: Sequence[str]
     checksums: Mapping[str, str | None] | None

@@ -47,9 +47,6 @@ class ImageFiles(Source):
     the labels found: the ten digits where all of them are digits, else these labels in natural order.
     """
 
-    name: str
-    root: str | None
-    val_fraction: float
     classes: Sequence[str] | None
 
     def load(self) -> Dataset:

@@ -23,31 +23,7 @@ def decode(path: str | Path) -> np.ndarray:
     8 bits keeps its values. Raises InputError for anything else than a regular file in one of `FORMATS`, or
     one of more than `MAX_BYTES` or `MAX_PIXELS`, which is refused before it is decoded.
     """
-    return decode_content(read(path), path)
-
-
-def read(path: str | Path) -> bytes:
-    """The content of an image file, not decoded yet. Raises InputError for what cannot be one."""
-    path = Path(path)
-    try:
-        if not path.exists():
-            raise _refusal(path, "no such file")
-        if not path.is_file():  # a pipe or a device might never end
-            raise _refusal(path, "not a file")
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            content = file.read(min(size, MAX_BYTES) + 1)
-    except OSError as error:
-        raise _refusal(path, error.strerror or str(error)) from None
-    if not content:
-        raise _refusal(path, "empty file")
-    if len(content) > MAX_BYTES:
-        raise _refusal(path, f"more than the {MAX_BYTES // 2**20} MiB allowed")
-    return content
-
-
-def decode_content(content: bytes, path: str | Path) -> np.ndarray:
-    """As `decode`, of bytes that were read from `path`."""
+    content = _read(path)
     with warnings.catch_warnings(action="ignore"):
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
@@ -66,6 +42,26 @@ def decode_content(content: bytes, path: str | Path) -> np.ndarray:
         except Exception as error:  # a damaged file may raise nearly anything in a decoder
             problem = printable(str(error)) or type(error).__name__
             raise _refusal(path, f"damaged image ({problem})") from None
+
+
+def _read(path: str | Path) -> bytes:
+    """The content of an image file, not decoded yet. Raises InputError for what cannot be one."""
+    path = Path(path)
+    try:
+        if not path.exists():
+            raise _refusal(path, "no such file")
+        if not path.is_file():  # a pipe or a device might never end
+            raise _refusal(path, "not a file")
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = file.read(min(size, MAX_BYTES) + 1)
+    except OSError as error:
+        raise _refusal(path, error.strerror or str(error)) from None
+    if not content:
+        raise _refusal(path, "empty file")
+    if len(content) > MAX_BYTES:
+        raise _refusal(path, f"more than the {MAX_BYTES // 2**20} MiB allowed")
+    return content
 
 
 def _grey(image: Image.Image, path: str | Path) -> np.ndarray:

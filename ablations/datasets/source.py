@@ -30,6 +30,7 @@ class Dataset:
     classes: tuple[str, ...]
 
 
+@dataclass(frozen=True)
 class Source(ABC):
     """Where a data set comes from. The constructor's arguments are the keys of its YAML.
 

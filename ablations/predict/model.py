@@ -41,12 +41,8 @@ class Model:
             config = OmegaConf.load(folder / CONFIG)
             for part in ("network", "init"):
                 _check_targets(OmegaConf.to_container(config[part], resolve=True))
-            network = instantiate(config.network).build(
-                INPUT_SHAPE,
-                instantiate(config.init),
-                lambda _: np.random.default_rng(0),
-                config.trainer.dtype,
-            )
+            network, init = instantiate(config.network), instantiate(config.init)
+            network.build(INPUT_SHAPE, init, lambda _: np.random.default_rng(0), config.trainer.dtype)
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
             # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then.

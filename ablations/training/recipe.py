@@ -142,11 +142,9 @@ def assemble(config: DictConfig) -> Recipe:
 
 def build_network(config: DictConfig, streams: Streams) -> Network:
     """The network that `config` describes, with its initial weights."""
-    return instantiate(config.network).build(
-        INPUT_SHAPE,
-        instantiate(config.init),
-        lambda layer: streams.generator(f"init/{layer}"),
-        config.trainer.dtype,
+    network, init = instantiate(config.network), instantiate(config.init)
+    return network.build(
+        INPUT_SHAPE, init, lambda layer: streams.generator(f"init/{layer}"), config.trainer.dtype
     )
 
 
