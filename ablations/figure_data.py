@@ -1,6 +1,6 @@
 """The numbers of the figures that show effects, before anything is drawn.
 
-Outcomes are a run's `value`, in any unit; runs are rows with `params.<factor>`, `params.seed`, `value` and `finished`.
+Outcomes are a run's `value`, in any unit; runs are rows with params, `value` and `finished`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ablations.statistics import natural
-from ablations.verdicts import NOT_LOGGED, Contrast
+from ablations.tracking.columns import natural, param, text
+from ablations.verdicts import Comparison
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,7 +30,7 @@ def marginal_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
 
     Args:
         runs: those of the study; one that did not log each factor is left out.
-        factors: the keys that were varied, without `params.`.
+        factors: the params that were varied.
 
     Returns:
         One row per factor and level, in order: `factor`, `level`, `mean` over the seeds, `low` and `high` (the
@@ -49,7 +49,7 @@ def interaction_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFram
 
     Args:
         runs: those of the study; one that did not log each factor is left out.
-        factors: the keys that were varied, without `params.`.
+        factors: the params that were varied.
 
     Returns:
         One row per pair of factors and combination of their levels that was run, in order: `a`, `b` (the factors),
@@ -60,7 +60,7 @@ def interaction_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFram
     for a, b in combinations(factors, 2):
         means = _means(runs, factors, [a, b]).rename(columns={a: "level_a", b: "level_b"})
         met = set(zip(means["level_a"], means["level_b"], strict=True))
-        levels = [sorted({pair[i] for pair in met}) for i in (0, 1)]
+        levels = [{pair[i] for pair in met} for i in (0, 1)]
         if any(met.issuperset(product(p, q)) for p, q in product(*(combinations(x, 2) for x in levels))):
             frames.append(means.assign(a=a, b=b))
     columns = ["a", "b", "level_a", "level_b", *MEANS]
@@ -69,13 +69,14 @@ def interaction_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFram
 
 def _means(runs: pd.DataFrame, factors: Sequence[str], keys: list[str]) -> pd.DataFrame:
     """One row per combination of the keys' levels, with `MEANS`."""
-    logged = [runs[f"params.{factor}"].map(lambda x: pd.notna(x) and x != NOT_LOGGED) for factor in factors]
-    runs = runs[np.logical_and.reduce(logged)] if len(logged) else runs
-    frame = pd.DataFrame({factor: runs[f"params.{factor}"].astype(str) for factor in factors})
+    frame = pd.DataFrame(
+        {factor: runs[param(factor)].map(text) for factor in factors}, index=runs.index
+    ).dropna()
+    runs = runs.loc[frame.index]
     others = [factor for factor in factors if factor not in keys]
     frame = frame.assign(
         setting=frame.groupby(others).ngroup() if others else 0,
-        seed=runs["params.seed"].astype(str),
+        seed=runs[param("seed")].astype(str),
         value=pd.to_numeric(runs["value"]).where(runs["finished"].astype(bool)).astype(float),
     )
     combined = frame[keys].drop_duplicates()
@@ -91,21 +92,22 @@ def _means(runs: pd.DataFrame, factors: Sequence[str], keys: list[str]) -> pd.Da
     return means.assign(n=means["n"].fillna(0).astype(int))
 
 
-def seed_pairs(runs: pd.DataFrame, contrast: Contrast) -> pd.DataFrame:
+def seed_pairs(runs: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     """The two values behind each difference of a main effect: `seed`, `baseline`, `variant`, in the seeds' order.
 
     Where other factors were varied, too, each value is the mean over their settings.
 
     Args:
         runs: with `run_id`, `value` and the factor's level.
-        contrast: of one factor, as `verdicts.contrasts` gives it for these runs.
+        comparison: of one factor, as `verdicts.comparisons` gives it for these runs.
     """
     runs = runs.set_index(runs["run_id"].astype(str))
-    levels = runs[f"params.{contrast.factor}"].astype(str)
+    (factor,), (variant,), (baseline,) = comparison.factors, comparison.variant, comparison.baseline
+    levels = runs[param(factor)].astype(str)
     rows = []
-    for seed, run_ids in zip(contrast.seeds, contrast.run_ids, strict=True):
+    for seed, run_ids in zip(comparison.seeds, comparison.run_ids, strict=True):
         own = pd.to_numeric(runs.loc[list(run_ids), "value"]).groupby(levels[list(run_ids)]).mean()
-        rows.append((seed, own[contrast.baseline], own[contrast.variant]))
+        rows.append((seed, own[baseline], own[variant]))
     return pd.DataFrame(rows, columns=["seed", "baseline", "variant"])
 
 

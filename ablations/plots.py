@@ -25,7 +25,7 @@ from numpy.typing import ArrayLike
 from PIL import Image
 
 from ablations.statistics import confusion
-from ablations.verdicts import BETTER, BETWEEN, INCONCLUSIVE, NO_DIFFERENCE, TOO_FEW, WORSE
+from ablations.verdicts import Verdict
 
 # Seaborn's "colorblind", without its yellow (too light for a line) and its grey (which means: the others).
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#56b4e9")
@@ -41,11 +41,11 @@ PARTS = {"train": "training", "val": "validation"}
 DPI = 130
 # Colour, marker and whether it is filled: no verdict is told by its colour alone.
 VERDICT_LOOKS = {
-    BETTER: ("#029e73", "^", True),
-    WORSE: ("#d55e00", "v", True),
-    NO_DIFFERENCE: ("#0173b2", "s", True),
-    INCONCLUSIVE: ("#6e6e6e", "o", True),
-    TOO_FEW: ("#6e6e6e", "o", False),
+    Verdict.BETTER: ("#029e73", "^", True),
+    Verdict.WORSE: ("#d55e00", "v", True),
+    Verdict.NO_DIFFERENCE: ("#0173b2", "s", True),
+    Verdict.INCONCLUSIVE: ("#6e6e6e", "o", True),
+    Verdict.TOO_FEW: ("#6e6e6e", "o", False),
 }
 # Points from the right edge of a forest to its columns of text.
 BESIDE = (12, 150, 186)
@@ -365,15 +365,15 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
     cut off with an arrow head, and the axis says so.
 
     Args:
-        effects: as `verdicts.effects` gives them, of one metric.
+        effects: as `verdicts.tabulate` gives them, of one metric; `factor`, `variant` and `baseline` in words.
         label: what is compared, such as "test error".
         unit: of the differences, such as "percentage points"; '' for none.
         margin: largest difference that does not matter, in that unit.
         smaller_is_better: as for errors.
     """
-    order = effects["factor"].str.contains(BETWEEN, regex=False).sort_values(kind="stable").index
+    order = effects["factors"].map(len).sort_values(kind="stable").index
     shown = effects.loc[order[:SHOWN_EFFECTS]]
-    groups = shown.groupby(["factor", "baseline"], sort=False)
+    groups = shown.groupby(["factors", "factor", "baseline"], sort=False)
     lines = len(shown) + groups.ngroups
     left, right, cut = _reach(shown, margin)
     figure = Figure(figsize=(10, 1.7 + 0.25 * max(lines, 3)), dpi=DPI, layout="constrained")
@@ -391,7 +391,7 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
     for text, offset in zip(("mean [95 % interval]", "pairs", "verdict"), BESIDE, strict=True):
         _beside(axes, -0.9, text, offset, fontweight="bold", va="bottom")
     names = []
-    for (factor, baseline), rows in groups:
+    for (_, factor, baseline), rows in groups:
         names.append((f"{_text(factor, 22)}, against {_text(baseline, 20).lstrip()}", "bold"))
         for row in rows.to_dict("records"):
             _comparison(axes, len(names), row, form)
@@ -576,16 +576,16 @@ def seed_slopes(
     axes = figure.subplots()
     _log_if_wide(axes, "y", pairs[["baseline", "variant"]].stack())
     faint = 0.8 if len(pairs) <= 20 else 0.35
-    for said, chosen, (colour, marker, _), dash in (
-        ("better", gain > 0, VERDICT_LOOKS[BETTER], "-"),
-        ("worse", gain < 0, VERDICT_LOOKS[WORSE], "--"),
-        ("the same", gain == 0, VERDICT_LOOKS[INCONCLUSIVE], ":"),
+    for side, chosen, (colour, marker, _), dash in (
+        ("better", gain > 0, VERDICT_LOOKS[Verdict.BETTER], "-"),
+        ("worse", gain < 0, VERDICT_LOOKS[Verdict.WORSE], "--"),
+        ("the same", gain == 0, VERDICT_LOOKS[Verdict.INCONCLUSIVE], ":"),
     ):
         if chosen.any():
             style = {"color": colour, "marker": marker, "ls": dash, "lw": 1.3, "ms": 6, "alpha": faint}
             ends = pairs.loc[chosen, ["baseline", "variant"]].to_numpy(dtype=float).T
             lines = axes.plot([0, 1], ends, **style, zorder=2)
-            lines[0].set_label(f"{said} in {chosen.sum()} of {len(pairs)} seeds")
+            lines[0].set_label(f"{side} in {chosen.sum()} of {len(pairs)} seeds")
     means = [pairs["baseline"].mean(), pairs["variant"].mean()]
     axes.plot([0, 1], means, color="black", lw=3, marker="o", ms=8, zorder=3, label="mean")
     axes.set_xticks([0, 1], [_text(baseline, 20), _text(variant, 20)])

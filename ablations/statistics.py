@@ -1,10 +1,9 @@
 """From runs to numbers: which runs are compared, and what each variant reached.
 
-Every step takes a frame and gives a frame. Runs are rows as the store's reader gives them (`params.<key>`,
-`metrics.<name>`, `tags.<key>`); times are seconds, an outcome is in its metric's own unit.
+Every step takes a frame and gives a frame. Runs are rows as the store's reader gives them; times are seconds, an
+outcome is in its metric's own unit.
 """
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -13,77 +12,63 @@ import numpy as np
 import pandas as pd
 
 from ablations.study import smaller_is_better
+from ablations.tracking.columns import (
+    NOT_LOGGED,
+    column,
+    natural,
+    numbers,
+    param,
+    params_in,
+    tag,
+    text,
+)
+from ablations.tracking.columns import metric as metric_column
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-VALIDATION = "metrics.val/accuracy"
+VALIDATION = "val/accuracy"
 EPOCHS_TO_TARGET = "epochs_to_target"
 EPOCH_TIME = "time/epoch_s"
-NOT_LOGGED = "(not logged)"
 
-# Follow from the choices of components, which are compared themselves, or determine nothing.
-DERIVED = tuple(
-    f"params.{key}"
-    for key in (
-        "network.parameters",
-        "network.connections",
-        "network.macs",
-        "dataset.root",
-        "dataset.mirrors",
-    )
-)
-# MLflow's stores write infinity as the largest float64.
-INFINITE = 1e308
+COSTS = ("parameters", "connections", "macs")
+"""What a network costs, in params `network.<cost>`."""
+
+DERIVED = (*(param(f"network.{cost}") for cost in COSTS), param("dataset.root"), param("dataset.mirrors"))
+"""Follow from the choices of components, which are compared themselves, or determine nothing."""
 
 
 @dataclass(frozen=True)
-class Comparison:
-    """The runs that one report covers, and what was left out in words."""
+class Selection:
+    """The runs that one report covers, and what was left out.
+
+    Attributes:
+        runs: those that count.
+        other_settings: of each run of an earlier invocation that has other settings the column of the first of them.
+        repeated: how many runs were repeated by another of the same configuration and seed.
+    """
 
     runs: pd.DataFrame
-    left_out: tuple[str, ...]
-
-
-def natural(text: object) -> tuple[tuple[int, float, str], ...]:
-    """Sort key that puts numbers in numeric order: `2` before `10`, `1e-3` before `0.01`."""
-    try:
-        return ((0, float(str(text)), ""),)
-    except ValueError:
-        parts = re.split(r"(\d+)", str(text))
-        return ((1, 0.0, ""), *((0, float(p), "") if p.isdecimal() else (1, 0.0, p) for p in parts))
-
-
-def column(runs: pd.DataFrame, name: str) -> pd.Series:
-    """The named column, or one of missing values where no run logged it."""
-    return runs[name] if name in runs else pd.Series(np.nan, index=runs.index, dtype=object)
-
-
-def numbers(runs: pd.DataFrame, name: str) -> pd.Series:
-    """The named column as floats; what is absent, not a number or infinite is NaN."""
-    values = pd.to_numeric(column(runs, name), errors="coerce").astype(float)
-    return values.where(values.abs() < INFINITE)
+    other_settings: tuple[str, ...]
+    repeated: int
 
 
 def factors_of(runs: pd.DataFrame) -> tuple[str, ...]:
-    """The keys that the newest invocation of a sweep varied, the seed aside."""
-    text = str(_newest(runs).get("tags.factors") or "")
-    keys = [key.strip() for key in text.split(",")] if text != "nan" else []
+    """The keys that the newest invocation of a sweep varied, the seed aside.
+
+    Runs that were found finished belong to the invocation that asked for them last.
+    """
+    order = runs.assign(invocation=column(runs, tag("sweep_id")).fillna(""))
+    newest = order.sort_values(["invocation", "start_time", "run_id"]).iloc[-1]
+    keys = [key.strip() for key in (text(newest.get(tag("factors"))) or "").split(",")]
     return tuple(dict.fromkeys(key for key in keys if key and key != "seed"))
 
 
-def _newest(runs: pd.DataFrame) -> pd.Series:
-    """A run of the newest invocation; runs that were found finished belong to the one that asked for them last."""
-    order = runs.assign(invocation=column(runs, "tags.sweep_id").fillna(""))
-    return order.sort_values(["invocation", "start_time", "run_id"]).iloc[-1]
-
-
-def select(runs: pd.DataFrame, varied: Sequence[str]) -> Comparison:
+def select(runs: pd.DataFrame, varied: Sequence[str]) -> Selection:
     """The runs of a sweep that belong together.
 
     The newest invocation sets the shared settings. A run of an older one counts where it has the same settings
-    (more seeds, more levels). Of runs with the same `config_hash` (of every param, where none was logged) the
-    newest FINISHED one counts, else the newest; runs with neither a hash nor a seed are no repetitions.
+    (more seeds, more levels). Of runs that repeat each other the newest FINISHED one counts, else the newest.
 
     Args:
         runs: the runs of one sweep, at least one.
@@ -91,46 +76,45 @@ def select(runs: pd.DataFrame, varied: Sequence[str]) -> Comparison:
     """
     runs = runs.sort_values(["start_time", "run_id"], ignore_index=True)
     runs = runs.assign(
-        **{f"params.{key}": column(runs, f"params.{key}").fillna(NOT_LOGGED).astype(str) for key in varied}
+        **{param(key): column(runs, param(key)).fillna(NOT_LOGGED).astype(str) for key in varied}
     )
-
-    invocation = column(runs, "tags.sweep_id").fillna("")
+    invocation = column(runs, tag("sweep_id")).fillna("")
     newest = invocation == invocation.max()
-    disagreement = pd.Series("", index=runs.index)
-    disagreement[~newest] = _disagreements(runs[~newest], runs[newest], varied)
-    foreign = disagreement != ""
-    left_out = []
-    if foreign.any():
-        keys = sorted(set(disagreement[foreign]))
-        named = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
-        left_out.append(f"{_count(foreign.sum(), 'earlier run')} with other settings ({named})")
+    setting = pd.Series("", index=runs.index)
+    setting[~newest] = _disagreements(runs[~newest], runs[newest], varied)
+    foreign = setting != ""
+    kept = _without_repetitions(runs[~foreign], varied)
+    repeated = len(runs) - int(foreign.sum()) - len(kept)
+    return Selection(kept.reset_index(drop=True), tuple(setting[foreign]), repeated)
 
-    runs = runs[~foreign]
+
+def _without_repetitions(runs: pd.DataFrame, varied: Sequence[str]) -> pd.DataFrame:
+    """The last of the runs of each configuration and seed.
+
+    Runs are of the same configuration where they have the same `config_hash`; or the same params, seed included, if
+    one of them has no hash, or they were made by different code: hashes name classes, which may move. Of runs
+    without a seed none repeats another.
+    """
+    ours, code = column(runs, tag("config_hash")), column(runs, tag("code_hash"))
+    derived = set(DERIVED) - {param(key) for key in varied}
+    params = runs[sorted(map(param, params_in(runs)))].astype(object)
+    params.loc[ours.notna(), params.columns.isin(derived)] = None
+    same = pd.util.hash_pandas_object(params.where(params.notna(), ""), index=False).astype(str)
+    same = same.where(column(runs, param("seed")).notna(), runs["run_id"])
+
     # Last comes what counts: finished before newer.
-    order = (
-        runs.assign(ended_well=runs["status"] == "FINISHED").sort_values("ended_well", kind="stable").index
-    )
-    repeated = _identity(runs).loc[order].duplicated(keep="last").reindex(runs.index)
-    if repeated.any():
-        left_out.append(
-            f"{_count(repeated.sum(), 'run')} repeated by another of the same configuration and seed"
-        )
-    return Comparison(runs[~repeated].reset_index(drop=True), tuple(left_out))
-
-
-def _identity(runs: pd.DataFrame) -> pd.Series:
-    """What two trainings of the same thing have in common."""
-    params = runs[sorted(name for name in runs if name.startswith("params."))]
-    everything = pd.util.hash_pandas_object(params.astype(object).where(params.notna(), ""), index=False)
-    seeded = column(runs, "params.seed").notna()
-    return column(runs, "tags.config_hash").fillna(everything.astype(str).where(seeded, runs["run_id"]))
+    order = runs["status"].eq("FINISHED").sort_values(kind="stable").index
+    order = order[~ours.fillna(runs["run_id"]).loc[order].duplicated(keep="last")]
+    ours, code, same = ours.loc[order], code.loc[order], same.loc[order]
+    alike = code.notna() & ours.notna() & (code == code.groupby(same).transform("last"))
+    return runs.loc[order[~same.duplicated(keep="last") | alike]].sort_index()
 
 
 def _disagreements(older: pd.DataFrame, newest: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """For each older run the first setting that sets it apart from the newest invocation, else ''."""
-    varied = [f"params.{key}" for key in factors]
-    fixed = {*varied, *DERIVED, "params.seed"}
-    settings = [name for name in newest.columns if name.startswith("params.") and name not in fixed]
+    """For each older run the column of the first setting that sets it apart from the newest invocation, else ''."""
+    varied = [param(key) for key in factors]
+    fixed = {*varied, *DERIVED, param("seed")}
+    settings = [name for name in map(param, params_in(newest)) if name not in fixed]
     # A choice brings its own settings: optimizer=rmsprop has an optimizer.decay that no other has.
     own = tuple(f"{name}." for name in varied)
     shared = [
@@ -141,21 +125,18 @@ def _disagreements(older: pd.DataFrame, newest: pd.DataFrame, factors: Sequence[
     for row in values.to_dict("records"):
         twins[tuple(row[name] for name in varied)] = row
     common = values.iloc[-1].to_dict()
-    data = set(column(newest, "tags.data_sha256").dropna())
+    digest = tag("data_sha256")
+    data = set(column(newest, digest).dropna())
 
     found = []
     for row in older.astype(object).where(older.notna(), None).to_dict("records"):
         twin = twins.get(tuple(row[name] for name in varied))
         names, expected = (settings, twin) if twin else (shared, common)
         other = next((name for name in names if row[name] != expected[name]), "")
-        if not other and row.get("tags.data_sha256") and data and row["tags.data_sha256"] not in data:
-            other = "the data"
-        found.append(other.removeprefix("params."))
+        if not other and row.get(digest) and data and row[digest] not in data:
+            other = digest
+        found.append(other)
     return found
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def with_times(
@@ -173,7 +154,7 @@ def with_times(
         reached = steps[steps["value"] <= target["value"] if small else steps["value"] >= target["value"]]
         first = reached.groupby("run_id")["step"].min()
         first = first.reindex(steps["run_id"].unique()).fillna(steps.groupby("run_id")["step"].max() + 1)
-        runs = runs.assign(**{f"metrics.{EPOCHS_TO_TARGET}": runs["run_id"].map(first).astype(float)})
+        runs = runs.assign(**{metric_column(EPOCHS_TO_TARGET): runs["run_id"].map(first).astype(float)})
     times = histories[histories["metric"] == EPOCH_TIME].groupby("run_id")["value"].agg(["median", "sum"])
     return runs.assign(
         epoch_s=runs["run_id"].map(times["median"]).astype(float),
@@ -190,12 +171,12 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str, smaller: boo
     Args:
         runs: as `select` gives them.
         factors: the keys that make a variant.
-        metric: its name without `metrics.`.
+        metric: its name.
         smaller: whether smaller values are better.
     """
-    values = numbers(runs, f"metrics.{metric}")
+    values = numbers(runs, metric_column(metric))
     finished = (runs["status"] == "FINISHED") & values.notna()
-    keys = [f"params.{key}" for key in factors]
+    keys = [param(key) for key in factors]
     group = runs.groupby(keys, sort=False).ngroup() if keys else pd.Series(0, index=runs.index)
     means = values[finished].groupby(group).mean() * (1 if smaller else -1)
     first = runs.groupby(group).head(1).assign(group=group)
@@ -209,7 +190,7 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str, smaller: boo
     )
     rank = {row["group"]: place for place, row in enumerate(order)}
     frame = runs.assign(finished=finished, value=values.where(finished), variant=group.map(rank))
-    seeds = column(runs, "params.seed").map(natural)
+    seeds = column(runs, param("seed")).map(natural)
     place = sorted(
         frame.index,
         key=lambda i: (frame.at[i, "variant"], seeds[i], runs.at[i, "start_time"], runs.at[i, "run_id"]),
@@ -220,7 +201,7 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], metric: str, smaller: boo
 def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.DataFrame:
     """One row per variant, best first, its index the variant's number.
 
-    Columns: `params.<factor>`, `planned` (runs), `n` (finished runs, on which the rest stands), `mean`, `sd` (with
+    Columns: the factors' params, `planned` (runs), `n` (finished runs, on which the rest stands), `mean`, `sd` (with
     n − 1, NaN for one run), `best` of the metric, `epoch_s`, `train_s` (seconds), `parameters`, `connections`,
     `macs`, `epochs_to_target`.
 
@@ -230,14 +211,13 @@ def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Da
         smaller: whether smaller values are better.
     """
     everything = runs.groupby("variant")
-    costs = ("parameters", "connections", "macs")
     done = runs[runs["finished"]]
     done = done.assign(
-        **{name: numbers(done, f"params.network.{name}") for name in costs},
+        **{cost: numbers(done, param(f"network.{cost}")) for cost in COSTS},
         **{name: numbers(done, name) for name in ("epoch_s", "train_s")},
-        epochs=numbers(done, f"metrics.{EPOCHS_TO_TARGET}"),
+        epochs=numbers(done, metric_column(EPOCHS_TO_TARGET)),
     ).groupby("variant")
-    table = pd.DataFrame({f"params.{key}": everything[f"params.{key}"].first() for key in factors})
+    table = pd.DataFrame({param(key): everything[param(key)].first() for key in factors})
     return table.reindex(range(everything.ngroups)).assign(
         planned=everything.size(),
         n=done.size().reindex(range(everything.ngroups), fill_value=0),
@@ -247,7 +227,7 @@ def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Da
         epoch_s=done["epoch_s"].mean(),
         train_s=done["train_s"].mean(),
         epochs_to_target=done["epochs"].mean(),
-        **{name: done[name].first() for name in costs},
+        **{cost: done[cost].first() for cost in COSTS},
     )
 
 
@@ -258,7 +238,7 @@ def curves(histories: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     done = runs[runs["finished"]].set_index("run_id")["variant"]
     points = histories.assign(variant=histories["run_id"].map(done))
-    points = points[points["variant"].notna() & (points["value"].abs() < INFINITE)]
+    points = points[points["variant"].notna() & numbers(points, "value").notna()]
     summary = points.groupby(["metric", "variant", "step"])["value"].agg(["mean", "min", "max", "count"])
     summary = summary.set_axis(["mean", "low", "high", "n"], axis=1).reset_index()
     return summary.astype({"variant": int})
@@ -270,7 +250,7 @@ def grids(table: pd.DataFrame, factors: Sequence[str], facets: int = 6) -> dict[
     Without a third factor, or where it has more levels than `facets`, there is one grid, named ''. Further
     factors are averaged over, every variant with equal weight.
     """
-    row, col, *more = (f"params.{key}" for key in factors)
+    row, col, *more = (param(key) for key in factors)
     third = more[0] if more and table[more[0]].nunique() <= facets else None
     rows, cols = (sorted(table[key].unique(), key=natural) for key in (row, col))
     levels = sorted(table[third].unique(), key=natural) if third else [""]
@@ -282,21 +262,20 @@ def grids(table: pd.DataFrame, factors: Sequence[str], facets: int = 6) -> dict[
     }
 
 
-def best_run(runs: pd.DataFrame, label: str, smaller: bool) -> tuple[pd.Series, str] | None:
-    """The finished run to look at closely, and how it was chosen; None where no run finished.
+def best_run(runs: pd.DataFrame, smaller: bool) -> tuple[pd.Series, bool] | None:
+    """The finished run to look at closely, and whether validation accuracy chose it; None where no run finished.
 
-    Validation accuracy chooses where it was measured: the test set must not. `label` is the metric in words.
+    Validation accuracy chooses where it was measured, the outcome elsewhere: the test set should not.
     """
     done = runs[runs["finished"]]
-    known = ~(done.filter(regex=r"^params\.") == NOT_LOGGED).any(axis=1)
+    known = ~(done[[param(key) for key in params_in(done)]] == NOT_LOGGED).any(axis=1)
     done = (done[known] if known.any() else done).reset_index(drop=True)
     if done.empty:
         return None
-    validation = numbers(done, VALIDATION)
+    validation = numbers(done, metric_column(VALIDATION))
     if validation.notna().any():
-        return done.loc[validation.idxmax()], "the highest validation accuracy"
-    chosen = done["value"].idxmin() if smaller else done["value"].idxmax()
-    return done.loc[chosen], f"the best {label} (no validation accuracy was logged)"
+        return done.loc[validation.idxmax()], True
+    return done.loc[done["value"].idxmin() if smaller else done["value"].idxmax()], False
 
 
 def confusion(labels: "ArrayLike", predictions: "ArrayLike", classes: int) -> "NDArray[np.int64]":

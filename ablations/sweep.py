@@ -21,8 +21,9 @@ from ablations import markdown as md
 from ablations.errors import InputError
 from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.progress import sweep_bar
+from ablations.report.console import coloured
+from ablations.report.text import plain
 from ablations.study import Study, tag_of
-from ablations.terminal import coloured
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
@@ -174,7 +175,7 @@ def _report(name: str, uri: str) -> int:
     report = compile_report(name, uri)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
-    print(f"look at the runs: python -m ablations.ui {shlex.quote(md.plain(report.name))}")
+    print(f"look at the runs: python -m ablations.ui {shlex.quote(plain(report.name))}")
     return report.failed
 
 

@@ -3,30 +3,52 @@
 Differences are taken seed by seed and always mean variant − baseline, in the metric's own unit. The sign-flip test
 asks how often differences of random sign would have a mean as far from zero; the interval holds every difference
 that this same test does not reject, so that the two never contradict each other. Runs are rows as the store's
-reader gives them (`params.<key>`, `metrics.<name>`, `tags.<key>`, `status`). docs/statistics.md has the rules, the
-formulae and what simulation says about them.
+reader gives them. docs/statistics.md has the rules, the formulae and what simulation says about them.
 """
 
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
-from typing import TYPE_CHECKING
+from enum import Enum, StrEnum, auto
+from itertools import combinations, count, product
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from ablations.errors import InputError
+from ablations.tracking.columns import (
+    NOT_LOGGED,
+    column,
+    metrics_in,
+    natural,
+    number,
+    numbers,
+    param,
+    tag,
+    text,
+)
+from ablations.tracking.columns import metric as metric_column
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
-BETTER, WORSE = "better", "worse"
-NO_DIFFERENCE = "no difference that matters"
-INCONCLUSIVE = "inconclusive"
-TOO_FEW = "too few seeds"
-VERDICTS = (BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW)
+
+class Verdict(StrEnum):
+    """What may be said of a comparison, what is settled first."""
+
+    BETTER = "better"
+    WORSE = "worse"
+    NO_DIFFERENCE = "no difference that matters"
+    INCONCLUSIVE = "inconclusive"
+    TOO_FEW = "too few seeds"
+
+    @property
+    def settled(self) -> bool:
+        """Whether further seeds are not needed."""
+        return self not in (Verdict.INCONCLUSIVE, Verdict.TOO_FEW)
+
 
 SUPPORTED, REFUTED = "supported", "refuted"
 
@@ -36,15 +58,11 @@ MOST_SEEDS = 1000  # `seeds_needed` looks no further
 FLIPS = 9999  # beyond so many sign patterns (14 pairs) the test draws this many at random
 ROUNDING = 1e-9  # relative size below which a difference is taken for rounding
 
-FINGERPRINTS = ("tags.stream", "tags.data_sha256")
-DIFFER = "differ"  # what those of two runs do that are no pair
-NOT_LOGGED = "(not logged)"
-BETWEEN = " × "  # joins the two factors of an interaction, and their levels
-# MLflow's stores write infinity as the largest float64.
-INFINITE = 1e308
+FINGERPRINTS = ("stream", "data_sha256")
+"""Tags in which the runs of a pair must agree."""
 
 COLUMNS = (
-    "factor",
+    "factors",
     "variant",
     "baseline",
     "metric",
@@ -134,6 +152,11 @@ def can_reach(n: int, comparisons: int, alpha: float = ALPHA) -> bool:
     return smallest_p(n) * comparisons < alpha
 
 
+def fewest_seeds(comparisons: int) -> int:
+    """The smallest number of seeds at which a study of so many comparisons can come to a verdict."""
+    return next(n for n in count(2) if can_reach(n, comparisons))
+
+
 def prob_better(differences: "ArrayLike", smaller_is_better: bool) -> float:
     """Share of the pairs in which the variant beats the baseline, ties counting half; NaN without pairs."""
     signs = np.sign(_finite(differences)) * (-1 if smaller_is_better else 1)
@@ -166,8 +189,8 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
 
 def verdict(
     test: SignFlip, p_holm: float, n: int, comparisons: int, margin: float, smaller_is_better: bool
-) -> str:
-    """One of `VERDICTS`, the first that applies.
+) -> Verdict:
+    """The first that applies.
 
     *no difference that matters*: the whole interval lies inside ±margin, even where it excludes 0: a difference that
     is certain but small. *better* or *worse*: corrected p < 0.05 and the interval excludes 0. *too few seeds*: n pairs
@@ -182,10 +205,10 @@ def verdict(
         smaller_is_better: as for errors.
     """
     if -margin <= test.low and test.high <= margin:
-        return NO_DIFFERENCE
+        return Verdict.NO_DIFFERENCE
     if p_holm < ALPHA and not test.low <= 0 <= test.high:
-        return BETTER if (test.high < 0) == smaller_is_better else WORSE
-    return INCONCLUSIVE if can_reach(n, comparisons) else TOO_FEW
+        return Verdict.BETTER if (test.high < 0) == smaller_is_better else Verdict.WORSE
+    return Verdict.INCONCLUSIVE if can_reach(n, comparisons) else Verdict.TOO_FEW
 
 
 def seeds_needed(mean: float, sd: float, n: int, margin: float, comparisons: int = 1) -> int:
@@ -296,14 +319,13 @@ def judge(
         for test, p, sample, each, small in zip(tests, corrected, samples, margins, smaller, strict=True)
     ]
     # Holm's correction asks less of the others once some are settled.
-    open_comparisons = m - sum(said in (BETTER, WORSE) for said in verdicts)
+    open_comparisons = m - sum(each in (Verdict.BETTER, Verdict.WORSE) for each in verdicts)
     rows = []
-    for sample, test, p_holm, said, each, small in zip(
+    for sample, test, p_holm, found, each, small in zip(
         samples, tests, corrected, verdicts, margins, smaller, strict=True
     ):
         mean, sd = _mean_and_sd(sample)
         n = len(sample)
-        unsettled = said in (INCONCLUSIVE, TOO_FEW)
         rows.append(
             {
                 "n": n,
@@ -314,111 +336,170 @@ def judge(
                 "p_holm": p_holm,
                 "prob_better": prob_better(sample, small),
                 "effect_size": effect_size(sample),
-                "verdict": said,
-                "seeds_needed": seeds_needed(mean, sd, n, each, open_comparisons) if unsettled else pd.NA,
+                "verdict": found,
+                "seeds_needed": pd.NA if found.settled else seeds_needed(mean, sd, n, each, open_comparisons),
             }
         )
     return pd.DataFrame(rows, columns=COLUMNS[4:]).astype({"n": int, "seeds_needed": "Int64"})
 
 
+class Outcome(StrEnum):
+    """How a run ended."""
+
+    FINISHED = "finished"
+    DIVERGED = "diverged"
+    CRASHED = "crashed"
+    """By an error, or interrupted."""
+    UNFINISHED = "unfinished"
+    """Still running, as far as the store knows."""
+    WITHOUT_RESULT = "without result"
+    """Ended well, but with no finite value of the metric."""
+    MISSING = "missing"
+    """There is no run at all."""
+
+
+def with_outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """Runs with `value` (of the metric, NaN where it is absent or not finite) and `outcome`, an `Outcome`.
+
+    Raises:
+        InputError: no run has the metric.
+    """
+    if metric_column(metric) not in runs:
+        there = ", ".join(sorted(metrics_in(runs))) or "none"
+        raise InputError(f"metric {metric}: no run has it; there are {there}")
+    value = numbers(runs, metric_column(metric))
+    ended = runs["status"] == "FINISHED"
+    outcome = np.select(
+        [
+            column(runs, tag("failure")) == "diverged",
+            ended & value.notna(),
+            ended,
+            runs["status"].isin(["RUNNING", "SCHEDULED"]),
+        ],
+        [Outcome.DIVERGED, Outcome.FINISHED, Outcome.WITHOUT_RESULT, Outcome.UNFINISHED],
+        Outcome.CRASHED,
+    )
+    return runs.assign(value=value, outcome=outcome)
+
+
+class Reason(Enum):
+    """Why a seed gave no pair."""
+
+    NEVER_MEET = auto()
+    """No setting of the other factors has runs of both sides."""
+    NO_SEED = auto()
+    """The runs logged none."""
+    NOT_ONE_RUN = auto()
+    """At a setting there is no finished run, or more than one."""
+    FINGERPRINTS = auto()
+    """The runs had other random streams or other data."""
+
+
 @dataclass(frozen=True)
-class Contrast:
-    """A comparison before its test: the differences seed by seed, and the seeds that could not be paired.
+class Gap:
+    """A setting at which a pair lacks its one finished run.
 
     Attributes:
-        factor: what was varied; `a × b` for the interaction of a and b.
-        variant: its level, `level of a × level of b` for an interaction.
-        baseline: the level or levels compared with.
+        setting: the level of each factor.
+        outcome: of the last run there.
+        finished: how many runs finished.
+    """
+
+    setting: Mapping[str, str]
+    outcome: Outcome
+    finished: int
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """A seed that gave no pair.
+
+    Attributes:
+        seed: which one.
+        reason: why.
+        gaps: the settings without their one run.
+        differing: the tags in which the runs differ.
+    """
+
+    seed: str
+    reason: Reason
+    gaps: tuple[Gap, ...] = ()
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One variant against another before the test: the differences seed by seed, and the seeds that gave none.
+
+    Attributes:
+        factors: what was varied: one factor, or the two of an interaction.
+        variant: the level of each of them.
+        baseline: the level of each that it is compared with.
         metric: its name.
         seeds: those that gave a difference.
         differences: variant − baseline for each of them, in the metric's unit, averaged over the settings of the
             other factors. For an interaction the difference of differences: how much more the one choice brings
             where the other is made as well.
         run_ids: for each seed the runs behind the difference.
-        unpaired: (seed, reason) for each seed that gave none.
+        unpaired: the seeds that gave none, and why.
         fingerprinted: whether every pair rests on recorded fingerprints, not on its seed alone.
     """
 
-    factor: str
-    variant: str
-    baseline: str
+    factors: tuple[str, ...]
+    variant: tuple[str, ...]
+    baseline: tuple[str, ...]
     metric: str
     seeds: tuple[str, ...]
     differences: tuple[float, ...]
     run_ids: tuple[tuple[str, ...], ...]
-    unpaired: tuple[tuple[str, str], ...]
+    unpaired: tuple[Unpaired, ...]
     fingerprinted: bool
 
     @property
     def foreign(self) -> bool:
         """Whether all its seeds were refused for their fingerprints: no further seeds can settle it."""
-        return bool(self.unpaired) and not self.seeds and all(DIFFER in why for _, why in self.unpaired)
-
-    @property
-    def caveat(self) -> str:
-        """What must be said beside the numbers where seeds are lacking; empty where none is."""
-        if not self.unpaired:
-            return ""
-        reasons = "; ".join(f"seed {seed}: {reason}" for seed, reason in self.unpaired)
-        seeds = len(self.seeds) + len(self.unpaired)
-        return f"rests on {len(self.seeds)} of {seeds} seeds ({reasons})"
-
-
-def effects(
-    runs: pd.DataFrame,
-    factors: Sequence[str],
-    baseline: Mapping[str, object],
-    metric: str,
-    margin: float,
-    smaller_is_better: bool,
-    interactions: bool = True,
-) -> pd.DataFrame:
-    """The verdict table of one study: one row for each of its `contrasts`, with exactly the columns `COLUMNS`.
-
-    Args:
-        runs: those of the study, as `ablations.statistics.select` gives them.
-        factors: the keys that were varied, without `params.`.
-        baseline: for each factor the level that the others are compared with.
-        metric: name of the outcome, without `metrics.`.
-        margin: largest difference that does not matter, in the metric's unit.
-        smaller_is_better: as for errors.
-        interactions: compare those, too. All comparisons share the correction, so that more of them need more seeds.
-
-    Raises:
-        InputError: there is nothing to compare, as `contrasts` says, or the margin is negative.
-    """
-    return tabulate(contrasts(runs, factors, baseline, metric, interactions), margin, smaller_is_better)
+        refused = [each.reason is Reason.FINGERPRINTS for each in self.unpaired]
+        return bool(refused) and not self.seeds and all(refused)
 
 
 def tabulate(
-    comparisons: Sequence[Contrast], margin: float | Sequence[float], smaller_is_better: bool | Sequence[bool]
+    comparisons: Sequence[Comparison],
+    margin: float | Sequence[float],
+    smaller_is_better: bool | Sequence[bool],
 ) -> pd.DataFrame:
-    """`effects` of contrasts that are at hand; together they are one study. As in `judge`, one rule or one for each."""
-    judged = judge([contrast.differences for contrast in comparisons], margin, smaller_is_better)
-    judged.loc[np.array([contrast.foreign for contrast in comparisons], bool), "seeds_needed"] = pd.NA
-    names = {name: [getattr(contrast, name) for contrast in comparisons] for name in COLUMNS[:4]}
+    """The verdict table of one study: a row for each of its comparisons, with exactly the columns `COLUMNS`.
+
+    `factors`, `variant` and `baseline` are tuples, as in a `Comparison`. As in `judge`, there is one rule for all or
+    one for each; what can never be paired needs no seeds.
+
+    Raises:
+        InputError: a margin is negative or not a number.
+    """
+    judged = judge([each.differences for each in comparisons], margin, smaller_is_better)
+    judged.loc[np.array([each.foreign for each in comparisons], bool), "seeds_needed"] = pd.NA
+    names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
     return judged.assign(**names)[list(COLUMNS)]
 
 
-def contrasts(
+def comparisons(
     runs: pd.DataFrame,
     factors: Sequence[str],
     baseline: Mapping[str, object],
     metric: str,
     interactions: bool = True,
-) -> tuple[Contrast, ...]:
+) -> tuple[Comparison, ...]:
     """Every comparison that the runs' design holds: each level with the baseline's, then two-factor interactions.
 
     A level and the baseline's are compared at every setting of the other factors at which runs of both exist, with
     equal weight: the baseline alone where one factor at a time was varied, all settings in a full grid. A seed counts
-    where every run that it takes finished and all of them have the same fingerprints (`stream`, `data_sha256`).
+    where every run that it takes finished and all of them have the same `FINGERPRINTS`.
 
     Args:
         runs: those of the study. A run that did not log one of the factors belongs to no variant.
-        factors: the keys that were varied, without `params.`.
+        factors: the params that were varied.
         baseline: for each factor the level that the others are compared with.
-        metric: name of the outcome, without `metrics.`.
-        interactions: give those, too.
+        metric: name of the outcome.
+        interactions: give those, too. All comparisons share the correction, so that more of them need more seeds.
 
     Raises:
         InputError: no run, no such metric, a baseline that no run has, or no factor with a second level.
@@ -429,22 +510,22 @@ def contrasts(
             raise InputError(
                 f"baseline: {factor} is varied and needs a level; there are {cells.named(factor)}"
             )
-        if _text(baseline[factor]) not in cells.levels[factor]:
+        if text(baseline[factor]) not in cells.levels[factor]:
             raise InputError(
                 f"baseline {factor}={baseline[factor]}: no run has it; there are {cells.named(factor)}"
             )
-    base = {factor: str(_text(baseline[factor])) for factor in factors}
+    base = {factor: str(baseline[factor]) for factor in factors}
     others = {factor: [x for x in cells.levels[factor] if x != base[factor]] for factor in factors}
     if not any(others.values()):
         listed = ", ".join(f"{factor}={base[factor]}" for factor in factors) or "no factor was varied"
         raise InputError(f"nothing to compare: there is one variant only ({listed})")
 
-    found = [cells.contrast({f: level}, {f: base[f]}) for f in factors for level in others[f]]
+    found = [cells.compare({f: level}, {f: base[f]}) for f in factors for level in others[f]]
     if interactions:
         for a, b in combinations(factors, 2):
             for levels in product(others[a], others[b]):
-                contrast = cells.contrast(dict(zip((a, b), levels, strict=True)), {a: base[a], b: base[b]})
-                found += [contrast] if contrast.seeds or contrast.unpaired else []
+                each = cells.compare(dict(zip((a, b), levels, strict=True)), {a: base[a], b: base[b]})
+                found += [each] if each.seeds or each.unpaired else []
     return tuple(found)
 
 
@@ -455,59 +536,44 @@ class _Cells:
         if runs.empty:
             raise InputError("there are no runs to compare")
         self.factors, self.metric = tuple(factors), metric
-        runs = with_outcomes(runs, metric)
         self.at: dict[tuple[tuple[str, ...], str], list[dict]] = {}
         self.settings: dict[tuple[str, ...], None] = {}
         seeds = set()
-        for run in runs.to_dict("records"):
-            setting = tuple(_text(run.get(f"params.{factor}")) for factor in factors)
+        for run in with_outcomes(runs, metric).to_dict("records"):
+            setting = tuple(text(run.get(param(factor))) for factor in factors)
             if None not in setting:
-                seed = _text(run.get("params.seed")) or NOT_LOGGED
+                seed = text(run.get(param("seed"))) or NOT_LOGGED
                 seeds.add(seed)
                 self.settings[setting] = None
                 self.at.setdefault((setting, seed), []).append(run)
-        self.seeds = sorted(seeds, key=_in_order)
+        self.seeds = sorted(seeds, key=natural)
         self.levels = {
-            factor: sorted({setting[i] for setting in self.settings}, key=_in_order)
+            factor: sorted({setting[i] for setting in self.settings}, key=natural)
             for i, factor in enumerate(factors)
         }
 
     def named(self, factor: str) -> str:
         return ", ".join(self.levels[factor]) or "none: no run logged it"
 
-    def contrast(self, variant: Mapping[str, str], baseline: Mapping[str, str]) -> Contrast:
+    def compare(self, variant: Mapping[str, str], baseline: Mapping[str, str]) -> Comparison:
         """The main effect of one factor, or the interaction of two."""
-        corners: list[tuple[dict[str, str], int]] = [({}, 1)]
-        for factor in variant:
-            signed = (variant[factor], 1), (baseline[factor], -1)
-            corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
-        rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
-        contexts = [
-            setting
-            for setting in sorted(rest, key=lambda levels: [_in_order(level) for level in levels])
-            if all(self._setting(setting, corner) in self.settings for corner, _ in corners)
-        ]
-        weights = {
-            self._setting(context, corner): sign / len(contexts)
-            for context in contexts
-            for corner, sign in corners
-        }
+        weights = self._weights(variant, baseline)
         seeds, differences, run_ids, unpaired, fingerprinted = [], [], [], [], True
         for seed in self.seeds if weights or len(variant) == 1 else []:
-            chosen, reason = self._runs(list(weights), seed)
-            if reason:
-                unpaired.append((seed, reason))
+            runs = self._pair(list(weights), seed)
+            if isinstance(runs, Unpaired):
+                unpaired.append(runs)
                 continue
-            values = np.array([run["value"] for run in chosen])
+            values = np.array([run["value"] for run in runs])
             difference = float(np.dot(list(weights.values()), values))
             seeds.append(seed)
             differences.append(difference if abs(difference) > 1e-12 * np.abs(values).max() else 0.0)
-            run_ids.append(tuple(str(run.get("run_id", "")) for run in chosen))
-            fingerprinted &= all(_text(run.get(tag)) is not None for run in chosen for tag in FINGERPRINTS)
-        return Contrast(
-            BETWEEN.join(variant),
-            BETWEEN.join(variant.values()),
-            BETWEEN.join(baseline.values()),
+            run_ids.append(tuple(str(run.get("run_id", "")) for run in runs))
+            fingerprinted &= all(text(run.get(tag(key))) is not None for run in runs for key in FINGERPRINTS)
+        return Comparison(
+            tuple(variant),
+            tuple(variant.values()),
+            tuple(baseline.values()),
             self.metric,
             tuple(seeds),
             tuple(differences),
@@ -516,46 +582,55 @@ class _Cells:
             fingerprinted and bool(seeds),
         )
 
+    def _weights(
+        self, variant: Mapping[str, str], baseline: Mapping[str, str]
+    ) -> dict[tuple[str, ...], float]:
+        """What each setting counts in the difference; none where no setting of the other factors has all sides."""
+        corners: list[tuple[dict[str, str], int]] = [({}, 1)]
+        for factor in variant:
+            signed = (variant[factor], 1), (baseline[factor], -1)
+            corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
+        rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
+        contexts = [
+            setting
+            for setting in sorted(rest, key=lambda levels: [natural(level) for level in levels])
+            if all(self._setting(setting, corner) in self.settings for corner, _ in corners)
+        ]
+        return {
+            self._setting(context, corner): sign / len(contexts)
+            for context in contexts
+            for corner, sign in corners
+        }
+
     def _setting(self, setting: tuple[str, ...], changed: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(changed.get(factor, level) for factor, level in zip(self.factors, setting, strict=True))
 
-    def _runs(self, settings: Sequence[tuple[str, ...]], seed: str) -> tuple[list[dict], str]:
-        """One finished run for each setting, or the reason why there is no such pair."""
+    def _pair(self, settings: Sequence[tuple[str, ...]], seed: str) -> list[dict[str, Any]] | Unpaired:
+        """One finished run for each setting, or why there is no such pair."""
         if not settings:
-            return [], "no setting of the other factors has runs of both"
+            return Unpaired(seed, Reason.NEVER_MEET)
         if seed == NOT_LOGGED:
-            return [], "without a seed nothing can be paired"
-        chosen, reasons = [], []
+            return Unpaired(seed, Reason.NO_SEED)
+        chosen, gaps = [], []
         for setting in settings:
             runs = self.at.get((setting, seed), [])
-            finished = [run for run in runs if run["outcome"] == "finished"]
+            finished = [run for run in runs if run["outcome"] == Outcome.FINISHED]
             if len(finished) == 1:
                 chosen += finished
                 continue
-            name = " ".join(f"{factor}={level}" for factor, level in zip(self.factors, setting, strict=True))
-            several = f"has {len(finished)} finished runs" if finished else ""
-            reasons.append(f"{name} {several or (runs[-1]['outcome'] if runs else 'missing')}")
-        if not reasons:
-            foreign = [tag for tag in FINGERPRINTS if len({_text(run.get(tag)) for run in chosen}) > 1]
-            reasons = [f"the runs' {tag.removeprefix('tags.')} {DIFFER}" for tag in foreign]
-        return chosen, ", ".join(reasons)
-
-
-def unpaired(comparisons: Sequence[Contrast]) -> pd.DataFrame:
-    """What was not paired and why: `factor`, `variant`, `baseline`, `seed`, `reason`, one row for each seed."""
-    rows = [
-        (contrast.factor, contrast.variant, contrast.baseline, seed, reason)
-        for contrast in comparisons
-        for seed, reason in contrast.unpaired
-    ]
-    return pd.DataFrame(rows, columns=["factor", "variant", "baseline", "seed", "reason"])
+            outcome = Outcome(runs[-1]["outcome"]) if runs else Outcome.MISSING
+            gaps.append(Gap(dict(zip(self.factors, setting, strict=True)), outcome, len(finished)))
+        if gaps:
+            return Unpaired(seed, Reason.NOT_ONE_RUN, gaps=tuple(gaps))
+        differing = tuple(key for key in FINGERPRINTS if len({text(run.get(tag(key))) for run in chosen}) > 1)
+        return Unpaired(seed, Reason.FINGERPRINTS, differing=differing) if differing else chosen
 
 
 def dependences(table: pd.DataFrame) -> pd.DataFrame:
     """The main effects that an interaction outweighs, and what they depend on.
 
     Args:
-        table: as `effects` gives it.
+        table: as `tabulate` gives it.
 
     Returns:
         One row for each main effect and interaction of larger size: `factor`, `variant`, `baseline`, `main` (its
@@ -564,76 +639,15 @@ def dependences(table: pd.DataFrame) -> pd.DataFrame:
         else it may be chance).
     """
     rows = []
-    main = table[~table["factor"].str.contains(BETWEEN, regex=False)].to_dict("records")
-    for row in table[table["factor"].str.contains(BETWEEN, regex=False)].to_dict("records"):
-        sides = list(zip(*(row[name].split(BETWEEN) for name in COLUMNS[:3]), strict=True))
-        for (factor, variant, base), (on, on_variant, on_baseline) in (sides, sides[::-1]):
-            for effect in main:
-                same = (effect["factor"], effect["variant"], effect["baseline"]) == (factor, variant, base)
-                if same and abs(row["mean_diff"]) > abs(effect["mean_diff"]):
-                    other = on, on_variant, on_baseline, row["mean_diff"], row["p_holm"] < ALPHA
-                    rows.append((factor, variant, base, effect["mean_diff"], *other))
+    effects = table.to_dict("records")
+    main = {(*row["factors"], *row["variant"], *row["baseline"]): row["mean_diff"] for row in effects}
+    for row in effects:
+        sides = list(zip(row["factors"], row["variant"], row["baseline"], strict=True))
+        for own, other in (sides, sides[::-1]) if len(sides) == 2 else ():
+            if abs(row["mean_diff"]) > abs(main.get(own, math.inf)):
+                rows.append((*own, main[own], *other, row["mean_diff"], row["p_holm"] < ALPHA))
     columns = ["factor", "variant", "baseline", "main", "on", "on_variant", "on_baseline", "interaction"]
     return pd.DataFrame(rows, columns=[*columns, "established"])
-
-
-# Failures are outcomes
-
-
-def with_outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
-    """Runs with `value` (of the metric, NaN where it is absent or not finite) and `outcome`.
-
-    The outcome is `finished`, `diverged`, `crashed` (errors and interruptions), `unfinished` (still running, as far
-    as the store knows) or `without result` (ended well, but with no finite value of the metric).
-
-    Raises:
-        InputError: no run has the metric.
-    """
-    name = f"metrics.{metric}"
-    if name not in runs:
-        there = ", ".join(sorted(key[8:] for key in runs if key.startswith("metrics."))) or "none"
-        raise InputError(f"metric {metric}: no run has it; there are {there}")
-    value = pd.to_numeric(runs[name], errors="coerce").astype(float)
-    value = value.where(value.abs() < INFINITE)
-    failure = runs["tags.failure"] if "tags.failure" in runs else pd.Series("", index=runs.index)
-    ended = runs["status"] == "FINISHED"
-    outcome = np.select(
-        [failure == "diverged", ended & value.notna(), ended, runs["status"].isin(["RUNNING", "SCHEDULED"])],
-        ["diverged", "finished", "without result", "unfinished"],
-        "crashed",
-    )
-    return runs.assign(value=value, outcome=outcome)
-
-
-def failures(runs: pd.DataFrame, factors: Sequence[str], metric: str) -> pd.DataFrame:
-    """How the runs of each variant ended.
-
-    Returns:
-        One row per variant: `params.<factor>`, `planned` (runs, and one for each seed that others have and it has
-        not), `finished`, `diverged`, `crashed`, `unfinished`, `without_result`, `missing` (such seeds), and
-        `survivors_only` (whether its numbers rest on fewer runs than were planned).
-
-    Raises:
-        InputError: no run has the metric.
-    """
-    keys = [f"params.{factor}" for factor in factors]
-    runs = with_outcomes(runs, metric)
-    levels = {key: (runs[key] if key in runs else pd.Series(index=runs.index)).map(_text) for key in keys}
-    seed = (runs["params.seed"] if "params.seed" in runs else pd.Series(index=runs.index)).map(_text)
-    runs = runs.assign(**{key: level.fillna(NOT_LOGGED) for key, level in levels.items()}, seed=seed)
-    seeds = runs["seed"].nunique()
-    rows = []
-    for _, own in runs.groupby(keys or (lambda _: 0), sort=False):
-        counts = own["outcome"].value_counts()
-        missing = seeds - own["seed"].nunique()
-        row = {key: own[key].iloc[0] for key in keys} | {"planned": len(own) + missing}
-        row |= {
-            name.replace(" ", "_"): int(counts.get(name, 0))
-            for name in ("finished", "diverged", "crashed", "unfinished", "without result")
-        }
-        rows.append(row | {"missing": missing, "survivors_only": row["finished"] < row["planned"]})
-    rows.sort(key=lambda row: [_in_order(row[key]) for key in keys])
-    return pd.DataFrame(rows)
 
 
 # Nuisance factors
@@ -653,61 +667,73 @@ def tuned(
 
     Args:
         runs: with every value that was tried.
-        factors: the keys that are compared, without `params.`.
-        nuisance: the keys that are chosen for each variant, without `params.`, such as `optimizer.lr`.
-        metric: the validation metric that chooses, without `metrics.`.
+        factors: the params that are compared.
+        nuisance: the params that are chosen for each variant, such as `optimizer.lr`.
+        metric: the validation metric that chooses.
         smaller_is_better: whether it is a loss or an error.
 
     Returns:
         The runs at the chosen values (all runs of a variant none of whose runs finished), and one row per variant:
-        `params.<factor>`, `params.<nuisance>` (chosen, missing where none finished), `<nuisance> values` (the space:
-        every value tried, in order), `combinations`, `runs` (the budget), `diverged`, `validation` (mean of the
-        metric at the choice) and `edge` (the nuisance factors, comma-separated, whose chosen value is the smallest or
-        largest number tried: a better one may lie beyond).
+        the params of factors and of nuisance factors (as chosen, missing where none finished), `tried` (of each
+        nuisance factor every value, in order), `combinations`, `runs` (the budget), `diverged`, `validation` (mean
+        of the metric at the choice) and `edge` (the nuisance factors whose chosen value is the smallest or largest
+        number tried: a better one may lie beyond).
 
     Raises:
         InputError: no run has the metric.
     """
     frame = with_outcomes(runs, metric).reset_index(drop=True)
-    settings = [
-        tuple(_text(run.get(f"params.{key}")) or NOT_LOGGED for key in (*factors, *nuisance))
-        for run in frame.to_dict("records")
+    levels = [
+        [text(level) or NOT_LOGGED for level in column(frame, param(key))] for key in (*factors, *nuisance)
     ]
-    variants = sorted({s[: len(factors)] for s in settings}, key=lambda s: [_in_order(x) for x in s])
+    settings = list(zip(*levels, strict=True))
+    at = pd.Series([setting[len(factors) :] for setting in settings], dtype=object)
+    by_variant: dict[tuple[str, ...], list[int]] = {}
+    for i, setting in enumerate(settings):
+        by_variant.setdefault(setting[: len(factors)], []).append(i)
     kept, rows = [], []
-    for variant in variants:
-        own = frame[[s[: len(factors)] == variant for s in settings]]
-        at = pd.Series([settings[i][len(factors) :] for i in own.index], index=own.index, dtype=object)
-        candidates = []
-        for values in sorted(set(at), key=lambda s: [_in_order(x) for x in s]):
-            tried = own[[x == values for x in at]]
-            mean = tried.loc[tried["outcome"] == "finished", "value"].mean()
-            if not math.isnan(mean):
-                diverged = int((tried["outcome"] == "diverged").sum())
-                candidates.append(((diverged, mean if smaller_is_better else -mean), values, mean))
-        best = min(candidates, key=lambda candidate: candidate[0], default=None)
-        chosen = best[1] if best else (None,) * len(nuisance)
-        kept += list(own.index if best is None else own.index[[x == chosen for x in at]])
-        space = {key: sorted({x[i] for x in at}, key=_in_order) for i, key in enumerate(nuisance)}
-        edge = [key for key, value in zip(nuisance, chosen, strict=True) if _at_edge(value, space[key])]
+    for variant in sorted(by_variant, key=lambda levels: [natural(level) for level in levels]):
+        own = frame.loc[by_variant[variant]]
+        given = at[own.index]
+        values, validation = _best_values(own, given, smaller_is_better)
+        kept += list(own.index if values is None else own.index[[each == values for each in given]])
+        chosen = dict(zip(nuisance, values or (None,) * len(nuisance), strict=True))
+        tried = {
+            key: tuple(sorted({each[i] for each in given}, key=natural)) for i, key in enumerate(nuisance)
+        }
         rows.append(
-            {f"params.{key}": level for key, level in zip(factors, variant, strict=True)}
-            | {f"params.{key}": value for key, value in zip(nuisance, chosen, strict=True)}
-            | {f"{key} values": ", ".join(space[key]) for key in nuisance}
+            {param(key): level for key, level in zip(factors, variant, strict=True)}
+            | {param(key): value for key, value in chosen.items()}
             | {
-                "combinations": at.nunique(),
+                "tried": tried,
+                "combinations": given.nunique(),
                 "runs": len(own),
-                "diverged": int((own["outcome"] == "diverged").sum()),
-                "validation": best[2] if best else math.nan,
-                "edge": ", ".join(edge),
+                "diverged": int((own["outcome"] == Outcome.DIVERGED).sum()),
+                "validation": validation,
+                "edge": tuple(key for key, value in chosen.items() if _at_edge(value, tried[key])),
             }
         )
     return runs.iloc[sorted(kept)].reset_index(drop=True), pd.DataFrame(rows)
 
 
-def _at_edge(value: str | None, space: Sequence[str]) -> bool:
-    numbers = sorted(number for text in space if (number := _number(text)) is not None)
-    return value is not None and _number(value) in numbers[:1] + numbers[-1:]
+def _best_values(
+    runs: pd.DataFrame, at: pd.Series, smaller_is_better: bool
+) -> tuple[tuple[str, ...] | None, float]:
+    """Of a variant's nuisance values, `at` those of its runs, the best ones and their mean on validation."""
+    candidates = []
+    for values in sorted(set(at), key=lambda levels: [natural(level) for level in levels]):
+        tried = runs[[each == values for each in at]]
+        mean = tried.loc[tried["outcome"] == Outcome.FINISHED, "value"].mean()
+        if not math.isnan(mean):
+            diverged = int((tried["outcome"] == Outcome.DIVERGED).sum())
+            candidates.append(((diverged, mean if smaller_is_better else -mean), values, mean))
+    _, values, mean = min(candidates, key=lambda candidate: candidate[0], default=(None, None, math.nan))
+    return values, mean
+
+
+def _at_edge(value: str | None, tried: Sequence[str]) -> bool:
+    ordered = sorted(each for each in map(number, tried) if not math.isnan(each))
+    return number(value) in ordered[:1] + ordered[-1:]
 
 
 # Claims
@@ -736,14 +762,17 @@ class Claim:
     variant: str
     baseline: str
     metric: str
-    direction: str = BETTER
+    direction: str = Verdict.BETTER
 
     def __post_init__(self) -> None:
-        if self.direction not in (BETTER, WORSE):
-            raise InputError(f"claim '{self.text}': direction={self.direction}; accepted: {BETTER}, {WORSE}")
+        accepted = (Verdict.BETTER, Verdict.WORSE)
+        if self.direction not in accepted:
+            raise InputError(
+                f"claim '{self.text}': direction={self.direction}; accepted: {', '.join(accepted)}"
+            )
 
 
-def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, pd.Series]:
+def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
     """What a study says of a claim, and the row of its verdict table that says it.
 
     The verdict in the claim's direction makes it *supported*, the opposite one *refuted*; every other verdict is the
@@ -751,52 +780,24 @@ def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, pd.Series]:
 
     Args:
         claim: on a comparison that the table has.
-        table: as `effects` gives it, possibly of several metrics one below the other.
+        table: as `tabulate` gives it, possibly of several metrics one below the other.
 
     Raises:
         InputError: the table has no such comparison.
     """
-    opposite = {BETTER: WORSE, WORSE: BETTER}
+    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    direction = Verdict(claim.direction)
+    rows = {tuple(row[name] for name in COLUMNS[:4]): row for row in table.to_dict("records")}
     for variant, baseline, expected in (
-        (str(claim.variant), str(claim.baseline), claim.direction),
-        (str(claim.baseline), str(claim.variant), opposite[claim.direction]),
+        (claim.variant, claim.baseline, direction),
+        (claim.baseline, claim.variant, opposite[direction]),
     ):
-        wanted = {"factor": claim.factor, "variant": variant, "baseline": baseline, "metric": claim.metric}
-        rows = table[(table[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-        if len(rows):
-            row = rows.iloc[0]
+        row = rows.get(((claim.factor,), (variant,), (baseline,), claim.metric))
+        if row is not None:
             answers = {expected: SUPPORTED, opposite[expected]: REFUTED}
             return answers.get(row["verdict"], row["verdict"]), row
-    there = "; ".join(f"{f}: {v} against {b} in {m}" for f, v, b, m in table[list(COLUMNS[:4])].to_numpy())
+    there = "; ".join(f"{f[0]}: {v[0]} against {b[0]} in {m}" for f, v, b, m in rows if len(f) == 1)
     raise InputError(
         f"claim '{claim.text}': the study does not compare {claim.factor}={claim.variant} with "
         f"{claim.baseline} in {claim.metric}; it compares {there or 'nothing'}"
     )
-
-
-# Texts and numbers
-
-
-def _text(value: object) -> str | None:
-    """A param or tag as text; None where it is missing or was not logged."""
-    if (
-        value is None
-        or value is pd.NA
-        or value == NOT_LOGGED
-        or (isinstance(value, float) and math.isnan(value))
-    ):
-        return None
-    return str(value)
-
-
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _in_order(text: str) -> tuple[bool, float, str]:
-    """Sort key: numbers first, in numeric order, then words."""
-    number = _number(text)
-    return (True, 0.0, text) if number is None or math.isnan(number) else (False, number, text)

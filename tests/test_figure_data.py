@@ -57,7 +57,7 @@ def test_only_settings_count_that_every_level_was_run_in():
     ]
 
 
-def test_a_seed_that_lost_a_run_does_not_count_and_a_level_without_runs_is_said():
+def test_a_seed_that_lost_a_run_does_not_count_and_a_level_without_runs_has_a_row():
     frame = runs(
         *[("10", "max", "0", 1), ("10", "avg", "0", None), ("10", "max", "1", 3), ("10", "avg", "1", 5)],
         *[("2", "max", "0", None), ("2", "avg", "0", None), ("(not logged)", "max", "0", 1e9)],
@@ -77,12 +77,10 @@ def test_differences_of_marginal_means_are_the_mean_differences_of_the_contrasts
     means = figure_data.marginal_means(frame, list("abc")).set_index(["factor", "level"])["mean"]
     crossed = figure_data.interaction_means(frame, list("abc"))
     crossed = crossed.set_index(["a", "b", "level_a", "level_b"])["mean"]
-    contrasts = verdicts.contrasts(frame, list("abc"), base, "loss")
-    assert len(contrasts) == 4 + 5
-    for contrast in contrasts:
-        factors, (*upper,), (*lower,) = (
-            getattr(contrast, name).split(verdicts.BETWEEN) for name in ("factor", "variant", "baseline")
-        )
+    found = verdicts.comparisons(frame, list("abc"), base, "loss")
+    assert len(found) == 4 + 5
+    for comparison in found:
+        factors, upper, lower = comparison.factors, comparison.variant, comparison.baseline
         if len(factors) == 1:
             expected = means[factors[0], upper[0]] - means[factors[0], lower[0]]
         else:
@@ -91,7 +89,7 @@ def test_differences_of_marginal_means_are_the_mean_differences_of_the_contrasts
             }
             expected = at[upper[0], upper[1]] - at[upper[0], lower[1]] - at[lower[0], upper[1]]
             expected += at[lower[0], lower[1]]
-        assert np.mean(contrast.differences) == pytest.approx(expected)
+        assert np.mean(comparison.differences) == pytest.approx(expected)
 
 
 def test_interaction_means_have_a_row_per_combination():
@@ -113,10 +111,10 @@ def test_one_factor_at_a_time_shows_no_interaction():
 def test_seed_pairs_are_the_values_behind_the_differences():
     lost = pd.concat([GRID, runs(("relu", "max", "2", 1), ("tanh", "max", "2", None))], ignore_index=True)
     lost["run_id"] = [f"run{i}" for i in range(len(lost))]
-    contrast = verdicts.contrasts(lost, ["a", "b"], {"a": "relu", "b": "max"}, "loss")[0]
-    pairs = figure_data.seed_pairs(lost, contrast)
+    comparison = verdicts.comparisons(lost, ["a", "b"], {"a": "relu", "b": "max"}, "loss")[0]
+    pairs = figure_data.seed_pairs(lost, comparison)
     assert listed(pairs) == [("0", 2.0, 7.0), ("1", 4.0, 8.0)]
-    assert (pairs["variant"] - pairs["baseline"]).tolist() == list(contrast.differences)
+    assert (pairs["variant"] - pairs["baseline"]).tolist() == list(comparison.differences)
 
 
 LABELS = np.array([0, 1, 2, 3, 4])

@@ -182,8 +182,8 @@ def test_a_single_seed_of_a_metric_that_is_better_small(uri, reports):
 
 @pytest.mark.usefixtures("without_figures")
 def test_missing_and_repeated_seeds_leave_no_pair_and_are_named(uri, reports):
-    said = {"seed-param": "fold", "metric": "loss", "margin": "0.1", "better": "lower"}
-    main(["mine", *arguments(uri, experiment="folds", factors="opt", **said)])
+    options = {"seed-param": "fold", "metric": "loss", "margin": "0.1", "better": "lower"}
+    main(["mine", *arguments(uri, experiment="folds", factors="opt", **options)])
     text = (reports / "mine" / "README.md").read_text(encoding="utf-8")
     # 0.5 + fold/8 - 1 for folds 0 to 4
     assert rows_of(text, "## Verdicts")[0][:7] == [
@@ -295,18 +295,18 @@ BAD = [
 
 @pytest.mark.usefixtures("without_figures")
 @pytest.mark.parametrize(
-    ("said", "message"), BAD, ids=[" ".join(map("=".join, said.items())) for said, _ in BAD]
+    ("options", "message"), BAD, ids=[" ".join(map("=".join, options.items())) for options, _ in BAD]
 )
-def test_bad_input_is_one_clear_line(uri, reports, capsys, said, message):
+def test_bad_input_is_one_clear_line(uri, reports, capsys, options, message):
     with pytest.raises(SystemExit) as stopped:
-        main(arguments(uri, **TUNING | said))
+        main(arguments(uri, **TUNING | options))
     assert stopped.value.code == 2
     assert re.fullmatch(f"error: {message}\n", capsys.readouterr().err)
     assert not reports.exists()
 
 
 def test_what_is_compared_must_be_said(uri, reports, capsys):
-    for said, message in (
+    for options, message in (
         (
             {"experiment": "tuning", "factors": "lr"},
             "metric: say which one is compared .*; the runs have lr, val_acc",
@@ -318,7 +318,7 @@ def test_what_is_compared_must_be_said(uri, reports, capsys):
         ({"metric": "val_acc"}, "--metric: say of which runs, with NAME, or with --experiment and --factors"),
     ):
         with pytest.raises(SystemExit):
-            main(arguments(uri, **said))
+            main(arguments(uri, **options))
         assert re.fullmatch(f"error: {message}\n", capsys.readouterr().err)
 
 

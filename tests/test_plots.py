@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from ablations import plots, verdicts
+from ablations import plots
+from ablations.verdicts import COLUMNS, Verdict
+
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
 
 
 def history(epochs: int = 3, validation: bool = True) -> pd.DataFrame:
@@ -39,11 +42,13 @@ def runs(variants: int, value: float = 2.0, growth: float = 1.0) -> pd.DataFrame
 
 
 def effects(*rows: tuple) -> pd.DataFrame:
-    """Rows of factor, variant, n, mean, low, high, verdict."""
+    """Rows of factors, variant, n, mean, low, high, verdict."""
     frame = pd.DataFrame(
-        rows, columns=["factor", "variant", "n", "mean_diff", "ci_low", "ci_high", "verdict"]
+        rows, columns=["factors", "variant", "n", "mean_diff", "ci_low", "ci_high", "verdict"]
     )
-    return frame.assign(baseline="base").reindex(columns=verdicts.COLUMNS)
+    frame = frame.assign(factors=[(each,) if isinstance(each, str) else each for each in frame["factors"]])
+    frame = frame.assign(factor=frame["factors"].map(" × ".join), baseline="base")
+    return frame.reindex(columns=["factor", *COLUMNS])
 
 
 def assert_nothing_is_cut_off(figure) -> None:
@@ -209,10 +214,10 @@ def test_numbers_have_the_decimals_that_tell_them_apart():
 
 
 COMPARED = (
-    ("a × b", "y × v", 8, 0.3, 0.05, 0.6, verdicts.WORSE),
-    ("a", "y", 8, -0.4, -0.5, -0.3, verdicts.BETTER),
-    ("a", "z", 8, 0.01, -0.05, 0.06, verdicts.NO_DIFFERENCE),
-    ("b", "v", 8, 0.1, -0.2, 0.4, verdicts.INCONCLUSIVE),
+    (("a", "b"), "y × v", 8, 0.3, 0.05, 0.6, WORSE),
+    ("a", "y", 8, -0.4, -0.5, -0.3, BETTER),
+    ("a", "z", 8, 0.01, -0.05, 0.06, NO_DIFFERENCE),
+    ("b", "v", 8, 0.1, -0.2, 0.4, INCONCLUSIVE),
 )
 
 
@@ -265,19 +270,19 @@ def test_a_forest_without_margin_has_no_band_and_larger_may_be_better():
 
 def test_an_interval_without_ends_is_dashed_from_edge_to_edge():
     rows = [
-        ("a", "y", 3, 0.2, -np.inf, np.inf, verdicts.TOO_FEW),
-        ("a", "z", 0, np.nan, -np.inf, np.inf, verdicts.TOO_FEW),
+        ("a", "y", 3, 0.2, -np.inf, np.inf, TOO_FEW),
+        ("a", "z", 0, np.nan, -np.inf, np.inf, TOO_FEW),
     ]
     axes = plots.forest(effects(*rows), "loss", "", 0.1, smaller_is_better=True).axes[0]
     assert points(axes) == {1: (0.2, "o", False)}
     dashed = [line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_linestyle() == "--"]
     assert sorted(line.get_xdata()[1] for line in dashed) == pytest.approx(axes.get_xlim())
     assert "+0.20 [no limits]" in beside(axes)
-    assert beside(axes)[-3:] == ["no pairs", "0", verdicts.TOO_FEW]
+    assert beside(axes)[-3:] == ["no pairs", "0", TOO_FEW]
 
 
 def test_one_huge_effect_does_not_squeeze_the_others():
-    rows = [*COMPARED, ("b", "w", 8, 80.0, 79.0, 81.0, verdicts.WORSE)]
+    rows = [*COMPARED, ("b", "w", 8, 80.0, 79.0, 81.0, WORSE)]
     axes = plots.forest(effects(*rows), "test error", "points", 0.1, smaller_is_better=True).axes[0]
     assert axes.get_xlim()[1] < 1
     assert "axis is cut" in axes.get_xlabel()
@@ -289,7 +294,7 @@ def test_one_huge_effect_does_not_squeeze_the_others():
 @pytest.mark.parametrize("comparisons", [1, 40, 60])
 def test_forests_of_any_size(comparisons):
     name = "Ж$_{" * 20
-    rows = [(name, f"{i} {name}", 8, 0.1, 0.0, 0.2, verdicts.INCONCLUSIVE) for i in range(comparisons)]
+    rows = [(name, f"{i} {name}", 8, 0.1, 0.0, 0.2, INCONCLUSIVE) for i in range(comparisons)]
     figure = plots.forest(effects(*rows), name, name, 0.1, smaller_is_better=True)
     shown = min(comparisons, plots.SHOWN_EFFECTS)
     assert len(points(figure.axes[0])) == shown
@@ -351,11 +356,8 @@ def test_a_line_per_seed_coloured_by_which_is_better(smaller_is_better):
     pairs = pd.DataFrame({"seed": list("0123"), "baseline": [1.0, 1, 2, 2], "variant": [2.0, 3, 1, 2]})
     figure = plots.seed_slopes(pairs, "relu", "tanh", "loss", smaller_is_better)
     lines = [(line.get_ydata().tolist(), line.get_color()) for line in figure.axes[0].lines[:-1]]
-    up, down = (
-        plots.VERDICT_LOOKS[v][0]
-        for v in (verdicts.WORSE, verdicts.BETTER)[:: 1 if smaller_is_better else -1]
-    )
-    same = plots.VERDICT_LOOKS[verdicts.INCONCLUSIVE][0]
+    up, down = (plots.VERDICT_LOOKS[v][0] for v in (WORSE, BETTER)[:: 1 if smaller_is_better else -1])
+    same = plots.VERDICT_LOOKS[INCONCLUSIVE][0]
     assert sorted(lines) == sorted([([1, 2], up), ([1, 3], up), ([2, 1], down), ([2, 2], same)])
     assert list(figure.axes[0].lines[-1].get_ydata()) == [1.5, 2.0]
     rising, falling = ("worse", "better") if smaller_is_better else ("better", "worse")
@@ -466,7 +468,7 @@ def test_names_are_not_read_as_formulas(name):
         ),
         plots.value_against_time(runs(2), [name, "b"], name, name),
         plots.confusion_matrix([0, 1], [0, 1], [name, "b"]),
-        plots.forest(effects((name, name, 8, 0.1, 0, 1, verdicts.WORSE)), name, name, 0.1, True),
+        plots.forest(effects((name, name, 8, 0.1, 0, 1, WORSE)), name, name, 0.1, True),
         plots.sweep_curves(foreign(name), [name], metrics=[name]),
         plots.main_effects(means((name, name, 1, 0, 2, 3)), name),
         plots.interactions(means((name, name, name, name, 1, 0, 2, 3), names=PAIR), name),

@@ -14,6 +14,7 @@ from ablations import report
 from ablations.errors import InputError
 from ablations.report import compile_report, folder_name
 from ablations.report.__main__ import main
+from ablations.study import Study
 
 
 def compiled(tmp_path: Path, name: str | None = None) -> tuple[report.Report, str]:
@@ -278,6 +279,19 @@ def assert_stays_text(store, tmp_path, text):
     assert [len(row) for row in rows_of(written, "## Results")] == [7, 7, 7]
     assert [len(row) for row in rows_of(written, "## Runs")] == [5, 5, 5]
     assert len(result.summary.split("\n\n")[0].splitlines()) == 4
+
+
+def test_crosses_in_names_reach_the_figures(store, tmp_path):
+    baseline = {"size × depth": "2 × 2", "pool": "max"}
+    store.keep(Study("s", tuple(baseline), baseline, "test/error_pct", 0.1))
+    for seed in range(2):
+        for size, pool in product(("2 × 2", "4 × 4"), ("max", "avg × 1")):
+            chosen = {"size × depth": size, "pool": pool}
+            store.add(5.0 + seed, seed=seed, factors=",".join(baseline), predictions=True, **chosen)
+    result, text = compiled(tmp_path)
+    drawn = {path.stem for path in result.path.parent.glob("figures/*.png")}
+    assert drawn == FIGURES | OF_COMPARISONS | OF_GRIDS
+    assert "### Mean test error (%) over size × depth × pool" in text
 
 
 def test_different_names_have_different_folders():

@@ -13,22 +13,22 @@ import pandas as pd
 import pytest
 from test_report import answer_of, compiled, rows_of
 
-from ablations.report import tables
+from ablations.report import Request, compile_report, files
 from ablations.report.analysis import analyse
-from ablations.report.compile import Request, compile_report
-from ablations.report.tables import runs_from_csv
+from ablations.report.check import check
+from ablations.report.files import runs_from_csv
 from ablations.study import Study
-from ablations.verdicts import COLUMNS, effects, seeds_needed
+from ablations.verdicts import comparisons, seeds_needed, tabulate
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
 COMMAND = "python run.py -m activation=relu,tanh 'seed=range(6)'"
 
 
-def a_study(*factors: str, **said: object) -> Study:
+def a_study(*factors: str, **other: object) -> Study:
     base = {"activation": "relu", "pool": "max", "optimizer": "sgd"}
     defaults = {"metric": "test/error_pct", "margin": 0.1, "command": COMMAND}
-    return Study("s", factors, {key: base[key] for key in factors}, **defaults | said)
+    return Study("s", factors, {key: base[key] for key in factors}, **defaults | other)
 
 
 def planted(store, differences, study: Study | None = None, **more: object) -> None:
@@ -246,11 +246,11 @@ def test_many_comparisons_are_counted_and_the_largest_spelt_out(store, tmp_path)
         for level in range(1, 11):
             store.add(5.0 + level, seed=seed, activation=f"a{level}")
     text = compiled(tmp_path)[1]
-    said = answer_of(text)
-    assert [re.match(r"\*\*activation: (a\d+)\*\*", sentence)[1] for sentence in said[1:8]] == [
+    sentences = answer_of(text)
+    assert [re.match(r"\*\*activation: (a\d+)\*\*", sentence)[1] for sentence in sentences[1:8]] == [
         *("a10", "a9", "a8", "a7", "a6", "a5", "a4")
     ]
-    assert said[8:] == ["The other 3 comparisons: 3 worse; see the table."]
+    assert sentences[8:] == ["The other 3 comparisons: 3 worse; see the table."]
     assert (
         "- This rests on 110 runs with 10 seeds, 2 epochs each, on digits; 10 of 10 comparisons are settled."
         in text
@@ -328,6 +328,86 @@ def test_seeds_that_gave_no_pair_are_made_up_for(store, tmp_path):
     assert "'seed=range(3,7)'" in text
 
 
+def test_names_of_levels_are_never_read_as_reasons(store, tmp_path):
+    """A level called `different_lr` whose runs crashed is not foreign, and more seeds can settle it."""
+    store.keep(a_study("activation"))
+    for seed in range(6):
+        store.add(5.0, seed=seed)
+        store.add(None, seed=seed, status="FAILED", activation="different_lr")
+    text = compiled(tmp_path)[1]
+    assert rows_of(text, "## Verdicts")[0][1:5] == ["different_lr", "relu", "too few seeds", "0"]
+    assert rows_of(text, "## Verdicts")[0][-1] == "6"
+    assert "**Not paired**" not in text
+    assert "is without 6 seeds (seed 0: activation=different_lr crashed; " in text
+
+
+def crossed_names(store) -> None:
+    """`planted_grid` of the factors `size × depth` and `pool`, whose levels have crosses, too."""
+    baseline = {"size × depth": "2 × 2", "pool": "max × 1"}
+    store.keep(Study("s", tuple(baseline), baseline, "test/error_pct", 0.1, command=COMMAND))
+    for seed, more in enumerate(SPACED):
+        for size, high in (("2 × 2", 0), ("4 × 4", 1)):
+            for pool, both in (("max × 1", 0), ("avg × 1", 1)):
+                error = 5.0 + more * high * both
+                chosen = {"size × depth": size, "pool": pool}
+                store.add(error, seed=seed, factors=",".join(baseline), predictions=True, **chosen)
+
+
+def test_a_cross_in_a_name_is_a_letter_like_any_other(store, tmp_path):
+    crossed_names(store)
+    result, text = compiled(tmp_path)
+    assert [row[:6] for row in rows_of(text, "## Verdicts")] == [
+        ["size × depth", "4 × 4", "2 × 2", "worse", "7", "+1.12"],
+        ["pool", "avg × 1", "max × 1", "worse", "7", "+1.12"],
+        ["size × depth × pool", "4 × 4 × avg × 1", "2 × 2 × max × 1", "worse", "7", "+2.25"],
+    ]
+    sentences = answer_of(text)
+    assert sentences[3].startswith(
+        "**size × depth and pool depend on each other**: 4 × 4 and avg × 1 together do 2.25 percentage points worse "
+    )
+    assert sentences[4].startswith(
+        "The effect of size × depth=4 × 4 must not be read alone: it changes by +2.25 percentage points from "
+        "pool=max × 1 to avg × 1,"
+    )
+    effects = pd.read_csv(result.path.parent / "effects.csv")
+    assert effects["factor"].tolist() == ["size × depth", "pool", "size × depth × pool"]
+    assert effects["variant"].tolist() == ["4 × 4", "avg × 1", "4 × 4 × avg × 1"]
+    assert check("s", None, folder=tmp_path / "reports").endswith("28 runs, 3 comparisons")
+    assert "size × depth × pool" in result.summary
+
+
+def test_a_factor_with_a_cross_and_no_second_factor_is_no_interaction(store, tmp_path):
+    store.keep(Study("s", ("a × b",), {"a × b": "1"}, "test/error_pct", 0.1))
+    for seed in range(6):
+        for level, error in (("1", 5.0), ("2", 4.0)):
+            store.add(error, seed=seed, factors="a × b", **{"a × b": level})
+    text = compiled(tmp_path)[1]
+    assert answer_of(text)[1].startswith(
+        "**a × b: 2** against 1 is better: its test error is 1.00 percentage points "
+    )
+    assert "difference of differences" not in text
+
+
+# What was run
+
+
+def test_what_is_the_same_for_all_is_told_from_the_params(store, tmp_path):
+    planted(store, [-1.0, -1.0], distortion="planar", brand_new="thing", **{"optimizer.lr": 0.1, "a.b": 1})
+    facts = dict(rows_of(compiled(tmp_path)[1], "## What was run"))
+    assert facts["the same for all"] == "brand_new=thing, distortion=planar, pool=max, optimizer.lr=0.1"
+
+
+def test_levels_have_one_order_everywhere(store, tmp_path):
+    store.keep(Study("s", ("net",), {"net": "v1"}, "test/error_pct", 0.1))
+    for seed in range(2):
+        for level in ("v10", "v2", "v1"):
+            store.add(5.0, seed=seed, factors="net", net=level)
+    text = compiled(tmp_path)[1]
+    assert [row[1] for row in rows_of(text, "## Verdicts")] == ["v2", "v10"]
+    assert [row[0] for row in rows_of(text, "## Results")] == ["v1", "v2", "v10"]
+    assert "| varied: net | v1, v2, v10 |" in text
+
+
 # Nuisance factors
 
 
@@ -374,14 +454,14 @@ def test_a_nuisance_factor_is_chosen_on_validation_and_compared_on_test(store, t
 
 def test_claims_are_answered_with_their_evidence(store, tmp_path):
     def claim(text: str, variant: str, baseline: str, **more: object) -> dict:
-        said = {
+        made = {
             "text": text,
             "source": "A | B 1998",
             "factor": "activation",
             "variant": variant,
             "baseline": baseline,
         }
-        return said | more
+        return made | more
 
     study = a_study(
         "activation",
@@ -450,9 +530,8 @@ def test_effects_csv_has_the_promised_columns_in_full_precision(store, tmp_path)
     assert text.splitlines()[0] == (
         "factor,variant,baseline,metric,n,mean_diff,ci_low,ci_high,p,p_holm,prob_better,effect_size,verdict,seeds_needed"
     )
-    computed = effects(
-        store.runs(), ["activation"], {"activation": "relu"}, "test/error_pct", 0.1, True
-    ).iloc[0]
+    found = comparisons(store.runs(), ["activation"], {"activation": "relu"}, "test/error_pct")
+    computed = tabulate(found, 0.1, True).iloc[0]
     for name in ("mean_diff", "ci_low", "ci_high", "p", "p_holm", "prob_better", "effect_size"):
         assert float(row[name]) == computed[name]
     assert float(row["ci_low"]) == (5.0 - 2.0) - 5.0
@@ -481,8 +560,10 @@ def test_runs_csv_has_what_the_report_was_made_from(store, tmp_path):
         if row["run_id"] == run_id and "metrics.test/error_pct" in row
     ]
     again = analyse(study, runs, (), strict=True)
-    assert tables.effects_csv(again) == (home / "effects.csv").read_text(encoding="utf-8")
-    assert list(again.failures["diverged"]) == [1, 0, 0, 0] or again.failures["diverged"].sum() == 1
+    assert files.effects_csv(again) == (home / "effects.csv").read_text(encoding="utf-8")
+    assert [row[3] for row in rows_of((home / "README.md").read_text("utf-8"), "## Failed runs")] == [
+        "diverged"
+    ]
 
 
 def test_verdicts_tex_is_a_booktabs_table_that_latex_can_read(store, tmp_path):
@@ -507,7 +588,7 @@ def test_verdicts_tex_is_a_booktabs_table_that_latex_can_read(store, tmp_path):
 
 
 def test_effects_csv_and_the_interface_agree():
-    assert list(COLUMNS) == [
+    assert list(files.EFFECTS) == [
         *("factor", "variant", "baseline", "metric", "n", "mean_diff", "ci_low", "ci_high", "p", "p_holm"),
         *("prob_better", "effect_size", "verdict", "seeds_needed"),
     ]

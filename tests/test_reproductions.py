@@ -5,7 +5,7 @@ import pandas as pd
 from omegaconf import OmegaConf
 
 from ablations.paths import CONF
-from ablations.reproductions import SHOWN, published
+from ablations.report.published import SHOWN, published
 from ablations.study import Study
 
 PUBLISHED = {
@@ -20,8 +20,8 @@ PUBLISHED = {
 
 
 def a_study(**other: object) -> Study:
-    said = {"published": PUBLISHED, "sections": {"A riddle": "Why | so?"}} | other
-    return Study("mine", ("experiment",), {"experiment": "new"}, "test/error_pct", 0.1, **said)
+    given = {"published": PUBLISHED, "sections": {"A riddle": "Why | so?"}} | other
+    return Study("mine", ("experiment",), {"experiment": "new"}, "test/error_pct", 0.1, **given)
 
 
 def runs() -> pd.DataFrame:
@@ -56,6 +56,13 @@ def test_experiments_without_a_finished_run_are_there_with_dashes():
     assert error == ["test error (%)", "0.95", "–", "–", "0", "– |"]
     assert confidence == ["confidence (%)", "–", "–", "–", "0", "– |"]
     assert time == ["–", "–", "– |"]
+
+
+def test_a_metric_that_nobody_has_words_for_goes_by_its_name():
+    entry = {"system": "One", "figures": {"test/f1": 0.5}}
+    study = a_study(published={"new": entry})
+    (figure,) = cells("\n\n".join(published(runs().assign(**{"metrics.test/f1": 0.25}), study)), "One")[:1]
+    assert figure == ["test/f1", "0.500", "0.250", "0.250 to 0.250", "2", "-0.250 |"]
 
 
 def test_a_study_without_published_figures_says_nothing():

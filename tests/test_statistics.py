@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 from ablations import statistics
 from ablations.statistics import (
+    Selection,
     best_run,
     confusion,
     curves,
     factors_of,
     grids,
-    natural,
     select,
     with_times,
 )
@@ -27,9 +27,11 @@ def a_run(number: int, error: float | None = 5.0, **other: object) -> dict:
     """A run as the reader gives it; keywords are params unless they are columns or tags."""
     columns = {"status": "FINISHED" if error is not None else "FAILED", "run_name": f"run {number}"}
     columns |= {key: other.pop(key) for key in ("status", "run_name") if key in other}
-    tags = {"factors": "activation", "sweep_id": "1", "config_hash": f"hash {number}"}
+    tags = {"factors": "activation", "sweep_id": "1", "config_hash": f"hash {number}", "code_hash": "c"}
     tags |= {
-        key: other.pop(key) for key in ("factors", "sweep_id", "config_hash", "data_sha256") if key in other
+        key: other.pop(key)
+        for key in ("factors", "sweep_id", "config_hash", "code_hash", "data_sha256")
+        if key in other
     }
     params = {
         "activation": "relu",
@@ -53,7 +55,7 @@ def frame(*runs: dict) -> pd.DataFrame:
     return pd.DataFrame(runs)
 
 
-def select_all(*runs: dict) -> statistics.Comparison:
+def select_all(*runs: dict) -> Selection:
     """As a report does it: what the newest invocation varied may differ."""
     return select(frame(*runs), factors_of(frame(*runs)))
 
@@ -93,9 +95,9 @@ def test_runs_of_an_older_invocation_with_the_same_settings_count():
 
 def test_runs_of_an_older_invocation_with_other_settings_do_not():
     old = [a_run(i, sweep_id="1", seed=str(i), **{"trainer.epochs": "9"}) for i in (1, 2)]
-    comparison = select_all(*old, a_run(3, sweep_id="2"))
-    assert list(comparison.runs["run_id"]) == ["003"]
-    assert comparison.left_out == ("2 earlier runs with other settings (trainer.epochs)",)
+    selection = select_all(*old, a_run(3, sweep_id="2"))
+    assert list(selection.runs["run_id"]) == ["003"]
+    assert selection.other_settings == ("params.trainer.epochs",) * 2
 
 
 def test_a_setting_that_only_one_side_knows_is_another_setting():
@@ -119,16 +121,14 @@ def test_settings_that_come_with_a_level_are_compared_within_it():
 
 
 def test_runs_on_other_data_do_not_count():
-    comparison = select_all(a_run(1, sweep_id="1", data_sha256="a"), a_run(2, sweep_id="2", data_sha256="b"))
-    assert comparison.left_out == ("1 earlier run with other settings (the data)",)
+    selection = select_all(a_run(1, sweep_id="1", data_sha256="a"), a_run(2, sweep_id="2", data_sha256="b"))
+    assert selection.other_settings == ("tags.data_sha256",)
 
 
 def test_of_repeated_runs_the_newest_finished_one_counts():
     finished = [a_run(1, config_hash="h"), a_run(2, config_hash="h"), a_run(3, None, config_hash="h")]
     assert kept(*finished) == ["002"]
-    assert select_all(*finished).left_out == (
-        "2 runs repeated by another of the same configuration and seed",
-    )
+    assert select_all(*finished).repeated == 2
     assert kept(a_run(1, None, config_hash="h"), a_run(2, None, config_hash="h")) == ["002"]
 
 
@@ -138,14 +138,30 @@ def test_without_a_config_hash_runs_with_the_same_params_are_repetitions():
     assert kept(a_run(1, config_hash=None), a_run(2, None, config_hash=None)) == ["001"]
 
 
+def test_runs_of_the_version_before_are_repeated_by_new_ones_of_the_same_params():
+    """Hashes of configurations name classes, and these moved: only code that differs can have made the same twice."""
+    before = [a_run(i, seed=str(i), code_hash="before", **{"dataset.root": "/old"}) for i in (1, 2)]
+    since = [a_run(2 + i, seed=str(i), code_hash="since", **{"dataset.root": "/new"}) for i in (1, 2)]
+    assert kept(*before, *since) == ["003", "004"]
+    assert select_all(*before, *since).repeated == 2
+    failed = a_run(5, None, seed="2", code_hash="since", **{"dataset.root": "/new"})
+    assert kept(*before, since[0], failed) == ["002", "003"]
+    assert kept(a_run(1), a_run(2)) == ["001", "002"]  # one code, two hashes: two configurations
+    roots = [
+        a_run(i, config_hash=None, factors="dataset.root", **{"dataset.root": root})
+        for i, root in ((1, "a"), (2, "b"))
+    ]
+    assert kept(*roots) == ["001", "002"]
+
+
 def test_runs_that_logged_no_seed_are_no_repetitions():
     unseeded = [{**a_run(i, config_hash=None), "params.seed": None} for i in (1, 2)]
     assert kept(*unseeded) == ["001", "002"]
 
 
 def test_a_failed_run_without_its_params_is_kept_and_said_to_have_none():
-    comparison = select_all(a_run(1), a_run(2, None, activation=None))
-    assert list(comparison.runs["params.activation"]) == ["relu", "(not logged)"]
+    selection = select_all(a_run(1), a_run(2, None, activation=None))
+    assert list(selection.runs["params.activation"]) == ["relu", "(not logged)"]
 
 
 # What they reached
@@ -186,8 +202,8 @@ def test_runs_that_did_not_log_a_factor_never_lead():
     runs = select_all(a_run(1, 9.0), a_run(2, 1.0, activation=None), a_run(3, None, activation="tanh")).runs
     order = ranked(runs, ["activation"])
     assert list(order["params.activation"]) == ["relu", "tanh", "(not logged)"]
-    assert best_run(order, "test error (%)", True)[0]["run_id"] == "001"
-    assert best_run(order[order["run_id"] == "002"], "test error (%)", True)[0]["run_id"] == "002"
+    assert best_run(order, True)[0]["run_id"] == "001"
+    assert best_run(order[order["run_id"] == "002"], True)[0]["run_id"] == "002"
 
 
 def test_runs_come_by_rank_then_seed():
@@ -290,11 +306,11 @@ def test_a_failed_cell_stays_empty():
 
 def test_the_best_run_is_chosen_on_validation_where_there_is_one():
     runs = ranked(frame(a_run(0, 2.0), a_run(1, 3.0, seed="1"), a_run(2, None, seed="2")), ["activation"])
-    best, how = best_run(runs, "test error (%)", True)
-    assert (best["run_id"], how) == ("000", "the best test error (%) (no validation accuracy was logged)")
-    best, how = best_run(runs.assign(**{statistics.VALIDATION: [0.90, 0.91, 0.99]}), "test error (%)", True)
-    assert (best["run_id"], how) == ("001", "the highest validation accuracy")
-    assert best_run(runs[runs["status"] == "FAILED"], "test error (%)", True) is None
+    best, by_validation = best_run(runs, True)
+    assert (best["run_id"], by_validation) == ("000", False)
+    best, by_validation = best_run(runs.assign(**{"metrics.val/accuracy": [0.90, 0.91, 0.99]}), True)
+    assert (best["run_id"], by_validation) == ("001", True)
+    assert best_run(runs[runs["status"] == "FAILED"], True) is None
 
 
 def test_confusion_has_the_truth_in_its_rows():
@@ -304,7 +320,3 @@ def test_confusion_has_the_truth_in_its_rows():
         [0, 1, 0, 0],
         [0, 0, 0, 0],
     ]
-
-
-def test_natural_order():
-    assert sorted(["10", "9", "1e-3", "b10", "b9", "a"], key=natural) == ["1e-3", "9", "10", "a", "b9", "b10"]

@@ -82,8 +82,8 @@ def test_a_study_comes_back_as_it_was_kept():
 
 
 def test_what_a_later_version_adds_is_passed_over():
-    said = json.loads(PLAIN.to_json()) | {"a_later_idea": 1}
-    assert Study.from_json(json.dumps(said)) == PLAIN
+    kept = json.loads(PLAIN.to_json()) | {"a_later_idea": 1}
+    assert Study.from_json(json.dumps(kept)) == PLAIN
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", '{"name": "s"}'])

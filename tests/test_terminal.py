@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from ablations import terminal
 from ablations.paths import ROOT
+from ablations.report.console import coloured
 
 SWEEP = """
 import time
 from pathlib import Path
 from ablations.progress import DONE, sweep_bar
-from ablations.terminal import coloured, say
+from ablations.report.console import coloured
+from ablations.terminal import say
 folder = Path({folder!r})
 with sweep_bar(folder, 4):
     for i in range(4):
@@ -57,9 +58,9 @@ def test_a_sweep_has_a_bar_with_the_time_that_is_left(tmp_path):
 
 
 def test_verdicts_have_colours_on_a_terminal_only(monkeypatch, tmp_path):
-    code = "from ablations.terminal import coloured; print(coloured('worse, nothing betters'))"
+    code = "from ablations.report.console import coloured; print(coloured('worse, nothing betters'))"
     assert on_a_terminal(code).strip() == "\x1b[33;1mworse\x1b[0m, nothing betters"
-    assert terminal.coloured("worse") == "worse"
+    assert coloured("worse") == "worse"
 
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])

@@ -16,37 +16,46 @@ from statsmodels.stats.power import TTestPower
 
 from ablations.errors import InputError
 from ablations.verdicts import (
-    BETTER,
     COLUMNS,
-    INCONCLUSIVE,
     MOST_SEEDS,
-    NO_DIFFERENCE,
     REFUTED,
     SUPPORTED,
-    TOO_FEW,
-    VERDICTS,
-    WORSE,
     Claim,
+    Gap,
+    Outcome,
+    Reason,
     SignFlip,
+    Unpaired,
+    Verdict,
     answer,
     can_reach,
-    contrasts,
+    comparisons,
     dependences,
     effect_size,
-    effects,
-    failures,
+    fewest_seeds,
     holm,
     judge,
     prob_better,
     seeds_needed,
     sign_flip,
     smallest_p,
+    tabulate,
     tuned,
-    unpaired,
     verdict,
+    with_outcomes,
 )
 
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
 ERROR = "test/error_pct"
+
+
+def effects(runs, factors, baseline, metric, margin, smaller_is_better, interactions=True):
+    found = comparisons(runs, factors, baseline, metric, interactions)
+    return tabulate(found, margin, smaller_is_better)
+
+
+def factors_in(table) -> list[str]:
+    return [" × ".join(factors) for factors in table["factors"]]
 
 
 def mean(x, axis):
@@ -207,7 +216,9 @@ def test_a_comparison_without_pairs_counts_in_the_correction():
 
 @pytest.mark.parametrize(("comparisons", "seeds"), [(1, 6), (2, 7), (6, 8), (7, 9), (10, 9), (13, 10)])
 def test_the_fewest_seeds_that_can_reach_significance(comparisons, seeds):
-    assert next(n for n in range(99) if can_reach(n, comparisons)) == seeds
+    assert fewest_seeds(comparisons) == seeds
+    assert can_reach(seeds, comparisons)
+    assert not can_reach(seeds - 1, comparisons)
     certain = judge([np.arange(1.0, seeds + 1)] * comparisons, 0.1, True)
     assert set(certain["verdict"]) == {WORSE}
     fewer = judge([np.arange(1.0, seeds)] * comparisons, 0.1, True)
@@ -221,7 +232,7 @@ def test_more_comparisons_than_random_flips_usually_allow():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "p", "n", "smaller_is_better", "said"),
+    ("low", "high", "p", "n", "smaller_is_better", "expected"),
     [
         (-2.0, -0.5, 0.01, 8, True, BETTER),
         (-2.0, -0.5, 0.01, 8, False, WORSE),
@@ -236,8 +247,8 @@ def test_more_comparisons_than_random_flips_usually_allow():
         (-math.inf, math.inf, math.nan, 0, True, TOO_FEW),
     ],
 )
-def test_the_five_verdicts(low, high, p, n, smaller_is_better, said):
-    assert verdict(SignFlip(p, low, high), p, n, 5, 0.1, smaller_is_better) == said
+def test_the_five_verdicts(low, high, p, n, smaller_is_better, expected):
+    assert verdict(SignFlip(p, low, high), p, n, 5, 0.1, smaller_is_better) == expected
 
 
 @given(st.lists(st.lists(tied, max_size=9), max_size=4), st.floats(0, 2), st.booleans())
@@ -247,7 +258,7 @@ def test_verdicts_keep_their_word(study, margin, smaller_is_better):
     mirrored = judge([[-d for d in sample] for sample in study], margin, not smaller_is_better)
     assert list(table["verdict"]) == list(mirrored["verdict"])
     for row in table.to_dict("records"):
-        assert row["verdict"] in VERDICTS
+        assert row["verdict"] in set(Verdict)
         unsettled = row["verdict"] in (INCONCLUSIVE, TOO_FEW)
         assert pd.isna(row["seeds_needed"]) != unsettled
         if unsettled:
@@ -269,9 +280,9 @@ def test_a_margin_is_a_size(margin):
 
 
 def test_seeds_needed_follow_the_power_of_the_t_test():
-    for effect, comparisons in [(1.0, 1), (0.5, 1), (0.7, 5)]:
-        n = TTestPower().solve_power(effect, power=0.8, alpha=0.05 / comparisons)
-        assert seeds_needed(effect, 1.0, 6, 0.0, comparisons) == math.ceil(n)
+    for effect, number in [(1.0, 1), (0.5, 1), (0.7, 5)]:
+        n = TTestPower().solve_power(effect, power=0.8, alpha=0.05 / number)
+        assert seeds_needed(effect, 1.0, 6, 0.0, number) == math.ceil(n)
 
 
 def test_seeds_needed_to_confine_a_difference_to_the_margin():
@@ -335,9 +346,9 @@ def test_one_factor_against_a_baseline():
     runs = runs_of(planted, activation=["relu", "tanh", "sigmoid"])
     table = effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True)
     assert tuple(table.columns) == COLUMNS
-    assert table[["factor", "variant", "baseline", "metric"]].to_numpy().tolist() == [
-        ["activation", "sigmoid", "relu", ERROR],
-        ["activation", "tanh", "relu", ERROR],
+    assert table[["factors", "variant", "baseline", "metric"]].to_numpy().tolist() == [
+        [("activation",), ("sigmoid",), ("relu",), ERROR],
+        [("activation",), ("tanh",), ("relu",), ERROR],
     ]
     value = runs.pivot_table(index="params.seed", columns="params.activation", values=f"metrics.{ERROR}")
     difference = value["tanh"] - value["relu"]
@@ -365,7 +376,7 @@ def test_several_factors_one_at_a_time():
     grid = runs_of(planted, activation=["relu", "tanh"], pool=["max", "avg"])
     star = grid[(grid["params.activation"] == "relu") | (grid["params.pool"] == "max")]
     table = effects(star, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR, 0.1, True)
-    assert table["factor"].tolist() == ["activation", "pool"]
+    assert factors_in(table) == ["activation", "pool"]
     assert table["mean_diff"].tolist() == pytest.approx([1.0, 0.0], abs=0.1)
     assert table["verdict"].tolist() == [WORSE, NO_DIFFERENCE]
 
@@ -373,11 +384,11 @@ def test_several_factors_one_at_a_time():
 def test_the_planted_interaction_of_a_grid_is_found_and_named():
     runs = runs_of(planted, activation=["relu", "tanh"], pool=["max", "avg"])
     table = effects(runs, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR, 0.1, True)
-    assert table["factor"].tolist() == ["activation", "pool", "activation × pool"]
+    assert factors_in(table) == ["activation", "pool", "activation × pool"]
     # tanh: (+1 − 2) / 2; avg: (0 − 3) / 2; the choice of tanh brings −2 − 1 more with avg.
     assert table["mean_diff"].tolist() == pytest.approx([-0.5, -1.5, -3.0], abs=0.1)
     assert table["verdict"].tolist() == [BETTER] * 3
-    assert table.loc[2, ["variant", "baseline"]].tolist() == ["tanh × avg", "relu × max"]
+    assert table.loc[2, ["variant", "baseline"]].tolist() == [("tanh", "avg"), ("relu", "max")]
     assert table.loc[2, "n"] == 8
     found = dependences(table)
     assert found[
@@ -403,7 +414,7 @@ def test_interactions_can_be_left_out_for_they_share_the_correction():
     baseline = {"activation": "relu", "pool": "max"}
     assert len(effects(runs, list(baseline), baseline, ERROR, 0.1, True)) == 5
     main = effects(runs, list(baseline), baseline, ERROR, 0.1, True, interactions=False)
-    assert main["factor"].tolist() == ["activation", "activation", "pool"]
+    assert factors_in(main) == ["activation", "activation", "pool"]
 
 
 def test_a_third_factor_is_averaged_over():
@@ -411,7 +422,7 @@ def test_a_third_factor_is_averaged_over():
         lambda seed, a, b, c: 4 * a + 2 * a * b + a * b * c + 0 * seed, a=[0, 1], b=[0, 1], c=[0, 1]
     )
     table = effects(runs, ["a", "b", "c"], {"a": 0, "b": 0, "c": 0}, ERROR, 0.1, False)
-    means = dict(zip(table["factor"], table["mean_diff"], strict=True))
+    means = dict(zip(factors_in(table), table["mean_diff"], strict=True))
     expected = {"a": 5.25, "b": 1.25, "c": 0.25, "a × b": 2.5, "a × c": 0.5, "b × c": 0.5}
     assert means == pytest.approx(expected)
 
@@ -419,7 +430,7 @@ def test_a_third_factor_is_averaged_over():
 def test_numbers_as_levels_and_their_order():
     runs = runs_of(lambda seed, lr: seed + lr, lr=[10.0, 0.1, 1.0])
     table = effects(runs, ["lr"], {"lr": 0.1}, ERROR, 0.1, True)
-    assert table["variant"].tolist() == ["1.0", "10.0"]
+    assert table["variant"].tolist() == [("1.0",), ("10.0",)]
 
 
 # Pairs and failures
@@ -430,7 +441,7 @@ def two(**other) -> pd.DataFrame:
 
 
 def compared(runs) -> tuple:
-    return contrasts(runs, ["activation"], {"activation": "relu"}, ERROR)[0]
+    return comparisons(runs, ["activation"], {"activation": "relu"}, ERROR)[0]
 
 
 def test_runs_with_foreign_fingerprints_are_not_paired():
@@ -438,26 +449,28 @@ def test_runs_with_foreign_fingerprints_are_not_paired():
     runs.loc[1, "tags.stream"] = "another"
     runs.loc[2, "tags.data_sha256"] = "other digits"
     runs.loc[4, "tags.stream"] = None
-    contrast = compared(runs)
-    assert contrast.seeds == ("3", "4", "5", "6", "7")
-    assert unpaired([contrast]).to_numpy().tolist() == [
-        ["activation", "tanh", "relu", "0", "the runs' stream differ"],
-        ["activation", "tanh", "relu", "1", "the runs' data_sha256 differ"],
-        ["activation", "tanh", "relu", "2", "the runs' stream differ"],
-    ]
-    assert contrast.caveat.startswith("rests on 5 of 8 seeds (seed 0: the runs' stream differ; seed 1:")
+    found = compared(runs)
+    assert found.seeds == ("3", "4", "5", "6", "7")
+    assert found.unpaired == tuple(
+        Unpaired(seed, Reason.FINGERPRINTS, differing=(tag,))
+        for seed, tag in (("0", "stream"), ("1", "data_sha256"), ("2", "stream"))
+    )
     table = effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True)
     assert table.loc[0, ["n", "verdict"]].tolist() == [5, TOO_FEW]
 
 
-def test_runs_that_never_had_fingerprints_are_paired_by_seed_which_is_said():
+def test_runs_that_never_had_fingerprints_are_paired_by_seed_alone():
     assert compared(two()).fingerprinted
-    contrast = compared(two().drop(columns=["tags.stream", "tags.data_sha256"]))
-    assert len(contrast.seeds) == 8
-    assert not contrast.fingerprinted
+    found = compared(two().drop(columns=["tags.stream", "tags.data_sha256"]))
+    assert len(found.seeds) == 8
+    assert not found.fingerprinted
 
 
-def test_failed_and_missing_runs_are_counted_and_said():
+def without_run(seed: str, outcome: Outcome, finished: int = 0, **setting: str) -> Unpaired:
+    return Unpaired(seed, Reason.NOT_ONE_RUN, gaps=(Gap(setting, outcome, finished),))
+
+
+def test_failed_and_missing_runs_are_counted():
     runs = two()
     error = f"metrics.{ERROR}"
     runs.loc[1, ["status", "tags.failure", error]] = ["FAILED", "diverged", math.nan]
@@ -465,32 +478,61 @@ def test_failed_and_missing_runs_are_counted_and_said():
     runs.loc[5, ["status", error]] = ["RUNNING", math.nan]
     runs.loc[7, error] = 1.7976931348623157e308
     runs = runs.drop(index=[8])
-    contrast = compared(runs)
-    assert contrast.seeds == ("5", "6", "7")
-    assert contrast.unpaired == (
-        ("0", "activation=tanh diverged"),
-        ("1", "activation=tanh crashed"),
-        ("2", "activation=tanh unfinished"),
-        ("3", "activation=tanh without result"),
-        ("4", "activation=relu missing"),
+    found = compared(runs)
+    assert found.seeds == ("5", "6", "7")
+    assert found.unpaired == (
+        without_run("0", Outcome.DIVERGED, activation="tanh"),
+        without_run("1", Outcome.CRASHED, activation="tanh"),
+        without_run("2", Outcome.UNFINISHED, activation="tanh"),
+        without_run("3", Outcome.WITHOUT_RESULT, activation="tanh"),
+        without_run("4", Outcome.MISSING, activation="relu"),
     )
-    assert contrast.run_ids == (("011", "010"), ("013", "012"), ("015", "014"))
-    table = failures(runs, ["activation"], ERROR).set_index("params.activation")
-    columns = ["planned", "finished", "diverged", "crashed", "unfinished", "without_result", "missing"]
-    assert table.loc["tanh", columns].tolist() == [8, 4, 1, 1, 1, 1, 0]
-    assert table.loc["relu", columns].tolist() == [8, 7, 0, 0, 0, 0, 1]
-    assert table["survivors_only"].all()
-    assert not failures(two(), ["activation"], ERROR)["survivors_only"].any()
+    assert found.run_ids == (("011", "010"), ("013", "012"), ("015", "014"))
+    outcomes = with_outcomes(runs, ERROR)
+    counts = outcomes[outcomes["params.activation"] == "tanh"]["outcome"].value_counts().to_dict()
+    assert counts == {"finished": 4, "diverged": 1, "crashed": 1, "unfinished": 1, "without result": 1}
+    assert compared(two()).unpaired == ()
 
 
-def test_no_caveat_where_nothing_is_missing():
-    assert compared(two()).caveat == ""
+def test_names_of_levels_are_never_read_as_reasons():
+    """A level called `different_lr` whose runs crashed can still be settled by more seeds."""
+    runs = runs_of(planted, activation=["relu", "tanh"]).replace("tanh", "different_lr")
+    runs.loc[runs["params.activation"] == "different_lr", ["status", "tags.failure"]] = ["FAILED", "error"]
+    found = compared(runs)
+    assert {each.reason for each in found.unpaired} == {Reason.NOT_ONE_RUN}
+    assert not found.foreign
+    table = effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True)
+    assert table.loc[0, ["n", "seeds_needed"]].tolist() == [0, 6]
+
+
+def test_what_can_never_be_paired_needs_no_seeds():
+    runs = two()
+    runs.loc[runs["params.activation"] == "tanh", "tags.stream"] = "another"
+    assert compared(runs).foreign
+    assert pd.isna(
+        effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True).loc[0, "seeds_needed"]
+    )
+
+
+def test_a_cross_in_a_name_is_a_letter_like_any_other():
+    names = {"activation": "size × depth", "relu": "2 × 2", "tanh": "4 × 4"}
+    runs = runs_of(planted, activation=["relu", "tanh"], pool=["max", "avg"])
+    plain = effects(runs, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR, 0.1, True)
+    runs = runs.replace(names).rename(columns={"params.activation": "params.size × depth"})
+    factors, baseline = ["size × depth", "pool"], {"size × depth": "2 × 2", "pool": "max"}
+    crossed = effects(runs, factors, baseline, ERROR, 0.1, True)
+    assert crossed["factors"].tolist() == [("size × depth",), ("pool",), ("size × depth", "pool")]
+    assert crossed["variant"].tolist() == [("4 × 4",), ("avg",), ("4 × 4", "avg")]
+    pd.testing.assert_frame_equal(crossed[list(COLUMNS[3:])], plain[list(COLUMNS[3:])])
+    expected = dependences(plain).replace(names)
+    pd.testing.assert_frame_equal(dependences(crossed), expected)
+    assert expected["established"].tolist() == [True, True]
 
 
 def test_of_two_finished_runs_none_is_picked():
     runs = two()
-    contrast = compared(pd.concat([runs, runs.loc[[1]].assign(run_id="again")], ignore_index=True))
-    assert contrast.unpaired == (("0", "activation=tanh has 2 finished runs"),)
+    found = compared(pd.concat([runs, runs.loc[[1]].assign(run_id="again")], ignore_index=True))
+    assert found.unpaired == (without_run("0", Outcome.FINISHED, 2, activation="tanh"),)
     failed = runs.loc[[1]].assign(run_id="failed", status="FAILED")
     assert len(compared(pd.concat([runs, failed], ignore_index=True)).seeds) == 8
 
@@ -498,27 +540,27 @@ def test_of_two_finished_runs_none_is_picked():
 def test_a_seed_counts_in_a_grid_where_all_its_cells_finished():
     runs = runs_of(planted, activation=["relu", "tanh"], pool=["max", "avg"])
     runs.loc[3, ["status", "tags.failure"]] = ["FAILED", "diverged"]
-    found = contrasts(runs, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR)
-    assert {contrast.unpaired for contrast in found} == {(("0", "activation=tanh pool=avg diverged"),)}
+    found = comparisons(runs, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR)
+    lost = without_run("0", Outcome.DIVERGED, activation="tanh", pool="avg")
+    assert [each.unpaired for each in found] == [(lost,)] * 3
 
 
 def test_runs_without_seeds_or_levels_are_not_paired():
-    contrast = compared(two(seeds=1).assign(**{"params.seed": None}))
-    assert contrast.seeds == ()
-    assert contrast.unpaired == (("(not logged)", "without a seed nothing can be paired"),)
+    found = compared(two(seeds=1).assign(**{"params.seed": None}))
+    assert found.seeds == ()
+    assert found.unpaired == (Unpaired("(not logged)", Reason.NO_SEED),)
     runs = two()
     stray = runs.loc[[0]].assign(**{"params.activation": "(not logged)"}, status="FAILED")
     runs = pd.concat([runs, stray], ignore_index=True)
-    assert len(contrasts(runs, ["activation"], {"activation": "relu"}, ERROR)) == 1
-    assert "(not logged)" in failures(runs, ["activation"], ERROR)["params.activation"].tolist()
+    assert len(comparisons(runs, ["activation"], {"activation": "relu"}, ERROR)) == 1
 
 
 def test_levels_that_never_meet_are_still_reported():
     runs = runs_of(planted, activation=["relu", "tanh"], pool=["max", "avg"])
     runs = runs[(runs["params.activation"] == "relu") == (runs["params.pool"] == "max")]
-    found = contrasts(runs, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR)
-    assert [contrast.factor for contrast in found] == ["activation", "pool"]
-    assert found[0].unpaired[0] == ("0", "no setting of the other factors has runs of both")
+    found = comparisons(runs, ["activation", "pool"], {"activation": "relu", "pool": "max"}, ERROR)
+    assert [each.factors for each in found] == [("activation",), ("pool",)]
+    assert found[0].unpaired[0] == Unpaired("0", Reason.NEVER_MEET)
 
 
 def test_one_pair():
@@ -580,14 +622,14 @@ def test_bad_input_is_one_line(change, message):
         "metric": ERROR,
     }
     with pytest.raises(InputError, match=message.replace("(", r"\(")) as error:
-        contrasts(**given | change)
+        comparisons(**given | change)
     assert "\n" not in str(error.value)
 
 
 def test_one_level_is_nothing_to_compare():
     runs = runs_of(planted, activation=["relu"])
     with pytest.raises(InputError, match=r"one variant only \(activation=relu\)"):
-        contrasts(runs, ["activation"], {"activation": "relu"}, ERROR)
+        comparisons(runs, ["activation"], {"activation": "relu"}, ERROR)
 
 
 # Nuisance factors
@@ -614,22 +656,22 @@ def test_each_variant_is_compared_at_its_own_best_value():
         {
             "params.optimizer": "adam",
             "params.lr": "0.001",
-            "lr values": "0.001, 0.01",
+            "tried": {"lr": ("0.001", "0.01")},
             "combinations": 2,
             "runs": 6,
             "diverged": 0,
             "validation": pytest.approx(0.95),
-            "edge": "lr",
+            "edge": ("lr",),
         },
         {
             "params.optimizer": "sgd",
             "params.lr": "0.1",
-            "lr values": "0.01, 0.1, 1.0",
+            "tried": {"lr": ("0.01", "0.1", "1.0")},
             "combinations": 3,
             "runs": 9,
             "diverged": 0,
             "validation": pytest.approx(0.9),
-            "edge": "",
+            "edge": (),
         },
     ]
     assert sorted(set(zip(kept["params.optimizer"], kept["params.lr"], strict=True))) == [
@@ -647,13 +689,13 @@ def test_a_value_that_diverges_is_chosen_only_where_all_do():
         "diverged",
     ]
     _, given_to = tuned(runs, ["optimizer"], ["lr"])
-    assert given_to.loc[1, ["params.lr", "diverged", "edge"]].tolist() == ["0.01", 1, "lr"]
+    assert given_to.loc[1, ["params.lr", "diverged", "edge"]].tolist() == ["0.01", 1, ("lr",)]
     runs.loc[runs["params.optimizer"] == "sgd", ["status", "tags.failure"]] = ["FAILED", "diverged"]
     kept, given_to = tuned(runs, ["optimizer"], ["lr"])
     assert pd.isna(given_to.loc[1, "params.lr"])
-    assert given_to.loc[1, "edge"] == ""
-    contrast = contrasts(kept, ["optimizer"], {"optimizer": "sgd"}, ERROR)[0]
-    assert contrast.unpaired[0] == ("0", "optimizer=sgd diverged")
+    assert given_to.loc[1, "edge"] == ()
+    found = comparisons(kept, ["optimizer"], {"optimizer": "sgd"}, ERROR)[0]
+    assert found.unpaired[0] == without_run("0", Outcome.DIVERGED, optimizer="sgd")
 
 
 def test_a_loss_chooses_the_smallest_and_words_have_no_edge():
@@ -661,14 +703,14 @@ def test_a_loss_chooses_the_smallest_and_words_have_no_edge():
     runs["metrics.val/loss"] = [1.0 if how == "lines" else 2.0 for how in runs["params.how"]]
     kept, given_to = tuned(runs, ["a"], ["how"], "val/loss", smaller_is_better=True)
     assert set(kept["params.how"]) == {"lines"}
-    assert given_to["edge"].tolist() == ["", ""]
+    assert given_to["edge"].tolist() == [(), ()]
 
 
 # Claims
 
 
 @pytest.mark.parametrize(
-    ("said", "direction", "expected"),
+    ("verdict", "direction", "expected"),
     [
         (BETTER, "better", SUPPORTED),
         (WORSE, "better", REFUTED),
@@ -679,12 +721,13 @@ def test_a_loss_chooses_the_smallest_and_words_have_no_edge():
         (TOO_FEW, "better", TOO_FEW),
     ],
 )
-def test_claims_are_answered_either_way_round(said, direction, expected):
-    table = pd.DataFrame([["c3", "sparse", "full", ERROR, said]], columns=[*COLUMNS[:4], "verdict"])
+def test_claims_are_answered_either_way_round(verdict, direction, expected):
+    row = [("c3",), ("sparse",), ("full",), ERROR, verdict]
+    table = pd.DataFrame([row], columns=[*COLUMNS[:4], "verdict"])
     claim = Claim("as the paper says", "LeCun 1998, II.B", "c3", "sparse", "full", ERROR, direction)
     outcome, row = answer(claim, table)
     assert outcome == expected
-    assert row["verdict"] == said
+    assert row["verdict"] == verdict
     reverse = Claim(
         "…", "…", "c3", "full", "sparse", ERROR, {"better": "worse", "worse": "better"}[direction]
     )

@@ -18,12 +18,9 @@ from statsmodels.stats.power import ttest_power
 
 from ablations.verdicts import (
     ALPHA,
-    BETTER,
     FLIPS,
-    NO_DIFFERENCE,
-    TOO_FEW,
-    WORSE,
     SignFlip,
+    Verdict,
     can_reach,
     holm,
     judge,
@@ -35,6 +32,7 @@ from ablations.verdicts import (
 pytestmark = pytest.mark.slow
 
 COMPARISONS = 5
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
 SETTLED = (BETTER, WORSE, NO_DIFFERENCE)
 
 
@@ -140,11 +138,11 @@ def settled(mean: float, margin: float, comparisons: int, n: int, studies: int, 
     rng = np.random.default_rng([seed, n])
     tests = sign_flips(rng.normal(mean, 1, (studies, n)))
     others = rng.uniform(size=(studies, comparisons - 1))
-    said = [
+    verdicts = [
         verdict(test, holm([test.p, *p])[0], n, comparisons, margin, True)
         for test, p in zip(tests, others, strict=True)
     ]
-    return float(np.isin(said, SETTLED).mean())
+    return float(np.isin(verdicts, SETTLED).mean())
 
 
 def fewest(mean: float, margin: float, comparisons: int, studies: int) -> int:
@@ -212,7 +210,7 @@ def test_the_seeds_needed_are_right_within_a_factor_of_two(mean, margin, compari
     assert settled(mean, margin, comparisons, math.ceil(needed / 2) - 1, 200) <= 0.8
 
 
-def test_too_few_seeds_is_said_however_large_the_effect():
+def test_too_few_seeds_are_named_however_large_the_effect():
     for n, comparisons in [(5, 1), (6, 2), (7, 5), (8, 7)]:
         assert not can_reach(n, comparisons)
         samples = np.random.default_rng(4).normal(100, 1, (comparisons, n))

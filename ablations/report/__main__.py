@@ -5,10 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ablations import markdown as md
 from ablations.errors import InputError, one_line_errors
-from ablations.report.compile import Request, compile_report
-from ablations.terminal import coloured
+from ablations.markdown import many
+from ablations.report.compile import compile_report
+from ablations.report.console import coloured
+from ablations.report.request import Request
+from ablations.report.text import plain
 
 EXAMPLES = """\
 examples:
@@ -42,10 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
         )
         print(coloured(report.summary))
         if report.failed:
-            print(f"\n{md.many(report.failed, 'run')} without a result: the report names them.")
+            print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
         if not request.of_others:
-            print(f"runs:   python -m ablations.ui {shlex.quote(md.plain(report.name))}")
+            print(f"runs:   python -m ablations.ui {shlex.quote(plain(report.name))}")
 
 
 def _parser() -> argparse.ArgumentParser:

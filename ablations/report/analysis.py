@@ -8,8 +8,10 @@ import pandas as pd
 
 from ablations import statistics, verdicts
 from ablations.errors import InputError
+from ablations.report.request import params_of, require_seed
 from ablations.study import Study, smaller_is_better
-from ablations.verdicts import Claim, Contrast
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, param
+from ablations.verdicts import Claim, Comparison, Verdict
 
 MOST_INTERACTIONS = 24
 """Beyond so many a report compares main effects alone: each comparison costs the others seeds."""
@@ -21,12 +23,12 @@ class Answer:
 
     Attributes:
         claim: as its source makes it.
-        said: supported, refuted, or the verdict itself.
+        finding: supported, refuted, or the verdict itself.
         row: of the table of effects, the evidence.
     """
 
     claim: Claim
-    said: str
+    finding: str
     row: Mapping[str, Any]
 
 
@@ -36,15 +38,14 @@ class Analysis:
 
     Attributes:
         study: what was asked.
-        runs: ranked, with `value`, `finished`, `variant`, `outcome`; at the nuisance values that were chosen.
+        runs: ranked, with `value`, `finished`, `variant`; at the nuisance values that were chosen.
         left_out: runs that do not count, in words.
         variants: as `statistics.variants` gives them.
-        contrasts: every comparison, in the order of `effects`.
+        comparisons: all of them, in the order of `effects`.
         effects: the verdict table, columns `verdicts.COLUMNS`.
         interactions_left_out: how many were not looked at.
         answers: to the study's claims.
         dependences: as `verdicts.dependences` gives them.
-        failures: as `verdicts.failures` gives them.
         tuned: as `verdicts.tuned` gives it; None without nuisance factors.
         everything: all runs, those at other nuisance values as well.
     """
@@ -53,12 +54,11 @@ class Analysis:
     runs: pd.DataFrame
     left_out: tuple[str, ...]
     variants: pd.DataFrame
-    contrasts: tuple[Contrast, ...]
+    comparisons: tuple[Comparison, ...]
     effects: pd.DataFrame
     interactions_left_out: int
     answers: tuple[Answer, ...]
     dependences: pd.DataFrame
-    failures: pd.DataFrame
     tuned: pd.DataFrame | None
     everything: pd.DataFrame
 
@@ -75,56 +75,40 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     Raises:
         InputError: where strict, no run has the metric, the seed or two levels; a baseline that no run has.
     """
-    metric = study.metric
     if not strict:  # a sweep all of whose runs failed has a report, too
-        asked = {
-            f"metrics.{name}" for name in (metric, *(claim.get("metric", metric) for claim in study.claims))
-        }
-        everything = everything.assign(**dict.fromkeys(sorted(asked - set(everything)), float("nan")))
-    if strict and study.factors and "params.seed" not in everything:
-        raise InputError(
-            f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are "
-            f"{params_of(everything)}"
-        )
+        asked = {study.metric, *(claim.get("metric", study.metric) for claim in study.claims)}
+        lacking = sorted(set(map(metric, asked)) - set(everything))
+        everything = everything.assign(**dict.fromkeys(lacking, float("nan")))
+    if strict and study.factors and param("seed") not in everything:
+        require_seed(everything, study.seed_param)
     runs, tuned = everything, None
     if study.nuisance:
         runs, tuned = verdicts.tuned(
             everything, study.factors, study.nuisance, study.tuned_on, smaller_is_better(study.tuned_on)
         )
-    ranked = statistics.ranked(runs, study.factors, metric, study.smaller)
-    ranked = ranked.assign(outcome=verdicts.with_outcomes(ranked, metric)["outcome"])
-    study, contrasts, left_alone = _compared(study, ranked, strict)
-    rules = [_rule(study, contrast) for contrast in contrasts]
-    effects = verdicts.tabulate(contrasts, [margin for margin, _ in rules], [small for _, small in rules])
-    main = effects[effects["metric"] == metric]
+    ranked = statistics.ranked(runs, study.factors, study.metric, study.smaller)
+    study, comparisons, left_alone = _compared(study, ranked, strict)
+    rules = [_rule(study, each) for each in comparisons]
+    effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
     return Analysis(
         study=study,
         runs=ranked,
         left_out=tuple(left_out),
         variants=statistics.variants(ranked, study.factors, study.smaller),
-        contrasts=contrasts,
+        comparisons=comparisons,
         effects=effects,
         interactions_left_out=left_alone,
         answers=tuple(_answers(study, effects)),
-        dependences=verdicts.dependences(main) if len(main) else pd.DataFrame(),
-        failures=verdicts.failures(everything, study.factors, metric),
+        dependences=verdicts.dependences(effects[effects["metric"] == study.metric]),
         tuned=tuned,
         everything=everything,
     )
 
 
-def params_of(runs: pd.DataFrame) -> str:
-    """The params that runs logged, for a message."""
-    logged = runs.filter(regex=r"^params\.").replace(statistics.NOT_LOGGED, None).dropna(axis=1, how="all")
-    return ", ".join(sorted(name.removeprefix("params.") for name in logged)) or "none"
-
-
-def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Contrast, ...], int]:
+def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:
     """The study with its whole baseline, its comparisons, and how many interactions are left out."""
     levels = {
-        key: sorted(set(runs[f"params.{key}"]) - {statistics.NOT_LOGGED}, key=statistics.natural)
-        if f"params.{key}" in runs
-        else []
+        key: sorted(set(column(runs, param(key)).dropna()) - {NOT_LOGGED}, key=natural)
         for key in study.factors
     }
     if strict:
@@ -145,56 +129,55 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     for at, a in enumerate(study.factors):
         many += sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for b in study.factors[at + 1 :])
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    contrasts = verdicts.contrasts(runs, study.factors, baseline, study.metric, asked)
-    return (
-        study,
-        (*contrasts, *_claimed(study, runs, contrasts)),
-        0 if asked or study.design != "grid" else many,
-    )
+    comparisons = verdicts.comparisons(runs, study.factors, baseline, study.metric, asked)
+    left_alone = 0 if asked or study.design != "grid" else many
+    return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
 
 
-def _claimed(study: Study, runs: pd.DataFrame, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
+def _claims(study: Study) -> list[Claim]:
+    return [
+        Claim(
+            text=claim["text"],
+            source=claim["source"],
+            factor=claim["factor"],
+            variant=str(claim["variant"]),
+            baseline=str(claim["baseline"]),
+            metric=str(claim.get("metric", study.metric)),
+            direction=claim.get("direction", Verdict.BETTER),
+        )
+        for claim in study.claims
+    ]
+
+
+def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
     """The comparisons that claims need besides: of other metrics, or with another level than the baseline."""
-    known = {(each.factor, each.metric, frozenset((each.variant, each.baseline))) for each in contrasts}
-    for claim in study.claims:
-        metric = str(claim.get("metric", study.metric))
-        key = (claim["factor"], metric, frozenset((str(claim["variant"]), str(claim["baseline"]))))
+    known = {(each.factors, each.metric, frozenset((each.variant, each.baseline))) for each in comparisons}
+    for claim in _claims(study):
+        key = ((claim.factor,), claim.metric, frozenset(((claim.variant,), (claim.baseline,))))
         if key in known:
             continue
         known.add(key)
-        found = verdicts.contrasts(
-            runs, study.factors, {**study.baseline, claim["factor"]: str(claim["baseline"])}, metric, False
-        )
-        yield from (
-            each for each in found if (each.factor, each.variant) == (claim["factor"], str(claim["variant"]))
-        )
+        baseline = {**study.baseline, claim.factor: claim.baseline}
+        found = verdicts.comparisons(runs, study.factors, baseline, claim.metric, False)
+        wanted = (claim.factor,), (claim.variant,)
+        yield from (each for each in found if (each.factors, each.variant) == wanted)
 
 
-def _rule(study: Study, contrast: Contrast) -> tuple[float, bool]:
+def _rule(study: Study, comparison: Comparison) -> tuple[float, bool]:
     """The margin of a comparison, and whether smaller is better in its metric."""
-    if contrast.metric == study.metric:
+    if comparison.metric == study.metric:
         return study.margin, study.smaller
     margins = [
         claim["margin"]
         for claim in study.claims
-        if claim.get("metric") == contrast.metric and claim.get("margin") is not None
+        if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
-    return float(margins[0] if margins else 0), smaller_is_better(contrast.metric)
+    return float(margins[0] if margins else 0), smaller_is_better(comparison.metric)
 
 
 def _answers(study: Study, effects: pd.DataFrame) -> Iterator[Answer]:
-    for said in study.claims:
-        claim = verdicts.Claim(
-            text=said["text"],
-            source=said["source"],
-            factor=said["factor"],
-            variant=str(said["variant"]),
-            baseline=str(said["baseline"]),
-            metric=str(said.get("metric", study.metric)),
-            direction=said.get("direction", verdicts.BETTER),
-        )
-        answer, row = verdicts.answer(claim, effects)
-        yield Answer(claim, answer, row.to_dict())
+    for claim in _claims(study):
+        yield Answer(claim, *verdicts.answer(claim, effects))
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:

@@ -8,12 +8,14 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ablations import markdown as md
 from ablations.errors import InputError, PlainError
+from ablations.markdown import many
 from ablations.report.analysis import analyse
-from ablations.report.compile import Compiled, Request, assembled, compiled_from, home_of
+from ablations.report.compile import Compiled, assembled, compiled_from, home_of
 from ablations.report.drawings import Drawing
-from ablations.report.tables import runs_from_csv
+from ablations.report.files import runs_from_csv
+from ablations.report.request import Request
+from ablations.report.text import Markdown
 from ablations.study import Study
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import tracking_uri
@@ -52,7 +54,7 @@ def check(name: str | None, uri: str | None, folder: Path | None = None) -> str:
         analysis = analyse(study, runs, about["left_out"], strict=False)
         # Without the store nothing can be drawn; headings and captions are taken as they are.
         kept = [
-            Drawing(stem, heading, caption, Figure() if drawn else None)
+            Drawing(stem, Markdown(heading), Markdown(caption), Figure() if drawn else None)
             for stem, (heading, caption, drawn) in about["figures"].items()
         ]
         recomputed = assembled(analysis, kept, about["again"], request)
@@ -60,7 +62,7 @@ def check(name: str | None, uri: str | None, folder: Path | None = None) -> str:
     _compare(written, recomputed, home)
     return (
         f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
-        f"{md.many(len(runs), 'run')}, {md.many(len(recomputed.analysis.effects), 'comparison')}"
+        f"{many(len(runs), 'run')}, {many(len(recomputed.analysis.effects), 'comparison')}"
     )
 
 
@@ -88,10 +90,10 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         lacking = {"study", "metrics", "left_out", "figures", "again", "request"} - set(about)
         if lacking:
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
-        said = {
+        request = {
             key: tuple(value) if isinstance(value, list) else value for key, value in about["request"].items()
         }
-        return about, Study.from_json(json.dumps(about["study"])), Request(**said)
+        return about, Study.from_json(json.dumps(about["study"])), Request(**request)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
 

@@ -1,15 +1,16 @@
 """Published figures beside ours: the part of a report whose study, a YAML file, has any."""
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from ablations import markdown as md
+import pandas as pd
+
+from ablations.report.numbers import NO_SPREAD, number
+from ablations.report.text import Markdown, listed, md, table
 from ablations.study import Study
+from ablations.tracking.columns import metric as metric_column
+from ablations.tracking.columns import param
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-# How a metric is shown: in which words, times what, with how many decimals.
+# How a metric is shown: in which words, times what, with how many decimals; others under their name.
 SHOWN = {
     "test/error_pct": ("test error (%)", 1, 2),
     "test/accuracy": ("test accuracy (%)", 100, 2),
@@ -21,7 +22,7 @@ SHOWN = {
 }
 
 
-def published(runs: "pd.DataFrame", study: Study) -> Iterator[str]:
+def published(runs: pd.DataFrame, study: Study) -> Iterator[Markdown]:
     """Paragraphs that set the study's published figures beside those of its runs, one experiment after the other.
 
     Nothing for a study without published figures. `runs` are as the report ranked them, with the columns `finished`,
@@ -31,53 +32,38 @@ def published(runs: "pd.DataFrame", study: Study) -> Iterator[str]:
         return
     figures, times, reasons = [], [], []
     for experiment, entry in study.published.items():
-        mine = runs[(runs["params.experiment"] == experiment) & runs["finished"]]
-        for metric, figure in entry["figures"].items():
-            figures.append((entry["system"], *_beside(mine, metric, figure)))
-        for metric in entry.get("shown", []):
-            figures.append((entry["system"], *_beside(mine, metric, None)))
-        then = entry.get("seconds_per_epoch")
-        times.append(
-            (
-                entry["system"],
-                md.NO_SPREAD if then is None else str(then),
-                md.number(mine["epoch_s"].min()),
-                md.number(mine["train_s"].min() / 60, 1),
-            )
-        )
+        mine = runs[(runs[param("experiment")] == experiment) & runs["finished"]]
+        shown = [*entry["figures"].items(), *((metric, None) for metric in entry.get("shown", []))]
+        figures += [(entry["system"], *_beside(mine, metric, figure)) for metric, figure in shown]
+        then, epoch, whole = entry.get("seconds_per_epoch"), mine["epoch_s"].min(), mine["train_s"].min() / 60
+        times.append((entry["system"], NO_SPREAD if then is None else then, number(epoch), number(whole, 1)))
         if why := entry.get("why"):
-            reasons.append(f"- **{md.escaped(entry['system'])}**: {md.escaped(why)}")
+            reasons.append(md("**{}**: {}", entry["system"], why))
 
-    yield "## Published and ours"
+    yield md("## Published and ours")
     head = ("system", "figure", "published", "ours: mean", "lowest to highest", "seeds", "ours − published")
-    yield md.table(head, figures, numeric=5)
-    yield "### Why they differ where they do"
-    yield "\n".join(reasons)
-    yield "### Seconds per epoch, then and now"
-    yield md.table(("system", "then", "now", "minutes of a whole training now"), times, numeric=3)
-    yield (
-        f"Then: as published, on its author's machine; {md.NO_SPREAD} where nothing was. "
-        "Now: the least disturbed seed, its median epoch and its whole training, on the machine below, one thread "
-        "for each run."
+    yield table(head, figures, numeric=5)
+    yield md("### Why they differ where they do")
+    yield listed(reasons)
+    yield md("### Seconds per epoch, then and now")
+    yield table(("system", "then", "now", "minutes of a whole training now"), times, numeric=3)
+    yield md(
+        "Then: as published, on its author's machine; {} where nothing was. Now: the least disturbed seed, its median "
+        "epoch and its whole training, on the machine below, one thread for each run.",
+        NO_SPREAD,
     )
     for heading, text in study.sections.items():
-        yield f"### {md.escaped(heading)}"
-        yield md.escaped(text)
+        yield md("### {}", heading)
+        yield md("{}", text)
 
 
-def _beside(runs: "pd.DataFrame", metric: str, figure: float | None) -> tuple[str, ...]:
-    words, times, decimals = SHOWN[metric]
-    ours = runs.get(f"metrics.{metric}")
-    if ours is None or ours.dropna().empty:
-        said = md.NO_SPREAD if figure is None else f"{times * figure:.{decimals}f}"
-        return (words, said, md.NO_SPREAD, md.NO_SPREAD, "0", md.NO_SPREAD)
-    ours = times * ours.dropna()
-    mean = ours.mean()
-    return (
-        words,
-        md.NO_SPREAD if figure is None else f"{times * figure:.{decimals}f}",
-        f"{mean:.{decimals}f}",
-        f"{ours.min():.{decimals}f} to {ours.max():.{decimals}f}",
-        str(len(ours)),
-        md.NO_SPREAD if figure is None else f"{mean - times * figure:+.{decimals}f}",
-    )
+def _beside(runs: pd.DataFrame, metric: str, figure: float | None) -> tuple[str, ...]:
+    """The metric in words, the published figure, our mean, range and seeds, and the difference."""
+    words, times, decimals = SHOWN.get(metric, (metric, 1, 3))
+    theirs = NO_SPREAD if figure is None else f"{times * figure:.{decimals}f}"
+    ours = times * runs[metric_column(metric)].dropna() if metric_column(metric) in runs else pd.Series()
+    if ours.empty:
+        return (words, theirs, NO_SPREAD, NO_SPREAD, "0", NO_SPREAD)
+    mean, low, high = (f"{value:.{decimals}f}" for value in (ours.mean(), ours.min(), ours.max()))
+    difference = NO_SPREAD if figure is None else f"{ours.mean() - times * figure:+.{decimals}f}"
+    return (words, theirs, mean, f"{low} to {high}", str(len(ours)), difference)

@@ -1,0 +1,258 @@
+"""The tables of a report as rows of cells, which the page escapes and the console cuts."""
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pandas as pd
+
+from ablations.markdown import duration, many
+from ablations.report.analysis import Analysis
+from ablations.report.numbers import (
+    NO_SPREAD,
+    Form,
+    effect_size,
+    forms,
+    number,
+    p_value,
+    seeds_needed,
+    whole,
+)
+from ablations.report.text import crossed, plain
+from ablations.statistics import Selection
+from ablations.study import Study, label
+from ablations.tracking.columns import column, natural, param, params_in, tag
+from ablations.verdicts import Outcome, with_outcomes
+
+SHARED = ("optimizer.lr", "trainer.batch_size")
+"""Params that are named among what all runs share, beside the choice of each group."""
+
+Rows = list[tuple[str, ...]]
+
+
+def in_words(effects: pd.DataFrame) -> pd.DataFrame:
+    """The verdict table with the names of `factor`, `variant` and `baseline` as text; `factors` stay as they are."""
+    names = {"factor": "factors", "variant": "variant", "baseline": "baseline"}
+    return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+
+
+def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the verdict table."""
+    table, form = in_words(analysis.effects), forms(analysis)
+    several = table["metric"].nunique() > 1
+    rows = []
+    for row in table.to_dict("records"):
+        shown, paired = form[row["metric"]], row["n"] > 0
+        cells = {
+            "factor": row["factor"],
+            "variant": row["variant"],
+            "against": row["baseline"],
+            **({"metric": label(row["metric"])} if several else {}),
+            "verdict": row["verdict"],
+            "seeds": str(row["n"]),
+            "difference": shown.difference(row["mean_diff"]),
+            "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
+            "p": p_value(row["p"]),
+            "p (Holm)": p_value(row["p_holm"]),
+            "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
+            "effect size": effect_size(row["effect_size"]),
+            "seeds needed": seeds_needed(row["seeds_needed"]),
+        }
+        rows.append(tuple(cells.values()))
+    return tuple(cells), rows
+
+
+def measures(analysis: Analysis) -> dict[str, str]:
+    """What the table per variant gives: its name in the report and, shorter, in the console."""
+    table = analysis.variants
+    found = {"n": "n", analysis.study.label: "mean ± sd", "best": "best"}
+    if table["epoch_s"].notna().any():
+        found["seconds/epoch"] = "s/epoch"
+    if table["parameters"].notna().any():
+        found["parameters"] = "parameters"
+    return found
+
+
+def result_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the table per variant."""
+    study, table, form = analysis.study, analysis.variants, forms(analysis)[analysis.study.metric]
+    shown, digits = measures(analysis), _digits(table)
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {
+            "n": f"{row['n']}" if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}",
+            "mean ± sd": form.spread(row["mean"], row["sd"]) if row["n"] else "failed",
+            "best": form.value(row["best"]),
+            "s/epoch": number(row["epoch_s"], digits),
+            "parameters": whole(row["parameters"]),
+        }
+        levels = (row[param(key)] for key in study.factors)
+        rows.append((*levels, *(cells[name] for name in shown.values())))
+    return (*study.factors, *shown), rows
+
+
+def _digits(table: pd.DataFrame) -> int:
+    """Of seconds per epoch."""
+    return 3 if table["epoch_s"].min() < 1 else 2
+
+
+def cost_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows] | None:
+    """What each variant costs; None where no run logged anything of it."""
+    study, table = analysis.study, analysis.variants
+    target = study.target or {}
+    columns = {
+        "parameters": ("parameters", whole),
+        "connections": ("connections", whole),
+        "macs": ("MACs per image", whole),
+        "epoch_s": ("seconds/epoch", lambda value: number(value, _digits(table))),
+        "train_s": ("seconds of training", lambda value: number(value, 1)),
+        "epochs_to_target": (
+            f"epochs to {label(str(target.get('metric')))} {target.get('value')}",
+            lambda value: number(value, 1),
+        ),
+    }
+    there = {name: column for name, column in columns.items() if table[name].notna().any()}
+    if not there:
+        return None
+    rows = []
+    for row in table.to_dict("records"):
+        levels = [row[param(key)] for key in study.factors] or ["all runs"]
+        rows.append((*levels, *(written(row[name]) for name, (_, written) in there.items())))
+    return (*(study.factors or ("",)), *(heading for heading, _ in there.values())), rows
+
+
+def tuning_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """What each variant was given, and what was chosen."""
+    study, keys = analysis.study, analysis.study.nuisance
+    head = (
+        *study.factors,
+        *(f"{key} chosen" for key in keys),
+        *(f"{key} tried" for key in keys),
+        *("combinations", "runs", "diverged", f"{label(study.tuned_on)} at the choice"),
+    )
+    rows = []
+    for row in analysis.tuned.to_dict("records"):
+        edge = {key: " (edge of its grid)" if key in row["edge"] else "" for key in keys}
+        chosen = ((plain(row[param(key)]) or "none finished") + edge[key] for key in keys)
+        tried = (", ".join(row["tried"][key]) for key in keys)
+        budget = (str(row[name]) for name in ("combinations", "runs", "diverged"))
+        levels = (row[param(key)] for key in study.factors)
+        rows.append((*levels, *chosen, *tried, *budget, number(row["validation"], 4)))
+    return head, rows
+
+
+def claim_rows(analysis: Analysis) -> Rows:
+    """Claims, where they come from, what the study says of each, and the evidence."""
+    form = forms(analysis)
+    return [
+        (each.claim.text, each.claim.source, each.finding, _evidence(each.row, form[each.claim.metric]))
+        for each in analysis.answers
+    ]
+
+
+def _evidence(row: Mapping[str, Any], form: Form) -> str:
+    if not row["n"]:
+        return "no pairs"
+    sides = f"{crossed(row['variant'])} − {crossed(row['baseline'])}"
+    difference = f"{form.difference(row['mean_diff'])} {form.interval(row['ci_low'], row['ci_high'])}"
+    p = f"p = {p_value(row['p_holm'])}".replace("= <", "<")
+    return f"{label(row['metric'])}, {sides}: {difference}, {p}, n = {row['n']}"
+
+
+def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """What was run, where and how long."""
+    runs, study = analysis.everything, analysis.study
+    sizes = {"train": "training", "val": "validation", "test": "test"}
+    images = {part: _values(runs, param(f"dataset.{part}_images")) for part in sizes}
+    counted = ", ".join(
+        f"{whole(float(size)) if size.isdecimal() else size} {sizes[part]}"
+        for part, size in images.items()
+        if size
+    )
+    if dataset := _values(runs, param("dataset")):
+        yield "data set", dataset + (f": {counted} images" if counted else "")
+    if digests := _values(runs, tag("data_sha256"), width=12):
+        yield "data sha256", digests
+    for key in study.varied:
+        yield f"varied: {key}", _values(runs, param(key), 40)
+    if study.baseline:
+        yield "baseline", " ".join(f"{key}={level}" for key, level in study.baseline.items())
+    if shared := _shared(runs, study):
+        yield "the same for all", shared
+    yield "seeds", _values(runs, param("seed"), 40)
+    if epochs := _values(runs, param("trainer.epochs")):
+        yield "epochs", epochs
+    yield "runs", f"{len(runs)}, of which {int(finished(analysis).sum())} finished"
+    begun = runs.groupby(column(runs, tag("sweep_id")).fillna(""))
+    wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
+    trained = runs["train_s"].sum()
+    alone = f"; training alone {duration(trained)} over all runs" if trained else ""
+    yield "wall time", duration(wall) + alone
+    for name, key in (("machine", "machine"), ("commit", "code"), ("versions", "versions")):
+        if values := _values(runs, tag(key)):
+            yield name, values
+
+
+def _values(runs: pd.DataFrame, name: str, most: int = 12, width: int | None = None) -> str:
+    """The values of a column in order, each cut to a width."""
+    found = sorted({str(value) for value in column(runs, name).dropna()} - {""}, key=natural)
+    return ", ".join(value[:width] for value in found[:most]) + (
+        f", … ({len(found)} in all)" if len(found) > most else ""
+    )
+
+
+def _shared(runs: pd.DataFrame, study: Study) -> str:
+    """The choices that all runs have in common: groups are the params without a dot."""
+    groups = sorted(key for key in params_in(runs) if "." not in key and key not in ("dataset", "seed"))
+    keys = [key for key in (*groups, *SHARED) if key not in study.varied]
+    return ", ".join(
+        f"{key}={_values(runs, param(key))}" for key in keys if column(runs, param(key)).nunique() == 1
+    )
+
+
+def finished(analysis: Analysis) -> pd.Series:
+    """Of every run, those at other nuisance values as well, whether it has a result."""
+    return with_outcomes(analysis.everything, analysis.study.metric)["outcome"] == Outcome.FINISHED
+
+
+def failure_rows(failed: pd.DataFrame, study: Study) -> Rows:
+    """Name, seed, status and reason of runs without a result."""
+    return [(run["run_name"], seed_of(run), *_failure(run, study)) for run in failed.to_dict("records")]
+
+
+def _failure(run: Mapping[str, Any], study: Study) -> tuple[str, str]:
+    kind, reason = (plain(run.get(tag(key))) for key in ("failure", "failure_reason"))
+    if run["status"] in ("RUNNING", "SCHEDULED") and not kind:
+        return run["status"], "still running, or killed before it could say why"
+    if run["status"] == "FINISHED" and not kind:
+        return run["status"], f"no finite {study.metric} was logged"
+    found = ": ".join(filter(None, (kind, reason))) or "no reason was logged"
+    return run["status"], textwrap.shorten(found, 300, placeholder=" …")
+
+
+def run_rows(analysis: Analysis) -> Rows:
+    """Name, seed, status, value and id of the runs that are compared."""
+    form = forms(analysis)[analysis.study.metric]
+    return [
+        (run["run_name"], seed_of(run), run["status"], form.value(run["value"]), run["run_id"])
+        for run in analysis.runs.to_dict("records")
+    ]
+
+
+def seed_of(run: Mapping[str, Any]) -> str:
+    """A run's seed; a dash where it logged none."""
+    return plain(run.get(param("seed"))) or NO_SPREAD
+
+
+def left_out(selection: Selection) -> list[str]:
+    """The runs that do not count, in words."""
+    found, other = [], selection.other_settings
+    if other:
+        keys = sorted({*params_in(other), *(["the data"] if tag("data_sha256") in other else [])})
+        named = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+        found.append(f"{many(len(other), 'earlier run')} with other settings ({named})")
+    if selection.repeated:
+        found.append(
+            f"{many(selection.repeated, 'run')} repeated by another of the same configuration and seed"
+        )
+    return found
