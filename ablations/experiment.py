@@ -529,7 +529,8 @@ def _write_artifacts(
     import pandas as pd
     from sklearn.metrics import classification_report
 
-    from ablations import plots
+    from ablations.plots.run import confusion_matrix, learning_curves
+    from ablations.plots.style import save
 
     labels, classes = parts.dataset.test_labels, parts.dataset.classes
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
@@ -555,8 +556,8 @@ def _write_artifacts(
     (folder / "classification_report.txt").write_text(report, encoding="utf-8")
     curves = pd.DataFrame(history)
     curves.insert(0, "epoch", range(1, len(history) + 1))
-    plots.save(plots.learning_curves(curves), folder / "learning_curves.png")
-    plots.save(plots.confusion_matrix(labels, test.predictions, classes), folder / "confusion_matrix.png")
+    save(learning_curves(curves), folder / "learning_curves.png")
+    save(confusion_matrix(labels, test.predictions, classes), folder / "confusion_matrix.png")
 
 
 def _record_unbegun(job: Job, error: Exception) -> Result:

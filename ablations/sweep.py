@@ -23,10 +23,10 @@ from ablations.plan import SEED, Given, Plan, plan, quoted
 from ablations.progress import sweep_bar
 from ablations.report.console import coloured
 from ablations.report.text import plain
-from ablations.study import Study, tag_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, prepare, tag_experiment, tracking_uri
+from ablations.tracking.study import Study, tag_of
 from ablations.views import share_views
 
 SHOWN_RUNS = 40

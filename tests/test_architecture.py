@@ -38,28 +38,22 @@ MAY_IMPORT = {
     "terminal": set(),
     "provenance": {"paths"},
     "tracking": {"errors", "paths", "tracking"},
-    "statistics": {"study", "tracking"},
-    "verdicts": {"errors", "tracking"},
-    "plots": {"statistics", "verdicts"},
-    "figure_data": {"tracking", "verdicts"},
+    "comparison": {"comparison", "errors", "tracking"},
+    "plots": {"comparison", "plots", "tracking"},
     "markdown": set(),
     "report": {
+        "comparison",
         "errors",
-        "figure_data",
         "markdown",
         "paths",
         "plots",
         "report",
-        "statistics",
-        "study",
         "tracking",
-        "verdicts",
     },
-    "views": {"errors", "study", "tracking"},
+    "views": {"errors", "tracking"},
     "ui": {"errors", "tracking", "views"},
     "sync": {"errors", "tracking"},
     "plan": {"errors"},
-    "study": {"errors"},
     # drives the runs of a sweep, and compiles the report after the last
     "sweep": {
         "datasets",
@@ -69,7 +63,6 @@ MAY_IMPORT = {
         "plan",
         "report",
         "progress",
-        "study",
         "tracking",
         "training",
         "views",
@@ -193,10 +186,8 @@ def test_the_halves_meet_in_the_store_alone():
 
     for module in MODULES:
         if part_of(module) in (
-            "statistics",
-            "verdicts",
+            "comparison",
             "plots",
-            "figure_data",
             "markdown",
             "report",
             "ui",
@@ -207,13 +198,30 @@ def test_the_halves_meet_in_the_store_alone():
             assert not {part_of(name) for name in reached(module, set())} & training, module
         if part_of(module) in training - {"experiment"}:
             assert not {part_of(name) for name in reached(module, set())} & {
-                "statistics",
-                "verdicts",
+                "comparison",
                 "plots",
-                "figure_data",
                 "report",
                 "tracking",
             }, module
+
+
+def test_a_runs_own_pictures_know_nothing_of_comparisons():
+    needed = ["ablations.plots.run", "ablations.plots.style"]
+    for module in needed:  # grows on the way
+        needed += sorted(imports(module) & MODULES.keys() - set(needed))
+    assert {part_of(module) for module in needed} == {"plots"}
+    assert {name for name in imports("ablations.experiment") if name.startswith("ablations.plots")} <= set(
+        needed
+    )
+
+
+def test_prefixes_of_columns_are_spelled_in_one_place():
+    for module, tree in MODULES.items():
+        if part_of(module) in ("comparison", "plots", "report"):
+            texts = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+            assert not [text for text in texts if str(text).startswith(("params.", "metrics.", "tags."))], (
+                module
+            )
 
 
 @pytest.mark.parametrize("module", MODULES)

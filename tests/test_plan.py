@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from ablations.comparison.claims import Claim
 from ablations.errors import InputError
 from ablations.paths import CONF
 from ablations.plan import Given, Plan, override_value, plan, quoted
-from ablations.study import Study
-from ablations.verdicts import Claim
+from ablations.tracking.study import Study
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 

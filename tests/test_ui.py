@@ -17,9 +17,9 @@ import pytest
 
 from ablations.errors import InputError
 from ablations.paths import ROOT
-from ablations.study import Study, tag_of
 from ablations.tracking import Reader, Tracker
 from ablations.tracking.store import client, tag_experiment
+from ablations.tracking.study import Study, tag_of
 from ablations.ui import _announce
 from ablations.views import Comparison, View, compare, share_views
 

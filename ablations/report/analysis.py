@@ -2,16 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
-from ablations import statistics, verdicts
+from ablations.comparison import claims, designs, pairs, variants, verdicts
+from ablations.comparison.claims import Claim
+from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.comparison.pairs import Comparison
 from ablations.errors import InputError
 from ablations.report.request import params_of, require_seed
-from ablations.study import Study, smaller_is_better
 from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, param
-from ablations.verdicts import Claim, Comparison, Verdict
+from ablations.tracking.study import Study, smaller_is_better
+
+OPTIONAL = ("metric", "direction")
+"""What a claim need not say."""
 
 MOST_INTERACTIONS = 24
 """Beyond so many a report compares main effects alone: each comparison costs the others seeds."""
@@ -38,29 +44,34 @@ class Analysis:
 
     Attributes:
         study: what was asked.
-        runs: ranked, with `value`, `finished`, `variant`; at the nuisance values that were chosen.
+        everything: all runs, those at nuisance values that were not chosen as well, with `outcome`.
         left_out: runs that do not count, in words.
-        variants: as `statistics.variants` gives them.
+        tuned: as `designs.tuned` gives it; None without nuisance factors.
+        runs: ranked, with `value`, `finished`, `variant`; at the nuisance values that were chosen.
+        variants: as `variants.variants` gives them.
         comparisons: all of them, in the order of `effects`.
         effects: the verdict table, columns `verdicts.COLUMNS`.
         interactions_left_out: how many were not looked at.
+        dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
-        dependences: as `verdicts.dependences` gives them.
-        tuned: as `verdicts.tuned` gives it; None without nuisance factors.
-        everything: all runs, those at other nuisance values as well.
     """
 
     study: Study
-    runs: pd.DataFrame
+    everything: pd.DataFrame
     left_out: tuple[str, ...]
+    tuned: pd.DataFrame | None
+    runs: pd.DataFrame
     variants: pd.DataFrame
     comparisons: tuple[Comparison, ...]
     effects: pd.DataFrame
     interactions_left_out: int
-    answers: tuple[Answer, ...]
     dependences: pd.DataFrame
-    tuned: pd.DataFrame | None
-    everything: pd.DataFrame
+    answers: tuple[Answer, ...]
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """Of everything the runs without a result."""
+        return self.everything[self.everything["outcome"] != Outcome.FINISHED]
 
 
 def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], strict: bool) -> Analysis:
@@ -68,7 +79,7 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
 
     Args:
         study: the question; a baseline that it does not name is completed here.
-        everything: the runs that belong together, with the columns of `statistics.with_times`.
+        everything: the runs that belong together, with the columns of `with_times`.
         left_out: in words.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
 
@@ -81,27 +92,27 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
         everything = everything.assign(**dict.fromkeys(lacking, float("nan")))
     if strict and study.factors and param("seed") not in everything:
         require_seed(everything, study.seed_param)
+    everything = with_outcomes(everything, study.metric)
     runs, tuned = everything, None
     if study.nuisance:
-        runs, tuned = verdicts.tuned(
-            everything, study.factors, study.nuisance, study.tuned_on, smaller_is_better(study.tuned_on)
-        )
-    ranked = statistics.ranked(runs, study.factors, study.metric, study.smaller)
+        smaller = smaller_is_better(study.tuned_on)
+        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, study.tuned_on, smaller)
+    ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
     rules = [_rule(study, each) for each in comparisons]
     effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
     return Analysis(
-        study=study,
-        runs=ranked,
-        left_out=tuple(left_out),
-        variants=statistics.variants(ranked, study.factors, study.smaller),
-        comparisons=comparisons,
-        effects=effects,
-        interactions_left_out=left_alone,
-        answers=tuple(_answers(study, effects)),
-        dependences=verdicts.dependences(effects[effects["metric"] == study.metric]),
-        tuned=tuned,
-        everything=everything,
+        study,
+        everything,
+        tuple(left_out),
+        tuned,
+        ranked,
+        variants.variants(ranked, study.factors, study.smaller),
+        comparisons,
+        effects,
+        left_alone,
+        designs.dependences(effects[effects["metric"] == study.metric]),
+        tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study)),
     )
 
 
@@ -125,28 +136,20 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
         return study, (), 0
 
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
-    many = 0
-    for at, a in enumerate(study.factors):
-        many += sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for b in study.factors[at + 1 :])
+    many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = verdicts.comparisons(runs, study.factors, baseline, study.metric, asked)
+    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked)
     left_alone = 0 if asked or study.design != "grid" else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
 
 
 def _claims(study: Study) -> list[Claim]:
-    return [
-        Claim(
-            text=claim["text"],
-            source=claim["source"],
-            factor=claim["factor"],
-            variant=str(claim["variant"]),
-            baseline=str(claim["baseline"]),
-            metric=str(claim.get("metric", study.metric)),
-            direction=claim.get("direction", Verdict.BETTER),
-        )
-        for claim in study.claims
-    ]
+    found = []
+    for claim in study.claims:
+        sides = {side: str(claim[side]) for side in ("variant", "baseline")}
+        other = {"metric": study.metric} | {key: claim[key] for key in OPTIONAL if key in claim}
+        found.append(Claim(claim["text"], claim["source"], claim["factor"], **sides, **other))
+    return found
 
 
 def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
@@ -158,7 +161,7 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
             continue
         known.add(key)
         baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = verdicts.comparisons(runs, study.factors, baseline, claim.metric, False)
+        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False)
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 
@@ -173,11 +176,6 @@ def _rule(study: Study, comparison: Comparison) -> tuple[float, bool]:
         if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
     return float(margins[0] if margins else 0), smaller_is_better(comparison.metric)
-
-
-def _answers(study: Study, effects: pd.DataFrame) -> Iterator[Answer]:
-    for claim in _claims(study):
-        yield Answer(claim, *verdicts.answer(claim, effects))
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:

@@ -6,12 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.comparison.tests import ALPHA
+from ablations.comparison.verdicts import Verdict
 from ablations.markdown import many
 from ablations.report.analysis import Analysis
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
 from ablations.report.text import Markdown, crossed, md, plain
 from ablations.tracking.columns import column, natural, param
-from ablations.verdicts import ALPHA, Verdict
 
 MOST_SENTENCES = 10
 
@@ -45,19 +46,15 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
     mean, sd = form.value(best["mean"]), form.value(best["sd"])
-    if best["n"] == 1:
-        reached = md("{}{} in its one run", mean, percent)
-    else:
-        spread = md("{} ± {}{}", mean, sd, percent)
-        reached = md("{} (mean and standard deviation, {} seeds)", spread, best["n"])
+    one, more = "{}{} in its one run", "{0} ± {2}{1} (mean and standard deviation, {3} seeds)"
+    reached = md(one if best["n"] == 1 else more, mean, percent, sd, best["n"])
     if len(table) == 1:
-        template = "One variant was run; its {} is {}. There is nothing to compare it with."
-        yield md(template, study.noun, reached)
+        alone = "One variant was run; its {} is {}. There is nothing to compare it with."
+        yield md(alone, study.noun, reached)
         return
     side = "lowest" if study.smaller else "highest"
-    lost = md("")
-    if best["n"] < best["planned"]:
-        lost = md(", though only {} of its {} runs finished", best["n"], best["planned"])
+    lost = ", though only {} of its {} runs finished" if best["n"] < best["planned"] else ""
+    lost = md(lost, best["n"], best["planned"])
     name = variant_name(best, study.factors)
     yield md("**{}** has the {} mean {}: {}{}.", name, side, study.noun, reached, lost)
     if len(done) == 1:
@@ -93,21 +90,19 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     seeds = many(row["n"], "seed")
     interval = _interval(row, form)
     evidence = md("{}, {} after Holm's correction, {}", interval, _p(row), seeds)
-    others = [key for key in study.factors if key not in row["factors"]]
-    averaged = others and study.design == "grid"
-    over = md(" on average over {}", ", ".join(others)) if averaged else md("")
+    others = [key for key in study.factors if key not in row["factors"] and study.design == "grid"]
+    over = md(" on average over {}", ", ".join(others)) if others else md("")
     match Verdict(row["verdict"]):
         case Verdict.BETTER | Verdict.WORSE as verdict:
             return md("{} is {}{}: {} ({}).", what, verdict, over, difference, evidence)
         case Verdict.NO_DIFFERENCE:
-            template = "{} makes no difference that matters{}: {} ({}, inside ±{})."
-            return md(template, what, over, difference, interval, form.with_unit(study.margin))
+            inside = md("{}, inside ±{}", interval, form.with_unit(study.margin))
+            return md("{} makes no difference that matters{}: {} ({}).", what, over, difference, inside)
         case Verdict.INCONCLUSIVE:
             return md("{} is not settled{}: {} ({}); {}.", what, over, difference, evidence, _needed(row))
         case Verdict.TOO_FEW:
-            lacking = md(
-                "{} in {}, which cannot reach p < {} whatever the difference", difference, seeds, ALPHA
-            )
+            lacking = "{} in {}, which cannot reach p < {} whatever the difference"
+            lacking = md(lacking, difference, seeds, ALPHA)
             return md("{} has too few seeds for a verdict: {}; {}.", what, lacking, _needed(row))
 
 
@@ -166,20 +161,14 @@ def _dependence(table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
 def _basis(analysis: Analysis) -> Markdown:
     """What all this rests on."""
     runs = analysis.everything
-    epochs, data = (
-        sorted(column(runs, param(key)).dropna().astype(str).unique(), key=natural)
-        for key in ("trainer.epochs", "dataset")
-    )
-    runs_and_seeds = many(len(runs), "run"), many(column(runs, param("seed")).nunique(), "seed")
-    parts = [md("This rests on {} with {}", *runs_and_seeds)]
+    logged = (column(runs, param(key)).dropna().astype(str) for key in ("trainer.epochs", "dataset", "seed"))
+    epochs, data, seeds = (sorted(set(values), key=natural) for values in logged)
+    parts = [md("This rests on {} with {}", many(len(runs), "run"), many(len(seeds), "seed"))]
     if epochs:
-        parts.append(
-            md("{} epochs each", " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}")
-        )
+        few = " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}"
+        parts.append(md("{} epochs each", few))
     if data:
         parts.append(md("on {}", " and ".join(data) if len(data) <= 3 else f"{len(data)} data sets"))
-    verdicts = [Verdict(verdict) for verdict in analysis.effects["verdict"]]
-    settled = sum(verdict.settled for verdict in verdicts)
-    verb = "is" if len(verdicts) == 1 else "are"
-    template = "{}; {} of {} {} settled."
-    return md(template, md(", ").join(parts), settled, many(len(verdicts), "comparison"), verb)
+    settled = [Verdict(verdict).settled for verdict in analysis.effects["verdict"]]
+    count, verb = many(len(settled), "comparison"), "is" if len(settled) == 1 else "are"
+    return md("{}; {} of {} {} settled.", md(", ").join(parts), sum(settled), count, verb)

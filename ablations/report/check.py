@@ -16,9 +16,9 @@ from ablations.report.drawings import Drawing
 from ablations.report.files import runs_from_csv
 from ablations.report.request import Request
 from ablations.report.text import Markdown
-from ablations.study import Study
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import tracking_uri
+from ablations.tracking.study import Study
 
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
@@ -90,9 +90,8 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         lacking = {"study", "metrics", "left_out", "figures", "again", "request"} - set(about)
         if lacking:
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
-        request = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in about["request"].items()
-        }
+        wanted = about["request"].items()
+        request = {key: tuple(value) if isinstance(value, list) else value for key, value in wanted}
         return about, Study.from_json(json.dumps(about["study"])), Request(**request)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
@@ -116,9 +115,8 @@ def _compare(written: dict[str, str], recomputed: Compiled, home: Path) -> None:
         if ours == again:
             continue
         if ours is None or again is None:
-            raise DoesNotFollow(
-                f"{home / name}: {'missing' if ours is None else 'no run gives such a table'}"
-            )
+            what = "missing" if ours is None else "no run gives such a table"
+            raise DoesNotFollow(f"{home / name}: {what}")
         pairs = zip_longest(ours.splitlines(), again.splitlines(), fillvalue="")
         line, (there, expected) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
         raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected, name)}")

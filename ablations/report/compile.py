@@ -5,7 +5,6 @@ the one before it in place.
 """
 
 import hashlib
-import json
 import os
 import re
 import shlex
@@ -19,8 +18,8 @@ from ablations import paths
 from ablations.errors import InputError
 from ablations.report.request import Request, asked
 from ablations.report.text import md, plain
-from ablations.study import Study
 from ablations.tracking.columns import metrics_in
+from ablations.tracking.study import Study
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,9 +89,8 @@ def compile_report(
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
-    from ablations.report.tables import finished
 
-    failed = int((~finished(compiled.analysis)).sum())
+    failed = len(compiled.analysis.failed)
     return Report(study.name, home / "README.md", console(compiled.analysis), failed)
 
 
@@ -104,25 +102,25 @@ def home_of(name: str, folder: Path | None = None) -> Path:
 def folder_name(name: str) -> str:
     """A sweep's name as the name of one folder; different names stay different."""
     safe = re.sub(r"[^\w.=,+-]+", "-", name, flags=re.ASCII).strip("-.")[:80]
-    return (
-        name if safe == name != "" else f"{safe or 'sweep'}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
-    )
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if safe == name != "" else f"{safe or 'sweep'}-{digest}"
 
 
 def compiled_from(
     reader: "Reader", name: str | None, request: Request, again: Sequence[str] | None = None
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
-    from ablations import statistics
+    from ablations.comparison.selection import select
+    from ablations.comparison.variants import with_times
     from ablations.report.analysis import analyse
     from ablations.report.drawings import drawings
     from ablations.report.tables import left_out
 
     study, runs = asked(reader, name, request)
-    selection = statistics.select(runs, study.varied)
+    selection = select(runs, study.varied)
     finished = selection.runs.loc[selection.runs["status"] == "FINISHED", "run_id"]
     histories = _histories(reader, list(finished), selection.runs, study)
-    everything = statistics.with_times(selection.runs, histories, study.target)
+    everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
     analysis = analyse(study, everything, left_out(selection), strict)
     found = list(drawings(reader, analysis, histories))
@@ -146,20 +144,20 @@ def assembled(
     csv, metrics = files.runs_csv(analysis)
     captions = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
     about = files.about_json(analysis, metrics, captions, again, asdict(request))
-    written = {"runs.csv": csv, "report.json": about, "README.md": f"{page}\n"}
+    written = {"runs.csv": csv, "report.json": about}
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
-    return Compiled(written, drawings, analysis)
+    return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
 
 
 def _histories(
     reader: "Reader", finished: Sequence[str], runs: "pd.DataFrame", study: Study
 ) -> "pd.DataFrame":
     """The metrics by epoch that a report draws or counts."""
-    from ablations import statistics
+    from ablations.comparison.variants import EPOCH_TIME
     from ablations.report.drawings import CURVES
 
-    wanted = {*CURVES, statistics.EPOCH_TIME}
+    wanted = {*CURVES, EPOCH_TIME}
     if study.target is not None:
         wanted.add(str(study.target["metric"]))
     there = set(metrics_in(runs))
@@ -179,32 +177,22 @@ def _write(home: Path, compiled: Compiled) -> None:
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
     them stays.
     """
-    from ablations import plots
+    from ablations.plots.style import save
 
     (home / "figures").mkdir(parents=True, exist_ok=True)
-    before = _stems(home / "report.json")
+    readme = home / "README.md"
+    before = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
     drawn = {drawing.stem: drawing.figure for drawing in compiled.drawings if drawing.figure is not None}
-    files = sorted(compiled.files.items(), key=lambda file: file[0] == "README.md")
     with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{home.name}.") as draft:
         new = Path(draft)
         (new / "figures").mkdir()
         for stem, figure in drawn.items():
-            plots.save(figure, new / "figures" / f"{stem}.png", colours=FIGURE_COLOURS)
-        for name, text in files:
+            save(figure, new / "figures" / f"{stem}.png", colours=FIGURE_COLOURS)
+        for name, text in compiled.files.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
-        for path in (*(f"figures/{stem}.png" for stem in drawn), *(name for name, _ in files)):
+        for path in (*(f"figures/{stem}.png" for stem in drawn), *compiled.files):
             os.replace(new / path, home / path)
-    for stem in before - set(drawn):
+    for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - set(drawn):
         (home / "figures" / f"{stem}.png").unlink(missing_ok=True)
     for name in {"effects.csv", "verdicts.tex"} - set(compiled.files):
         (home / name).unlink(missing_ok=True)
-
-
-def _stems(about: Path) -> set[str]:
-    """The figures of the report that is there, by what it keeps for its check."""
-    try:
-        return {
-            stem for stem in json.loads(about.read_text(encoding="utf-8"))["figures"] if stem.isidentifier()
-        }
-    except (OSError, ValueError, TypeError, KeyError):
-        return set()

@@ -14,27 +14,16 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 MOST_ROWS = 40
-SHOWN = {
-    "factor": "factor",
-    "variant": "variant",
-    "against": "against",
-    "verdict": "verdict",
-    "seeds": "n",
-    "difference": "difference",
-    "95 % interval": "95 % interval",
-    "seeds needed": "needs",
-}
-"""Of the verdict table, and how each column is called here."""
+SHOWN = ("factor", "variant", "against", "verdict", "seeds", "difference", "95 % interval", "seeds needed")
+"""Of the verdict table."""
+SHORT = {"seeds": "n", "seeds needed": "needs"}
 
 # Blue and orange are told apart by everybody; what is open is dim.
 COLOURS = {
-    "better": "34;1",
-    "supported": "34;1",
-    "worse": "33;1",
-    "refuted": "33;1",
+    **dict.fromkeys(("better", "supported"), "34;1"),
+    **dict.fromkeys(("worse", "refuted"), "33;1"),
+    **dict.fromkeys(("inconclusive", "too few seeds"), "2"),
     "failed": "31;1",
-    "inconclusive": "2",
-    "too few seeds": "2",
 }
 
 
@@ -50,7 +39,7 @@ def console(analysis: "Analysis") -> str:
         at = [head.index(name) for name in SHOWN]
         ours = analysis.effects["metric"] == analysis.study.metric
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
-        text += "\n\n" + _aligned(tuple(SHOWN.values()), rows, 3, left=4)
+        text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, left=4)
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:

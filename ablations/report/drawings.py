@@ -9,21 +9,58 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablations import figure_data, plots, statistics
+from ablations.comparison.pairs import Comparison
+from ablations.comparison.variants import best_run
 from ablations.markdown import many
+from ablations.plots.curves import curves, sweep_curves
+from ablations.plots.disagreements import disagreement, disagreements
+from ablations.plots.effects import forest, seed_pairs, seed_slopes
+from ablations.plots.factors import interaction_means, interactions, main_effects, marginal_means
+from ablations.plots.run import confusion_matrix, kernels_and_maps
+from ablations.plots.style import HIGHLIGHTED
+from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
 from ablations.report.tables import in_words
 from ablations.report.text import BETWEEN, Markdown, md, plain
-from ablations.study import Study
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
-from ablations.verdicts import Comparison
+from ablations.tracking.study import Study
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
 SEEDS_COMPARED = 20  # of a variant, whose readings of the test images are looked at
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+
+# What to see in a figure.
+CAPTIONS = {
+    "forest": "Each point is a mean paired difference to the baseline, the bar its 95 % interval. Right or left of 0 "
+    "with the whole bar: a difference that chance does not explain{}.",
+    "main_effects": "The mean at each level of a factor, averaged over the settings of the others; the bar reaches "
+    "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
+    "interactions": "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
+    "worth depends on the other.",
+    "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, both ends trained "
+    "on the same split in the same order; when nearly all lines lean the same way the difference is no accident of "
+    "the seed.",
+    "one_variant": "Each point is one run, the bar their mean: how far the seed alone moves it.",
+    "value_by_variant": "Each point is one run, the bar their mean; further {} is better. Where the points of two "
+    "variants overlap, the seed moves the result as much as the choice does.",
+    "band": "A line is a variant's mean over its seeds, the band reaches from the lowest to the highest seed.",
+    "no_band": "A line is one run: with one seed there is no band.",
+    "value_grid": "Each cell is a mean over seeds. Where the step from row to row is the same in every column, the "
+    "two choices act independently of each other. Grey: no finished run.",
+    "value_against_time": "Each point is one run; {} left is better and quicker. Time is the sum over the run's "
+    "epochs, on a machine that may have done other work.",
+    "confusion_matrix": "{}: {} of {} test images misread. Rows are the true classes, columns what was read; numbers "
+    "count images, the colour is their share of the true class. Off the diagonal: mistakes.",
+    "agreement": "A is the baseline {}, B the best other variant {}. Of {} test images A reads {} more reliably over "
+    "its seeds, B {}.",
+    "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
+    "and how many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
+    "inside": "{}: the kernels of C1, and what each layer makes of the first test image. Early maps still look like "
+    "the digit; from C5 on only codes are left.",
+}
 
 
 @dataclass(frozen=True)
@@ -50,14 +87,13 @@ class _Shown:
     @property
     def heading(self) -> str:
         """The outcome at the beginning of a heading."""
-        label = self.study.label
-        return label[:1].upper() + label[1:]
+        return self.study.label[:1].upper() + self.study.label[1:]
 
 
 def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Iterator[Drawing]:
     """The figures that these runs allow, in the order of the report."""
     study, runs, table = analysis.study, analysis.runs, analysis.variants
-    best = statistics.best_run(runs, study.smaller)
+    best = best_run(runs, study.smaller)
     if best is None:
         return
     names = [_values(row, study.factors) or "all runs" for row in table.to_dict("records")]
@@ -65,9 +101,8 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     note = md(" {} without a finished run cannot be shown.", many(without, "variant")) if without else md("")
     shown = _Shown(study, runs[runs["finished"]], table, names, ", ".join(study.factors), note)
     run, by_validation = best
-    how = "the highest validation accuracy"
-    if not by_validation:
-        how = f"the best {study.label} (no validation accuracy was logged)"
+    by_outcome = f"the best {study.label} (no validation accuracy was logged)"
+    how = "the highest validation accuracy" if by_validation else by_outcome
     chosen = md("{}, chosen by {}", run["run_name"], how)
 
     yield from _effects(analysis)
@@ -86,94 +121,65 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     table = analysis.effects[analysis.effects["metric"] == study.metric]
     if table.empty:
         return
-    caption = [
-        md(
-            "Each point is a mean paired difference to the baseline, the bar its 95 % interval. Right or left of 0 "
-            "with the whole bar: a difference that chance does not explain{}.",
-            "; all within the band: one too small to matter" if study.margin else "",
-        )
-    ]
+    band = "; all within the band: one too small to matter" if study.margin else ""
+    caption = [md(CAPTIONS["forest"], band)]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
-    figure = plots.forest(in_words(table), study.noun, study.unit, study.margin, study.smaller)
+    figure = forest(in_words(table), study.noun, study.unit, study.margin, study.smaller)
     yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
-    if len(study.factors) > 1:
-        means = figure_data.marginal_means(runs, study.factors)
+    for stem, heading, numbers, draw in (
+        ("main_effects", md("Main effects"), marginal_means, main_effects),
+        ("interactions", md("Interactions"), interaction_means, interactions),
+    ):
+        means = numbers(runs, study.factors if len(study.factors) > 1 else ())
         if means["n"].any():
-            seen = md(
-                "The mean at each level of a factor, averaged over the settings of the others; the bar reaches from "
-                "the lowest to the highest seed. The steeper the line, the more the factor matters."
-            )
-            yield Drawing("main_effects", md("Main effects"), seen, plots.main_effects(means, label))
-        means = figure_data.interaction_means(runs, study.factors)
-        if len(means) and means["n"].any():
-            seen = md(
-                "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
-                "worth depends on the other."
-            )
-            yield Drawing("interactions", md("Interactions"), seen, plots.interactions(means, label))
+            yield Drawing(stem, heading, md(CAPTIONS[stem]), draw(means, label))
 
     slope = _steepest(analysis)
     if slope is not None:
-        pairs = figure_data.seed_pairs(runs, slope)
         (factor,), (variant,), (baseline,) = slope.factors, slope.variant, slope.baseline
-        seen = md(
-            "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, both ends trained on the "
-            "same split in the same order; when nearly all lines lean the same way the difference is no accident of "
-            "the seed.",
-            *(factor, variant, baseline),
-        )
-        figure = plots.seed_slopes(pairs, baseline, variant, label, study.smaller)
-        yield Drawing("seed_slopes", md("Seed by seed"), seen, figure)
+        caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline)
+        figure = seed_slopes(seed_pairs(runs, slope), baseline, variant, label, study.smaller)
+        yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
 
 
 def _steepest(analysis: Analysis) -> Comparison | None:
     """The main effect with the smallest p-value, of those the largest."""
     rows = analysis.effects.assign(at=range(len(analysis.effects)))
     rows = rows[(rows["metric"] == analysis.study.metric) & (rows["factors"].map(len) == 1) & (rows["n"] > 1)]
-    if rows.empty:
-        return None
     order = rows.assign(size=-rows["effect_size"].abs()).sort_values(["p", "size", "at"], kind="stable")
-    return analysis.comparisons[int(order["at"].iloc[0])]
+    return None if order.empty else analysis.comparisons[int(order["at"].iloc[0])]
 
 
 def _values_by_variant(shown: _Shown) -> Drawing:
     study, variants = shown.study, len(shown.table)
-    caption = [md("Each point is one run, the bar their mean: how far the seed alone moves it.")]
+    caption = [md(CAPTIONS["one_variant"])]
     if variants > 1:
-        side = "left" if study.smaller else "right"
-        caption = [
-            md("Each point is one run, the bar their mean; further {} is better.", side),
-            md(
-                "Where the points of two variants overlap, the seed moves the result as much as the choice does."
-            ),
-        ]
-    if variants > plots.SHOWN_VARIANTS:
-        caption.append(md("The best {} of {} variants.", plots.SHOWN_VARIANTS, variants))
+        caption = [md(CAPTIONS["value_by_variant"], "left" if study.smaller else "right")]
+    if variants > SHOWN_VARIANTS:
+        caption.append(md("The best {} of {} variants.", SHOWN_VARIANTS, variants))
     heading = md("{} by {}", shown.heading, "variant" if variants > 1 else "run")
-    figure = plots.values_by_variant(shown.done, shown.names, study.label, shown.title)
+    figure = values_by_variant(shown.done, shown.names, study.label, shown.title)
     return Drawing("value_by_variant", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 
 
 def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawing:
     heading = md("Learning curves")
     ours = histories[histories["metric"].isin(CURVES)]
-    curves = statistics.curves(ours if len(ours) else histories, runs)
-    if curves.empty or curves["step"].nunique() < 2:
+    lines = curves(ours if len(ours) else histories, runs)
+    if lines.empty or lines["step"].nunique() < 2:
         return Drawing("learning_curves", heading, md("No metrics by epoch were logged."))
-    band = "A line is a variant's mean over its seeds, the band reaches from the lowest to the highest seed."
-    alone = "A line is one run: with one seed there is no band."
-    caption = [md("{}", band if (curves["n"] > 1).any() else alone)]
-    if len(shown.table) > plots.HIGHLIGHTED:
-        coloured = "In colour the {} variants with the best mean {}."
-        caption.append(md(coloured, plots.HIGHLIGHTED, shown.study.label))
-    measured = set(curves["metric"])
+    caption = [md(CAPTIONS["band" if (lines["n"] > 1).any() else "no_band"])]
+    if len(shown.table) > HIGHLIGHTED:
+        best = md("In colour the {} variants with the best mean {}.", HIGHLIGHTED, shown.study.label)
+        caption.append(best)
+    measured = set(lines["metric"])
     if "val/loss" in measured:
         caption.append(md("A gap that opens between the two sides is overfitting."))
     elif measured & set(CURVES):
         caption.append(md("No validation metrics were logged."))
-    figure = plots.sweep_curves(curves, shown.names, shown.title)
+    figure = sweep_curves(lines, shown.names, shown.title)
     return Drawing("learning_curves", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 
 
@@ -183,33 +189,24 @@ def _grid(table: pd.DataFrame, study: Study) -> Drawing:
     if levels > GRID_LEVELS:
         heading = md("Means over {}", BETWEEN.join(factors[:2]))
         return Drawing("value_grid", heading, md("Not drawn: {} levels in one factor.", levels))
-    grids = statistics.grids(table, factors)
-    drawn = factors[: 2 if "" in grids else 3]
-    caption = [
-        md(
-            "Each cell is a mean over seeds. Where the step from row to row is the same in every column, the two "
-            "choices act independently of each other. Grey: no finished run."
-        )
-    ]
+    means = grids(table, factors)
+    drawn = factors[: 2 if "" in means else 3]
+    caption = [md(CAPTIONS["value_grid"])]
     if len(drawn) < len(factors):
         caption.append(md("Averaged over {}.", ", ".join(factors[len(drawn) :])))
     heading = md("Mean {} over {}", study.label, BETWEEN.join(drawn))
-    figure = plots.value_grids(grids, f"mean {study.label}", *drawn)
+    figure = value_grids(means, f"mean {study.label}", *drawn)
     return Drawing("value_grid", heading, md(" ").join(caption), figure)
 
 
 def _against_time(shown: _Shown) -> Drawing:
-    heading = md("{} against training time", shown.heading)
+    stem, heading = "value_against_time", md("{} against training time", shown.heading)
     timed = shown.done[shown.done["train_s"].notna()]
     if timed.empty:
-        return Drawing("value_against_time", heading, md("No times by epoch were logged."))
-    caption = md(
-        "Each point is one run; {} left is better and quicker. Time is the sum over the run's epochs, on a machine "
-        "that may have done other work.",
-        "lower" if shown.study.smaller else "upper",
-    )
-    figure = plots.value_against_time(timed, shown.names, shown.study.label, shown.title)
-    return Drawing("value_against_time", heading, caption, figure)
+        return Drawing(stem, heading, md("No times by epoch were logged."))
+    caption = md(CAPTIONS[stem], "lower" if shown.study.smaller else "upper")
+    figure = value_against_time(timed, shown.names, shown.study.label, shown.title)
+    return Drawing(stem, heading, caption, figure)
 
 
 def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
@@ -221,15 +218,11 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
             return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
         labels, predictions = saved["labels"], saved["predictions"]
         classes = [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
-        figure = plots.confusion_matrix(labels, predictions, classes)
+        figure = confusion_matrix(labels, predictions, classes)
     except UNREADABLE:
         return Drawing(stem, heading, md("The `predictions.npz` of the run ({}) cannot be read.", chosen))
-    caption = md(
-        "{}: {} of {} test images misread. Rows are the true classes, columns what was read; numbers count images, the "
-        "colour is their share of the true class. Off the diagonal: mistakes.",
-        *(chosen, f"{int((labels != predictions).sum()):,}", f"{len(labels):,}"),
-    )
-    return Drawing(stem, heading, caption, figure)
+    wrong = int((labels != predictions).sum())
+    return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
 
 def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
@@ -248,28 +241,17 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
         read = [_readings(reader, done.loc[done["variant"] == variant, "run_id"]) for variant in pair]
         if not all(read):
             return
-        found = figure_data.disagreement(*read)
+        found = disagreement(*read)
     except UNREADABLE:  # or other test images, or none kept
         return
     rows = [table.loc[variant].to_dict() for variant in pair]
-    better = [f"{count:,}" for count in found.better]
-    counts = md(
-        "A is the baseline {}, B the best other variant {}. Of {} test images A reads {} more reliably over its seeds, "
-        "B {}.",
-        *(*(variant_name(row, study.factors) for row in rows), f"{found.total:,}", *better),
-    )
-    heading = md("Where two variants disagree")
-    if not len(found.images):
-        yield Drawing("disagreements", heading, counts)
-        return
-    caption = md(
-        "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, and how many of "
-        "them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
-        counts,
-    )
-    names = tuple(_values(row, study.factors, 24) for row in rows)
-    figure = plots.disagreements(found.images, found.pixels, found.runs, found.better, names)
-    yield Drawing("disagreements", heading, caption, figure)
+    counts = (f"{count:,}" for count in (found.total, *found.better))
+    caption = md(CAPTIONS["agreement"], *(variant_name(row, study.factors) for row in rows), *counts)
+    figure = None
+    if len(found.images):
+        caption = md(CAPTIONS["disagreements"], caption)
+        figure = disagreements(found, [_values(row, study.factors, 24) for row in rows])
+    yield Drawing("disagreements", md("Where two variants disagree"), caption, figure)
 
 
 def _readings(reader: Reader, run_ids: pd.Series) -> list[Mapping[str, np.ndarray]]:
@@ -287,15 +269,10 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
             return
         image, probabilities = layers.pop("image"), layers.pop("probabilities")
         layers["output"] = probabilities
-        figure = plots.kernels_and_maps(image, model["C1.weight"], layers)
+        figure = kernels_and_maps(image, model["C1.weight"], layers)
     except UNREADABLE:
         return
-    caption = md(
-        "{}: the kernels of C1, and what each layer makes of the first test image. Early maps still look like the "
-        "digit; from C5 on only codes are left.",
-        chosen,
-    )
-    yield Drawing("inside", md("Inside the best run"), caption, figure)
+    yield Drawing("inside", md("Inside the best run"), md(CAPTIONS["inside"], chosen), figure)
 
 
 def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | None:

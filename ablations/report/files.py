@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.comparison.verdicts import COLUMNS
 from ablations.errors import InputError
 from ablations.report.analysis import Analysis
 from ablations.report.numbers import forms, p_value
 from ablations.report.tables import in_words
 from ablations.report.text import Tex, tex
-from ablations.study import Study
 from ablations.tracking.columns import METRIC, metrics_in, param, params_in, tag
 from ablations.tracking.columns import metric as metric_column
-from ablations.verdicts import COLUMNS
+from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
 TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")

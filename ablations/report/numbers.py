@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ablations.study import unit
+from ablations.tracking.study import unit
 
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis

@@ -6,9 +6,9 @@ import pandas as pd
 
 from ablations.report.numbers import NO_SPREAD, number
 from ablations.report.text import Markdown, listed, md, table
-from ablations.study import Study
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.columns import param
+from ablations.tracking.study import Study
 
 # How a metric is shown: in which words, times what, with how many decimals; others under their name.
 SHOWN = {

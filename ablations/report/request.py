@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
 from ablations.report.text import plain
-from ablations.study import Study, tag_of
 from ablations.tracking.columns import column, metrics_in, param, params_in, tag, text
+from ablations.tracking.study import Study, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,13 +59,8 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
         runs = reader.runs(request.experiment)
         if runs.empty:
             raise InputError(f"the experiment {request.experiment!r} has no runs")
-        study = Study(
-            name=name or str(request.experiment),
-            factors=request.factors or (),
-            baseline=dict(request.baseline or {}),
-            metric=request.metric or _only_metric(runs),
-            margin=0.0 if request.margin is None else request.margin,
-        )
+        metric = request.metric or _only_metric(runs)
+        study = Study(name or str(request.experiment), (), {}, metric, margin=0.0)
         study = replace(study, **request.changes)
     else:
         found, runs = _sweep(reader, name, request.experiment)
@@ -84,26 +79,24 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:
     """Raises InputError where no run logged the param that pairs runs."""
     if param(seed) not in runs:
+        there = params_of(runs)
         raise InputError(
-            f"seeds: no run has the param {seed}, so that nothing can be paired; there are {params_of(runs)}"
+            f"seeds: no run has the param {seed}, so that nothing can be paired; there are {there}"
         )
 
 
 def params_of(runs: "pd.DataFrame") -> str:
     """The params that runs logged, for a message."""
-    return (
-        ", ".join(sorted(key for key in params_in(runs) if runs[param(key)].map(text).notna().any()))
-        or "none"
-    )
+    logged = (key for key in params_in(runs) if runs[param(key)].map(text).notna().any())
+    return ", ".join(sorted(logged)) or "none"
 
 
 def _only_metric(runs: "pd.DataFrame") -> str:
     there = sorted(metrics_in(runs))
     if len(there) == 1:
         return there[0]
-    raise InputError(
-        f"metric: say which one is compared (--metric); the runs have {', '.join(there) or 'none'}"
-    )
+    named = ", ".join(there) or "none"
+    raise InputError(f"metric: say which one is compared (--metric); the runs have {named}")
 
 
 def _sweep(reader: "Reader", name: str | None, experiment: str | None) -> tuple[str, "pd.DataFrame"]:
@@ -131,7 +124,7 @@ def _sweep(reader: "Reader", name: str | None, experiment: str | None) -> tuple[
 
 def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> Study:
     """The study that the sweep left in its experiment; for runs that were copied without it, what they say."""
-    from ablations.statistics import factors_of
+    from ablations.comparison.selection import factors_of
 
     newest = runs.sort_values(["start_time", "run_id"]).iloc[-1]
     kept = reader.experiment_tags(newest["experiment_id"]).get(tag_of(name))

@@ -4,32 +4,57 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
+from ablations.comparison.pairs import Comparison, Gap, Reason, Unpaired
+from ablations.comparison.verdicts import fewest_seeds
 from ablations.markdown import many
+from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds
 from ablations.report.answer import answer, variant_name
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
-from ablations.report.tables import (
-    claim_rows,
-    cost_rows,
-    facts,
-    failure_rows,
-    finished,
-    in_words,
-    measures,
-    result_rows,
-    run_rows,
-    tuning_rows,
-    verdict_rows,
-)
 from ablations.report.text import Markdown, code, crossed, listed, md, table
-from ablations.study import label
 from ablations.tracking.columns import column, natural, param, tag
-from ablations.verdicts import Comparison, Gap, Reason, Unpaired, fewest_seeds
+from ablations.tracking.study import label
 
 FOLDED_FROM = 30
 MOST_NAMED = 6
 MOST_LINES = 10
+
+FILES = (
+    "The verdicts for other programs: [effects.csv](effects.csv), for papers: [verdicts.tex](verdicts.tex)."
+)
+LEFT = "The {} interactions of these factors were left out: so many comparisons would cost the others their power."
+CROSSED = (
+    "*a × b*: how much the two choices together do beyond the sum of what each does alone (difference of "
+    "differences)."
+)
+SECONDS = (
+    "Seconds per epoch are means over the runs' median epochs, on a machine that may have done other work."
+)
+LOST = (
+    "**{} of {} gave no result**, in {}; they are named under [Failed runs](#failed-runs). A mean over the seeds that "
+    "survived can flatter a variant."
+)
+NOT_PAIRED = "**Not paired**: {} {}{}. Runs with different fingerprints of their random streams or data are no pairs{}."
+ON_TRUST = (
+    "The runs carry no fingerprints of their random streams and data: they were paired by their seed alone, on trust "
+    "that equal seeds mean equal splits and orders."
+)
+SETTLED_BY = (
+    "If things are as they look now, about {} seeds in all that give a pair would settle {} that {} open{}."
+)
+TOO_MANY = (
+    "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the margin be "
+    "widened."
+)
+TUNED = (
+    "Each variant is compared at the value of {} with the best mean {} over its seeds, among those that diverged least "
+    "often; the test images had no say in it."
+)
+AT_EDGE = (
+    "{} **At the edge of its grid**: {}. A better value may lie beyond, so that such a variant may be better than it "
+    "looks here."
+)
 
 
 def before_figures(analysis: Analysis) -> Iterator[Markdown]:
@@ -43,51 +68,49 @@ def before_figures(analysis: Analysis) -> Iterator[Markdown]:
     yield from published(analysis.runs, study)
     if len(analysis.effects):
         yield md("## Verdicts")
-        yield table(*verdict_rows(analysis), numeric=8)
+        yield table(*tables.verdict_rows(analysis), numeric=8)
         yield _legend(analysis)
         yield from _unpaired(analysis)
     if analysis.answers:
         yield md("## Claims")
-        yield table(("claim", "source", "verdict", "evidence"), claim_rows(analysis))
+        yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
     yield from _next_step(analysis)
 
     yield md("## Results")
-    yield table(*result_rows(analysis), numeric=len(measures(analysis)))
+    yield table(*tables.result_rows(analysis), numeric=len(tables.measures(analysis)))
     unknown = f"; {NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
-    template = "Sorted by mean {}. ± is the standard deviation over seeds{}. Best is the best single run."
-    yield md(template, study.noun, unknown)
+    spread = md("± is the standard deviation over seeds{}.", unknown)
+    yield md("Sorted by mean {}. {} Best is the best single run.", study.noun, spread)
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
     """Costs, tuning, failures, how it was made, run ids. `again`: the commands that compile and show it."""
     study = analysis.study
-    if costs := cost_rows(analysis):
+    if costs := tables.cost_rows(analysis):
         yield md("## Costs")
         yield table(*costs, numeric=len(costs[0]) - max(len(study.factors), 1))
         yield _costs_legend(analysis)
     if analysis.tuned is not None:
         yield md("## What each variant was given")
-        yield table(*tuning_rows(analysis), numeric=4)
+        yield table(*tables.tuning_rows(analysis), numeric=4)
         yield _tuning_legend(analysis)
 
     yield md("## What was run")
-    yield table(("", ""), facts(analysis))
+    yield table(("", ""), tables.facts(analysis))
     if analysis.left_out:
         yield md("Left out: {}.", "; ".join(analysis.left_out))
-    failed = analysis.everything[~finished(analysis)]
-    if len(failed):
+    if len(analysis.failed):
         yield md("## Failed runs")
-        yield table(("run", "seed", "status", "reason"), failure_rows(failed, study))
+        yield table(("run", "seed", "status", "reason"), tables.failure_rows(analysis))
 
     yield md("## Runs")
-    runs = run_rows(analysis)
+    runs = tables.run_rows(analysis)
     listing = table(("run", "seed", "status", study.label, "run id"), runs)
     folded = "<details><summary>All {} runs</summary>\n\n{}\n\n</details>"
     yield md(folded, len(runs), listing) if len(runs) > FOLDED_FROM else listing
     files = [md("The same with every metric in full precision: [runs.csv](runs.csv).")]
     if len(analysis.effects):
-        files.append(md("The verdicts for other programs: [effects.csv](effects.csv),"))
-        files.append(md("for papers: [verdicts.tex](verdicts.tex)."))
+        files.append(md(FILES))
     yield md(" ").join(files)
     yield md("## Again")
     in_order = analysis.everything.sort_values(["start_time", "run_id"])
@@ -102,54 +125,33 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown
 
 def _lost(analysis: Analysis) -> Iterator[Markdown]:
     """How many runs gave no result."""
-    runs = analysis.everything
-    failed = runs[~finished(analysis)]
+    runs, failed = analysis.everything, analysis.failed
     if len(failed):
         variants = failed[[param(key) for key in analysis.study.factors]].drop_duplicates().shape[0] or 1
-        template = (
-            "**{} of {} gave no result**, in {}; they are named under [Failed runs](#failed-runs). "
-            "A mean over the seeds that survived can flatter a variant."
-        )
-        yield md(template, len(failed), many(len(runs), "run"), many(variants, "variant"))
+        yield md(LOST, len(failed), many(len(runs), "run"), many(variants, "variant"))
 
 
 def _legend(analysis: Analysis) -> Markdown:
     """How to read the table of verdicts."""
-    study, m = analysis.study, len(analysis.effects)
+    study, m, left = analysis.study, len(analysis.effects), analysis.interactions_left_out
+    unit = md(" in {}", study.unit) if study.unit else md("")
+    side = "negative" if study.smaller else "positive"
     averaged = study.design == "grid" and len(study.factors) > 1
-    texts = [
-        md(
-            "Differences are variant − baseline of the {}{unit} ({} is better), seed by seed{averaged}.",
-            study.noun,
-            "negative" if study.smaller else "positive",
-            unit=md(" in {}", study.unit) if study.unit else md(""),
-            averaged=md(", averaged over the other factors") if averaged else md(""),
-        )
-    ]
-    if m > 1:
-        shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
-        texts.append(md(shared, m, fewest_seeds(m)))
-    else:
-        texts.append(md("At an error of 5 % a comparison takes {} seeds at least.", fewest_seeds(m)))
-    if study.margin:
-        inside = "*No difference that matters*: the whole interval lies within ±{}."
-        texts.append(md(inside, f"{study.margin:g} {study.unit}"))
-    else:
-        texts.append(md("No margin was given, so that no difference is called too small to matter."))
+    over = md(", averaged over the other factors" if averaged else "")
+    what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
+    texts = [md(what, study.noun, unit, side, over)]
+    shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
+    alone = "At an error of 5 % a comparison takes {1} seeds at least."
+    texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
+    inside = "*No difference that matters*: the whole interval lies within ±{}."
+    without = "No margin was given, so that no difference is called too small to matter."
+    texts.append(md(inside if study.margin else without, f"{study.margin:g} {study.unit}"))
     texts.append(md("*Beats it in*: the share of seeds in which the variant is ahead, ties counting half."))
     texts.append(md("*Effect size*: mean difference in its own standard deviations."))
-    if analysis.interactions_left_out:
-        texts.append(
-            md("The {} interactions of these factors were left out:", analysis.interactions_left_out)
-        )
-        texts.append(md("so many comparisons would cost the others their power."))
+    if left:
+        texts.append(md(LEFT, left))
     if (analysis.effects["factors"].map(len) > 1).any():
-        texts.append(
-            md(
-                "*a × b*: how much the two choices together do beyond the sum of what each does alone "
-                "(difference of differences)."
-            )
-        )
+        texts.append(md(CROSSED))
     return md(" ").join(texts)
 
 
@@ -161,14 +163,16 @@ def _named(comparison: Comparison) -> str:
 
 def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
     """Seeds that could not be paired, and why; pairs that rest on seeds alone."""
-    lost = [(_named(each), seed) for each in analysis.comparisons for seed in each.unpaired]
-    refused = [(name, each.seed) for name, each in lost if each.reason is Reason.FINGERPRINTS]
+    refused: list[tuple[str, str]] = []
+    rest: dict[str, list[Unpaired]] = {}
+    for comparison in analysis.comparisons:
+        for each in comparison.unpaired:
+            if each.reason is Reason.FINGERPRINTS:
+                refused.append((_named(comparison), each.seed))
+            else:
+                rest.setdefault(_named(comparison), []).append(each)
     if refused:
         yield _refused(analysis, refused)
-    rest: dict[str, list[Unpaired]] = {}
-    for name, each in lost:
-        if each.reason is not Reason.FINGERPRINTS:
-            rest.setdefault(name, []).append(each)
     if rest:
         lines = [_without(name, unpaired) for name, unpaired in rest.items()][:MOST_LINES]
         if len(rest) > MOST_LINES:
@@ -176,10 +180,7 @@ def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
         yield md("Comparisons that rest on fewer seeds than there are:\n\n{}", listed(lines))
     paired = [each for each in analysis.comparisons if each.seeds]
     if paired and not all(each.fingerprinted for each in paired):
-        yield md(
-            "The runs carry no fingerprints of their random streams and data: they were paired by their seed alone, "
-            "on trust that equal seeds mean equal splits and orders."
-        )
+        yield md(ON_TRUST)
 
 
 def _refused(analysis: Analysis, refused: Sequence[tuple[str, str]]) -> Markdown:
@@ -188,21 +189,17 @@ def _refused(analysis: Analysis, refused: Sequence[tuple[str, str]]) -> Markdown
     names = list(dict.fromkeys(name for name, _ in refused))
     where = "; ".join(names[:MOST_NAMED])
     where += f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    never = any(each.foreign for each in analysis.comparisons)
-    return md(
-        "**Not paired**: {} {}{}. Runs with different fingerprints of their random streams or data are no pairs{}.",
-        "seeds" if len(seeds) > 1 else "seed",
-        ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else ""),
-        md(" ({})", where) if len(names) < len(analysis.comparisons) else md(""),
-        "; where that is all there is, further seeds give none either" if never else "",
-    )
+    shown = ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else "")
+    where = md(" ({})", where) if len(names) < len(analysis.comparisons) else md("")
+    never = "; where that is all there is, further seeds give none either"
+    never = never if any(each.foreign for each in analysis.comparisons) else ""
+    return md(NOT_PAIRED, "seeds" if len(seeds) > 1 else "seed", shown, where, never)
 
 
 def _without(name: str, unpaired: Sequence[Unpaired]) -> Markdown:
     """The seeds that a comparison is without, and why."""
-    reasons = "; ".join(
-        f"seed {each.seed}: {textwrap.shorten(_why(each), 80, placeholder=' …')}" for each in unpaired[:3]
-    )
+    first = {each.seed: textwrap.shorten(_why(each), 80, placeholder=" …") for each in unpaired[:3]}
+    reasons = "; ".join(f"seed {seed}: {why}" for seed, why in first.items())
     more = f"; and {len(unpaired) - 3} more" if len(unpaired) > 3 else ""
     return md("{} is without {} ({}{})", name, many(len(unpaired), "seed"), reasons, more)
 
@@ -238,13 +235,9 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
         last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
         fewest = int(within["seeds_needed"].min())
-        yield md(
-            "If things are as they look now, about {} seeds in all that give a pair would settle {} that {} open{}.",
-            seeds,
-            many(len(within), "comparison"),
-            "is" if len(within) == 1 else "are",
-            f", {fewest} the clearest of them" if fewest < seeds else "",
-        )
+        verb, clearest = "is" if len(within) == 1 else "are", f", {fewest} the clearest of them"
+        settled = many(len(within), "comparison")
+        yield md(SETTLED_BY, seeds, settled, verb, clearest if fewest < seeds else "")
         if analysis.study.command:
             verb = "adds" if first else "makes"
             yield md("This command {} them, and its report uses old and new runs together:", verb)
@@ -255,13 +248,9 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
     if len(beyond):
         names = "; ".join(
             f"{row['factor']}: {row['variant']} against {row['baseline']}, {seeds_needed(row['seeds_needed'])} seeds"
-            for row in in_words(beyond).head(MOST_NAMED).to_dict("records")
+            for row in tables.in_words(beyond).head(MOST_NAMED).to_dict("records")
         )
-        template = (
-            "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the "
-            "margin be widened."
-        )
-        yield md(template, many(len(beyond), "comparison"), names)
+        yield md(TOO_MANY, many(len(beyond), "comparison"), names)
 
 
 def with_seeds(command: str, seeds: str) -> str:
@@ -277,29 +266,16 @@ def _costs_legend(analysis: Analysis) -> Markdown:
     there = analysis.variants.notna().any()
     texts = []
     if there["connections"] or there["macs"]:
-        texts.append("Connections and multiply-accumulates (MACs) are for one image forward.")
+        texts.append(md("Connections and multiply-accumulates (MACs) are for one image forward."))
     if there["epoch_s"]:
-        texts.append(
-            "Seconds per epoch are means over the runs' median epochs, on a machine that may have done other work."
-        )
+        texts.append(md(SECONDS))
     if there["epochs_to_target"]:
-        texts.append("A run that never got to the named value counts as one epoch more than it had.")
-    return md("{}", " ".join(texts) or "Parameters are those that are trained.")
+        texts.append(md("A run that never got to the named value counts as one epoch more than it had."))
+    return md(" ").join(texts or [md("Parameters are those that are trained.")])
 
 
 def _tuning_legend(analysis: Analysis) -> Markdown:
     study, given = analysis.study, analysis.tuned
-    chosen = md(
-        "Each variant is compared at the value of {} with the best mean {} over its seeds, among those that diverged "
-        "least often; the test images had no say in it.",
-        ", ".join(study.nuisance),
-        label(study.tuned_on),
-    )
+    text = md(TUNED, ", ".join(study.nuisance), label(study.tuned_on))
     edged = [variant_name(row, study.factors) for row in given.to_dict("records") if row["edge"]]
-    if not edged:
-        return chosen
-    better = (
-        "{} **At the edge of its grid**: {}. A better value may lie beyond, so that such a variant may be better "
-        "than it looks here."
-    )
-    return md(better, chosen, "; ".join(edged))
+    return md(AT_EDGE, text, "; ".join(edged)) if edged else text

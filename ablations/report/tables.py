@@ -6,23 +6,13 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.comparison.selection import Selection
 from ablations.markdown import duration, many
 from ablations.report.analysis import Analysis
-from ablations.report.numbers import (
-    NO_SPREAD,
-    Form,
-    effect_size,
-    forms,
-    number,
-    p_value,
-    seeds_needed,
-    whole,
-)
+from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
 from ablations.report.text import crossed, plain
-from ablations.statistics import Selection
-from ablations.study import Study, label
 from ablations.tracking.columns import column, natural, param, params_in, tag
-from ablations.verdicts import Outcome, with_outcomes
+from ablations.tracking.study import Study, label
 
 SHARED = ("optimizer.lr", "trainer.batch_size")
 """Params that are named among what all runs share, beside the choice of each group."""
@@ -100,25 +90,20 @@ def cost_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows] | None:
     """What each variant costs; None where no run logged anything of it."""
     study, table = analysis.study, analysis.variants
     target = study.target or {}
-    columns = {
-        "parameters": ("parameters", whole),
-        "connections": ("connections", whole),
-        "macs": ("MACs per image", whole),
-        "epoch_s": ("seconds/epoch", lambda value: number(value, _digits(table))),
-        "train_s": ("seconds of training", lambda value: number(value, 1)),
-        "epochs_to_target": (
-            f"epochs to {label(str(target.get('metric')))} {target.get('value')}",
-            lambda value: number(value, 1),
-        ),
+    headings = {
+        **{"parameters": "parameters", "connections": "connections", "macs": "MACs per image"},
+        **{"epoch_s": "seconds/epoch", "train_s": "seconds of training"},
+        "epochs_to_target": f"epochs to {label(str(target.get('metric')))} {target.get('value')}",
     }
-    there = {name: column for name, column in columns.items() if table[name].notna().any()}
-    if not there:
-        return None
+    digits = {"epoch_s": _digits(table), "train_s": 1, "epochs_to_target": 1}
+    there = [name for name in headings if table[name].notna().any()]
     rows = []
     for row in table.to_dict("records"):
         levels = [row[param(key)] for key in study.factors] or ["all runs"]
-        rows.append((*levels, *(written(row[name]) for name, (_, written) in there.items())))
-    return (*(study.factors or ("",)), *(heading for heading, _ in there.values())), rows
+        costs = (number(row[name], digits[name]) if name in digits else whole(row[name]) for name in there)
+        rows.append((*levels, *costs))
+    head = (*(study.factors or ("",)), *(headings[name] for name in there))
+    return (head, rows) if there else None
 
 
 def tuning_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
@@ -182,7 +167,7 @@ def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "seeds", _values(runs, param("seed"), 40)
     if epochs := _values(runs, param("trainer.epochs")):
         yield "epochs", epochs
-    yield "runs", f"{len(runs)}, of which {int(finished(analysis).sum())} finished"
+    yield "runs", f"{len(runs)}, of which {len(runs) - len(analysis.failed)} finished"
     begun = runs.groupby(column(runs, tag("sweep_id")).fillna(""))
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
     trained = runs["train_s"].sum()
@@ -196,28 +181,22 @@ def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
 def _values(runs: pd.DataFrame, name: str, most: int = 12, width: int | None = None) -> str:
     """The values of a column in order, each cut to a width."""
     found = sorted({str(value) for value in column(runs, name).dropna()} - {""}, key=natural)
-    return ", ".join(value[:width] for value in found[:most]) + (
-        f", … ({len(found)} in all)" if len(found) > most else ""
-    )
+    more = [f"… ({len(found)} in all)"] if len(found) > most else []
+    return ", ".join([*(value[:width] for value in found[:most]), *more])
 
 
 def _shared(runs: pd.DataFrame, study: Study) -> str:
     """The choices that all runs have in common: groups are the params without a dot."""
     groups = sorted(key for key in params_in(runs) if "." not in key and key not in ("dataset", "seed"))
     keys = [key for key in (*groups, *SHARED) if key not in study.varied]
-    return ", ".join(
-        f"{key}={_values(runs, param(key))}" for key in keys if column(runs, param(key)).nunique() == 1
-    )
+    shared = (key for key in keys if column(runs, param(key)).nunique() == 1)
+    return ", ".join(f"{key}={_values(runs, param(key))}" for key in shared)
 
 
-def finished(analysis: Analysis) -> pd.Series:
-    """Of every run, those at other nuisance values as well, whether it has a result."""
-    return with_outcomes(analysis.everything, analysis.study.metric)["outcome"] == Outcome.FINISHED
-
-
-def failure_rows(failed: pd.DataFrame, study: Study) -> Rows:
+def failure_rows(analysis: Analysis) -> Rows:
     """Name, seed, status and reason of runs without a result."""
-    return [(run["run_name"], seed_of(run), *_failure(run, study)) for run in failed.to_dict("records")]
+    failed = analysis.failed.to_dict("records")
+    return [(run["run_name"], seed_of(run), *_failure(run, analysis.study)) for run in failed]
 
 
 def _failure(run: Mapping[str, Any], study: Study) -> tuple[str, str]:
@@ -252,7 +231,6 @@ def left_out(selection: Selection) -> list[str]:
         named = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
         found.append(f"{many(len(other), 'earlier run')} with other settings ({named})")
     if selection.repeated:
-        found.append(
-            f"{many(selection.repeated, 'run')} repeated by another of the same configuration and seed"
-        )
+        repeated = many(selection.repeated, "run")
+        found.append(f"{repeated} repeated by another of the same configuration and seed")
     return found

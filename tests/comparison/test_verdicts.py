@@ -14,36 +14,23 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.power import TTestPower
 
-from ablations.errors import InputError
-from ablations.verdicts import (
+from ablations.comparison.claims import REFUTED, SUPPORTED, Claim, answer
+from ablations.comparison.designs import dependences, tuned
+from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.comparison.pairs import Gap, Reason, Unpaired, comparisons
+from ablations.comparison.tests import SignFlip, effect_size, holm, prob_better, sign_flip, smallest_p
+from ablations.comparison.verdicts import (
     COLUMNS,
     MOST_SEEDS,
-    REFUTED,
-    SUPPORTED,
-    Claim,
-    Gap,
-    Outcome,
-    Reason,
-    SignFlip,
-    Unpaired,
     Verdict,
-    answer,
     can_reach,
-    comparisons,
-    dependences,
-    effect_size,
     fewest_seeds,
-    holm,
     judge,
-    prob_better,
     seeds_needed,
-    sign_flip,
-    smallest_p,
     tabulate,
-    tuned,
     verdict,
-    with_outcomes,
 )
+from ablations.errors import InputError
 
 BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
 ERROR = "test/error_pct"

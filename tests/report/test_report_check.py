@@ -12,9 +12,7 @@ from ablations.errors import InputError
 from ablations.report import Request, compile_report
 from ablations.report.__main__ import main
 from ablations.report.check import DoesNotFollow, check
-from ablations.study import Study
-
-GOLDEN = Path(__file__).parent / "golden"
+from ablations.tracking.study import Study
 
 
 @pytest.fixture

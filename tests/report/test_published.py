@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from ablations.paths import CONF
 from ablations.report.published import SHOWN, published
-from ablations.study import Study
+from ablations.tracking.study import Study
 
 PUBLISHED = {
     "new": {

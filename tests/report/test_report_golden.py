@@ -1,6 +1,6 @@
 """A fixed store gives the same report, byte for byte. After a change that is meant, write the expected files anew:
 
-ABLATIONS_GOLDEN=write python -m pytest -n 0 tests/test_report_golden.py
+ABLATIONS_GOLDEN=write python -m pytest -n 0 tests/report/test_report_golden.py
 
 and read what changed: `git diff tests/golden`.
 """
@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from ablations.report import Report, compile_report
-from ablations.study import Study
+from ablations.tracking.study import Study
 
-GOLDEN = Path(__file__).parent / "golden"
+GOLDEN = Path(__file__).parents[1] / "golden"
 FILES = ("README.md", "effects.csv", "runs.csv", "verdicts.tex", "report.json")
 
 STUDY = Study(

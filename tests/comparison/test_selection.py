@@ -8,17 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ablations import statistics
-from ablations.statistics import (
-    Selection,
-    best_run,
-    confusion,
-    curves,
-    factors_of,
-    grids,
-    select,
-    with_times,
-)
+from ablations.comparison import variants as reached
+from ablations.comparison.outcomes import with_outcomes
+from ablations.comparison.selection import Selection, factors_of, select
+from ablations.comparison.variants import best_run, with_times
+from ablations.plots.curves import curves
+from ablations.plots.run import confusion
+from ablations.plots.values import grids
 
 ERROR = "test/error_pct"
 
@@ -65,11 +61,11 @@ def kept(*runs: dict) -> list[str]:
 
 
 def ranked(runs: pd.DataFrame, factors: list[str], metric: str = ERROR, smaller: bool = True) -> pd.DataFrame:
-    return statistics.ranked(runs, factors, metric, smaller)
+    return reached.ranked(with_outcomes(runs, metric), factors, smaller)
 
 
 def variants(runs: pd.DataFrame, factors: list[str], smaller: bool = True) -> pd.DataFrame:
-    return statistics.variants(runs, factors, smaller)
+    return reached.variants(runs, factors, smaller)
 
 
 # Which runs

@@ -14,7 +14,7 @@ from ablations import report
 from ablations.errors import InputError
 from ablations.report import compile_report, folder_name
 from ablations.report.__main__ import main
-from ablations.study import Study
+from ablations.tracking.study import Study
 
 
 def compiled(tmp_path: Path, name: str | None = None) -> tuple[report.Report, str]:
@@ -343,7 +343,7 @@ def test_a_report_that_fails_leaves_the_old_one(store, tmp_path, monkeypatch):
     def full_disk(figure, path, colours):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("ablations.plots.save", full_disk)
+    monkeypatch.setattr("ablations.plots.style.save", full_disk)
     with pytest.raises(InputError, match=r"cannot write the report to .*: No space left"):
         compiled(tmp_path)
     assert result.path.read_text(encoding="utf-8") == text

@@ -8,12 +8,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import ablations.report
+from ablations.comparison.variants import with_times
 from ablations.report.analysis import analyse
 from ablations.report.drawings import drawings
 from ablations.report.sections import after_figures, before_figures
 from ablations.report.text import Markdown, Tex, code, listed, md, plain, table, tex
-from ablations.statistics import with_times
-from ablations.study import Study
+from ablations.tracking.study import Study
 
 
 def test_what_is_put_in_is_escaped_once():

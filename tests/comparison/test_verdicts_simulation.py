@@ -1,7 +1,7 @@
 """Does the machinery keep its promises? Verdicts on simulated studies whose truth is known.
 
-`pytest -m slow tests/test_verdicts_simulation.py` holds the promises to fewer studies;
-`python tests/test_verdicts_simulation.py` prints the tables of docs/statistics.md.
+`pytest -m slow tests/comparison/test_verdicts_simulation.py` holds the promises to fewer studies;
+`python tests/comparison/test_verdicts_simulation.py` prints the tables of docs/statistics.md.
 
 `sign_flips` is `sign_flip` of many samples at once, with the same flips: a simulation needs thousands.
 """
@@ -16,18 +16,8 @@ import pytest
 from scipy.stats import permutation_test
 from statsmodels.stats.power import ttest_power
 
-from ablations.verdicts import (
-    ALPHA,
-    FLIPS,
-    SignFlip,
-    Verdict,
-    can_reach,
-    holm,
-    judge,
-    seeds_needed,
-    sign_flip,
-    verdict,
-)
+from ablations.comparison.tests import ALPHA, FLIPS, SignFlip, holm, sign_flip
+from ablations.comparison.verdicts import Verdict, can_reach, judge, seeds_needed, verdict
 
 pytestmark = pytest.mark.slow
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from ablations.errors import InputError
-from ablations.study import Study, label, smaller_is_better, tag_of, unit
+from ablations.tracking.study import Study, label, smaller_is_better, tag_of, unit
 
 PLAIN = Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.1)
 

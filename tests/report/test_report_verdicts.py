@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from test_report import answer_of, compiled, rows_of
 
+from ablations.comparison.pairs import comparisons
+from ablations.comparison.verdicts import seeds_needed, tabulate
 from ablations.report import Request, compile_report, files
 from ablations.report.analysis import analyse
 from ablations.report.check import check
 from ablations.report.files import runs_from_csv
-from ablations.study import Study
-from ablations.verdicts import comparisons, seeds_needed, tabulate
+from ablations.tracking.study import Study
 
 pytestmark = pytest.mark.usefixtures("without_figures")
 
