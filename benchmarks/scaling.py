@@ -56,9 +56,9 @@ LEVELS = {
 }
 # What a run or a report imports sooner or later.
 IMPORTS = (
-    "ablations.plots",
-    "ablations.report",
-    "ablations.statistics",
+    "ablations.plots.run",
+    "ablations.report.analysis",
+    "ablations.report.drawings",
     "hydra._internal.hydra",
     "mlflow.store.tracking.sqlalchemy_store",
     "mlflow.tracking.client",

@@ -21,10 +21,10 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
 
+from ablations.comparison.verdicts import can_reach
 from ablations.describe import compose_network
 from ablations.paths import CONF, ROOT
 from ablations.tracking import Reader, Store
-from ablations.verdicts import can_reach
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN_HERE = {"README.md", "cli.md", "quickstart.md", "reading_a_report.md"}

@@ -77,7 +77,8 @@ def _write_summaries(
     import pandas as pd
     from sklearn.metrics import classification_report
 
-    from ablations import plots
+    from ablations.plots.run import confusion_matrix, learning_curves
+    from ablations.plots.style import save
 
     report = classification_report(
         labels, predictions, labels=range(len(classes)), target_names=classes, digits=4, zero_division=0
@@ -85,5 +86,5 @@ def _write_summaries(
     (folder / "classification_report.txt").write_text(report, encoding="utf-8")
     curves = pd.DataFrame(history)
     curves.insert(0, "epoch", range(1, len(history) + 1))
-    plots.save(plots.learning_curves(curves), folder / "learning_curves.png")
-    plots.save(plots.confusion_matrix(labels, predictions, classes), folder / "confusion_matrix.png")
+    save(learning_curves(curves), folder / "learning_curves.png")
+    save(confusion_matrix(labels, predictions, classes), folder / "confusion_matrix.png")

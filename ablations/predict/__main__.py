@@ -109,7 +109,8 @@ def _json(run: "pd.Series", paths: list[Path], digits: np.ndarray, probabilities
 
 def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
     """Draw each image with its feature maps: into the file `target`, or into a folder of that name."""
-    from ablations import plots
+    from ablations.plots.run import kernels_and_maps
+    from ablations.plots.style import save
 
     single = target.suffix == ".png"
     folder = target.parent if single else target
@@ -121,8 +122,8 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
             taken.add(stem)
             _, probabilities = model.read(image[None])
             layers = model.feature_maps(image) | {"output": probabilities[0]}
-            figure = plots.kernels_and_maps(image, model.first_kernels, layers)
-            plots.save(figure, target if single else folder / f"{stem}.png")
+            figure = kernels_and_maps(image, model.first_kernels, layers)
+            save(figure, target if single else folder / f"{stem}.png")
     except OSError as error:
         raise InputError(f"--plot {printable(target)}: {error.strerror or error}") from error
 

@@ -5,11 +5,12 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ablations import markdown as md
 from ablations.commands import many, one_line_errors
 from ablations.errors import InputError
-from ablations.report.compile import Request, compile_report
-from ablations.terminal import coloured
+from ablations.report.compile import compile_report
+from ablations.report.console import coloured
+from ablations.report.request import Request
+from ablations.report.text import plain
 from ablations.tracking.store import Store
 
 EXAMPLES = """\
@@ -34,11 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
             print(check(options.name, store))
             return
-        again = [
-            shlex.join(
-                ["python", "-m", "ablations.report", *(sys.argv[1:] if arguments is None else arguments)]
-            )
-        ]
+        words = sys.argv[1:] if arguments is None else arguments
+        again = [shlex.join(["python", "-m", "ablations.report", *words])]
         request = _request(options)
         report = compile_report(
             options.name, store, request=request, again=again if request != Request() else None
@@ -48,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
         if not request.of_others:
-            print(f"runs:   python -m ablations.ui {shlex.quote(md.plain(report.name))}")
+            print(f"runs:   python -m ablations.ui {shlex.quote(plain(report.name))}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -58,61 +56,41 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
-    parser.add_argument(
-        "--check", action="store_true", help="compile nothing: recompute the report that is there"
-    )
-    parser.add_argument(
-        "--tracking-uri",
-        metavar="URI",
-        help="the MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)",
-    )
-    anybody = parser.add_argument_group("anybody's runs, or another view of a sweep")
-    anybody.add_argument("--experiment", metavar="NAME", help="the MLflow experiment (default: any)")
-    anybody.add_argument("--factors", metavar="A,B", help="the params that are compared")
-    anybody.add_argument("--metric", help="the outcome")
-    anybody.add_argument("--baseline", metavar="A=X,B=Y", help="the levels that others are compared with")
-    anybody.add_argument("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
-    anybody.add_argument("--margin", type=float, help="largest difference that does not matter (default: 0)")
-    anybody.add_argument(
-        "--better",
-        choices=("lower", "higher"),
-        help="which values of the metric are (default: told by its name)",
-    )
-    anybody.add_argument(
-        "--nuisance", metavar="A,B", help="params of which each variant gets its own best value"
-    )
-    anybody.add_argument(
-        "--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)"
-    )
+    add = parser.add_argument
+    add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
+    add("--check", action="store_true", help="compile nothing: recompute the report that is there")
+    store = "the MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)"
+    add("--tracking-uri", metavar="URI", help=store)
+    add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
+    add("--experiment", metavar="NAME", help="the MLflow experiment (default: any)")
+    add("--factors", metavar="A,B", help="the params that are compared")
+    add("--metric", help="the outcome")
+    add("--baseline", metavar="A=X,B=Y", help="the levels that others are compared with")
+    add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
+    add("--margin", type=float, help="largest difference that does not matter (default: 0)")
+    better = "which values of the metric are (default: told by its name)"
+    add("--better", choices=("lower", "higher"), help=better)
+    add("--nuisance", metavar="A,B", help="params of which each variant gets its own best value")
+    add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
     return parser
 
 
 def _request(options: argparse.Namespace) -> Request:
-    if (
-        options.experiment is None
-        and options.factors is None
-        and options.name is None
-        and options.metric is not None
-    ):
+    if options.metric is not None and {options.experiment, options.factors, options.name} == {None}:
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
+    same = ("experiment", "metric", "margin", "seed_param", "tuned_on")
     return Request(
-        experiment=options.experiment,
+        **{name: getattr(options, name) for name in same},
         factors=_list(options.factors),
-        metric=options.metric,
         baseline=_pairs(options.baseline),
-        margin=options.margin,
         smaller_is_better=None if options.better is None else options.better == "lower",
-        seed_param=options.seed_param,
         nuisance=_list(options.nuisance),
-        tuned_on=options.tuned_on,
     )
 
 
 def _list(text: str | None) -> tuple[str, ...] | None:
-    return (
-        None if text is None else tuple(dict.fromkeys(key.strip() for key in text.split(",") if key.strip()))
-    )
+    keys = (key.strip() for key in (text or "").split(","))
+    return None if text is None else tuple(dict.fromkeys(key for key in keys if key))
 
 
 def _pairs(text: str | None) -> dict[str, str] | None:

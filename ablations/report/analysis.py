@@ -2,14 +2,22 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import pandas as pd
 
-from ablations import statistics, verdicts
+from ablations.comparison import claims, designs, pairs, variants, verdicts
+from ablations.comparison.claims import Claim
+from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.comparison.pairs import Comparison
 from ablations.errors import InputError
-from ablations.study import Study, smaller_is_better
-from ablations.verdicts import Claim, Contrast
+from ablations.report.request import params_of, require_seed
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, param
+from ablations.tracking.study import Study, smaller_is_better
+
+OPTIONAL = ("metric", "direction")
+"""What a claim need not say."""
 
 MOST_INTERACTIONS = 24
 """Beyond so many a report compares main effects alone: each comparison costs the others seeds."""
@@ -21,12 +29,12 @@ class Answer:
 
     Attributes:
         claim: as its source makes it.
-        said: supported, refuted, or the verdict itself.
+        finding: supported, refuted, or the verdict itself.
         row: of the table of effects, the evidence.
     """
 
     claim: Claim
-    said: str
+    finding: str
     row: Mapping[str, Any]
 
 
@@ -36,31 +44,34 @@ class Analysis:
 
     Attributes:
         study: what was asked.
-        runs: ranked, with `value`, `finished`, `variant`, `outcome`; at the nuisance values that were chosen.
+        everything: all runs, those at nuisance values that were not chosen as well, with `outcome`.
         left_out: runs that do not count, in words.
-        variants: as `statistics.variants` gives them.
-        contrasts: every comparison, in the order of `effects`.
+        tuned: as `designs.tuned` gives it; None without nuisance factors.
+        runs: ranked, with `value`, `finished`, `variant`; at the nuisance values that were chosen.
+        variants: as `variants.variants` gives them.
+        comparisons: all of them, in the order of `effects`.
         effects: the verdict table, columns `verdicts.COLUMNS`.
         interactions_left_out: how many were not looked at.
+        dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
-        dependences: as `verdicts.dependences` gives them.
-        failures: as `verdicts.failures` gives them.
-        tuned: as `verdicts.tuned` gives it; None without nuisance factors.
-        everything: all runs, those at other nuisance values as well.
     """
 
     study: Study
-    runs: pd.DataFrame
+    everything: pd.DataFrame
     left_out: tuple[str, ...]
+    tuned: pd.DataFrame | None
+    runs: pd.DataFrame
     variants: pd.DataFrame
-    contrasts: tuple[Contrast, ...]
+    comparisons: tuple[Comparison, ...]
     effects: pd.DataFrame
     interactions_left_out: int
-    answers: tuple[Answer, ...]
     dependences: pd.DataFrame
-    failures: pd.DataFrame
-    tuned: pd.DataFrame | None
-    everything: pd.DataFrame
+    answers: tuple[Answer, ...]
+
+    @property
+    def failed(self) -> pd.DataFrame:
+        """Of everything the runs without a result."""
+        return self.everything[self.everything["outcome"] != Outcome.FINISHED]
 
 
 def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], strict: bool) -> Analysis:
@@ -68,63 +79,47 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
 
     Args:
         study: the question; a baseline that it does not name is completed here.
-        everything: the runs that belong together, with the columns of `statistics.with_times`.
+        everything: the runs that belong together, with the columns of `with_times`.
         left_out: in words.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
 
     Raises:
         InputError: where strict, no run has the metric, the seed or two levels; a baseline that no run has.
     """
-    metric = study.metric
     if not strict:  # a sweep all of whose runs failed has a report, too
-        asked = {
-            f"metrics.{name}" for name in (metric, *(claim.get("metric", metric) for claim in study.claims))
-        }
-        everything = everything.assign(**dict.fromkeys(sorted(asked - set(everything)), float("nan")))
-    if strict and study.factors and "params.seed" not in everything:
-        raise InputError(
-            f"seeds: no run has the param {study.seed_param}, so that nothing can be paired; there are "
-            f"{params_of(everything)}"
-        )
+        asked = {study.metric, *(claim.get("metric", study.metric) for claim in study.claims)}
+        lacking = sorted(set(map(metric, asked)) - set(everything))
+        everything = everything.assign(**dict.fromkeys(lacking, float("nan")))
+    if strict and study.factors and param("seed") not in everything:
+        require_seed(everything, study.seed_param)
+    everything = with_outcomes(everything, study.metric)
     runs, tuned = everything, None
     if study.nuisance:
-        runs, tuned = verdicts.tuned(
-            everything, study.factors, study.nuisance, study.tuned_on, smaller_is_better(study.tuned_on)
-        )
-    ranked = statistics.ranked(runs, study.factors, metric, study.smaller)
-    ranked = ranked.assign(outcome=verdicts.with_outcomes(ranked, metric)["outcome"])
-    study, contrasts, left_alone = _compared(study, ranked, strict)
-    rules = [_rule(study, contrast) for contrast in contrasts]
-    effects = verdicts.tabulate(contrasts, [margin for margin, _ in rules], [small for _, small in rules])
-    main = effects[effects["metric"] == metric]
+        smaller = smaller_is_better(study.tuned_on)
+        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, study.tuned_on, smaller)
+    ranked = variants.ranked(runs, study.factors, study.smaller)
+    study, comparisons, left_alone = _compared(study, ranked, strict)
+    rules = [_rule(study, each) for each in comparisons]
+    effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
     return Analysis(
-        study=study,
-        runs=ranked,
-        left_out=tuple(left_out),
-        variants=statistics.variants(ranked, study.factors, study.smaller),
-        contrasts=contrasts,
-        effects=effects,
-        interactions_left_out=left_alone,
-        answers=tuple(_answers(study, effects)),
-        dependences=verdicts.dependences(main) if len(main) else pd.DataFrame(),
-        failures=verdicts.failures(everything, study.factors, metric),
-        tuned=tuned,
-        everything=everything,
+        study,
+        everything,
+        tuple(left_out),
+        tuned,
+        ranked,
+        variants.variants(ranked, study.factors, study.smaller),
+        comparisons,
+        effects,
+        left_alone,
+        designs.dependences(effects[effects["metric"] == study.metric]),
+        tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study)),
     )
 
 
-def params_of(runs: pd.DataFrame) -> str:
-    """The params that runs logged, for a message."""
-    logged = runs.filter(regex=r"^params\.").replace(statistics.NOT_LOGGED, None).dropna(axis=1, how="all")
-    return ", ".join(sorted(name.removeprefix("params.") for name in logged)) or "none"
-
-
-def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Contrast, ...], int]:
+def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:
     """The study with its whole baseline, its comparisons, and how many interactions are left out."""
     levels = {
-        key: sorted(set(runs[f"params.{key}"]) - {statistics.NOT_LOGGED}, key=statistics.natural)
-        if f"params.{key}" in runs
-        else []
+        key: sorted(set(column(runs, param(key)).dropna()) - {NOT_LOGGED}, key=natural)
         for key in study.factors
     }
     if strict:
@@ -141,60 +136,46 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
         return study, (), 0
 
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
-    many = 0
-    for at, a in enumerate(study.factors):
-        many += sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for b in study.factors[at + 1 :])
+    many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    contrasts = verdicts.contrasts(runs, study.factors, baseline, study.metric, asked)
-    return (
-        study,
-        (*contrasts, *_claimed(study, runs, contrasts)),
-        0 if asked or study.design != "grid" else many,
-    )
+    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked)
+    left_alone = 0 if asked or study.design != "grid" else many
+    return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
 
 
-def _claimed(study: Study, runs: pd.DataFrame, contrasts: Sequence[Contrast]) -> Iterator[Contrast]:
-    """The comparisons that claims need besides: of other metrics, or with another level than the baseline."""
-    known = {(each.factor, each.metric, frozenset((each.variant, each.baseline))) for each in contrasts}
+def _claims(study: Study) -> list[Claim]:
+    found = []
     for claim in study.claims:
-        metric = str(claim.get("metric", study.metric))
-        key = (claim["factor"], metric, frozenset((str(claim["variant"]), str(claim["baseline"]))))
+        sides = {side: str(claim[side]) for side in ("variant", "baseline")}
+        other = {"metric": study.metric} | {key: claim[key] for key in OPTIONAL if key in claim}
+        found.append(Claim(claim["text"], claim["source"], claim["factor"], **sides, **other))
+    return found
+
+
+def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
+    """The comparisons that claims need besides: of other metrics, or with another level than the baseline."""
+    known = {(each.factors, each.metric, frozenset((each.variant, each.baseline))) for each in comparisons}
+    for claim in _claims(study):
+        key = ((claim.factor,), claim.metric, frozenset(((claim.variant,), (claim.baseline,))))
         if key in known:
             continue
         known.add(key)
-        found = verdicts.contrasts(
-            runs, study.factors, {**study.baseline, claim["factor"]: str(claim["baseline"])}, metric, False
-        )
-        yield from (
-            each for each in found if (each.factor, each.variant) == (claim["factor"], str(claim["variant"]))
-        )
+        baseline = {**study.baseline, claim.factor: claim.baseline}
+        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False)
+        wanted = (claim.factor,), (claim.variant,)
+        yield from (each for each in found if (each.factors, each.variant) == wanted)
 
 
-def _rule(study: Study, contrast: Contrast) -> tuple[float, bool]:
+def _rule(study: Study, comparison: Comparison) -> tuple[float, bool]:
     """The margin of a comparison, and whether smaller is better in its metric."""
-    if contrast.metric == study.metric:
+    if comparison.metric == study.metric:
         return study.margin, study.smaller
     margins = [
         claim["margin"]
         for claim in study.claims
-        if claim.get("metric") == contrast.metric and claim.get("margin") is not None
+        if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
-    return float(margins[0] if margins else 0), smaller_is_better(contrast.metric)
-
-
-def _answers(study: Study, effects: pd.DataFrame) -> Iterator[Answer]:
-    for said in study.claims:
-        claim = verdicts.Claim(
-            text=said["text"],
-            source=said["source"],
-            factor=said["factor"],
-            variant=str(said["variant"]),
-            baseline=str(said["baseline"]),
-            metric=str(said.get("metric", study.metric)),
-            direction=said.get("direction", verdicts.BETTER),
-        )
-        answer, row = verdicts.answer(claim, effects)
-        yield Answer(claim, answer, row.to_dict())
+    return float(margins[0] if margins else 0), smaller_is_better(comparison.metric)
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:

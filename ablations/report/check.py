@@ -8,15 +8,17 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from ablations import markdown as md
+from ablations.commands import many
 from ablations.errors import InputError, PlainError
 from ablations.report.analysis import analyse
-from ablations.report.compile import Compiled, Request, assembled, compiled_from, home_of
+from ablations.report.compile import Compiled, assembled, compiled_from, home_of
 from ablations.report.drawings import Drawing
-from ablations.report.tables import runs_from_csv
-from ablations.study import Study
+from ablations.report.files import runs_from_csv
+from ablations.report.request import Request
+from ablations.report.text import Markdown
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
+from ablations.tracking.study import Study
 
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
@@ -52,7 +54,7 @@ def check(name: str | None, store: Store, folder: Path | None = None) -> str:
         analysis = analyse(study, runs, about["left_out"], strict=False)
         # Without the store nothing can be drawn; headings and captions are taken as they are.
         kept = [
-            Drawing(stem, heading, caption, Figure() if drawn else None)
+            Drawing(stem, Markdown(heading), Markdown(caption), Figure() if drawn else None)
             for stem, (heading, caption, drawn) in about["figures"].items()
         ]
         recomputed = assembled(analysis, kept, about["again"], request)
@@ -60,7 +62,7 @@ def check(name: str | None, store: Store, folder: Path | None = None) -> str:
     _compare(written, recomputed, home)
     return (
         f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
-        f"{md.many(len(runs), 'run')}, {md.many(len(recomputed.analysis.effects), 'comparison')}"
+        f"{many(len(runs), 'run')}, {many(len(recomputed.analysis.effects), 'comparison')}"
     )
 
 
@@ -88,10 +90,9 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         lacking = {"study", "metrics", "left_out", "figures", "again", "request"} - set(about)
         if lacking:
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
-        said = {
-            key: tuple(value) if isinstance(value, list) else value for key, value in about["request"].items()
-        }
-        return about, Study.from_json(json.dumps(about["study"])), Request(**said)
+        wanted = about["request"].items()
+        request = {key: tuple(value) if isinstance(value, list) else value for key, value in wanted}
+        return about, Study.from_json(json.dumps(about["study"])), Request(**request)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
 
@@ -114,9 +115,8 @@ def _compare(written: dict[str, str], recomputed: Compiled, home: Path) -> None:
         if ours == again:
             continue
         if ours is None or again is None:
-            raise DoesNotFollow(
-                f"{home / name}: {'missing' if ours is None else 'no run gives such a table'}"
-            )
+            what = "missing" if ours is None else "no run gives such a table"
+            raise DoesNotFollow(f"{home / name}: {what}")
         pairs = zip_longest(ours.splitlines(), again.splitlines(), fillvalue="")
         line, (there, expected) = next((i, pair) for i, pair in enumerate(pairs, 1) if pair[0] != pair[1])
         raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected, name)}")

@@ -9,303 +9,270 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from ablations import figure_data, plots, statistics
-from ablations import markdown as md
+from ablations.commands import many
+from ablations.comparison.pairs import Comparison
+from ablations.comparison.variants import best_run
+from ablations.plots.curves import curves, sweep_curves
+from ablations.plots.disagreements import disagreement, disagreements
+from ablations.plots.effects import forest, seed_pairs, seed_slopes
+from ablations.plots.factors import interaction_means, interactions, main_effects, marginal_means
+from ablations.plots.run import confusion_matrix, kernels_and_maps
+from ablations.plots.style import HIGHLIGHTED
+from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report.analysis import Analysis
-from ablations.report.words import variant_label
+from ablations.report.answer import variant_name
+from ablations.report.tables import in_words
+from ablations.report.text import BETWEEN, Markdown, md, plain
+from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
-from ablations.verdicts import BETWEEN, Contrast
+from ablations.tracking.study import Study
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
 SEEDS_COMPARED = 20  # of a variant, whose readings of the test images are looked at
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
 
-# Everything that a report can draw: what it no longer has is taken away, what others put beside it stays.
-STEMS = (
-    "forest",
-    "main_effects",
-    "interactions",
-    "seed_slopes",
-    "value_by_variant",
-    "learning_curves",
-    "value_grid",
-    "value_against_time",
-    "confusion_matrix",
-    "disagreements",
-    "inside",
-)
+# What to see in a figure.
+CAPTIONS = {
+    "forest": "Each point is a mean paired difference to the baseline, the bar its 95 % interval. Right or left of 0 "
+    "with the whole bar: a difference that chance does not explain{}.",
+    "main_effects": "The mean at each level of a factor, averaged over the settings of the others; the bar reaches "
+    "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
+    "interactions": "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
+    "worth depends on the other.",
+    "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, both ends trained "
+    "on the same split in the same order; when nearly all lines lean the same way the difference is no accident of "
+    "the seed.",
+    "one_variant": "Each point is one run, the bar their mean: how far the seed alone moves it.",
+    "value_by_variant": "Each point is one run, the bar their mean; further {} is better. Where the points of two "
+    "variants overlap, the seed moves the result as much as the choice does.",
+    "band": "A line is a variant's mean over its seeds, the band reaches from the lowest to the highest seed.",
+    "no_band": "A line is one run: with one seed there is no band.",
+    "value_grid": "Each cell is a mean over seeds. Where the step from row to row is the same in every column, the "
+    "two choices act independently of each other. Grey: no finished run.",
+    "value_against_time": "Each point is one run; {} left is better and quicker. Time is the sum over the run's "
+    "epochs, on a machine that may have done other work.",
+    "confusion_matrix": "{}: {} of {} test images misread. Rows are the true classes, columns what was read; numbers "
+    "count images, the colour is their share of the true class. Off the diagonal: mistakes.",
+    "agreement": "A is the baseline {}, B the best other variant {}. Of {} test images A reads {} more reliably over "
+    "its seeds, B {}.",
+    "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
+    "and how many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
+    "inside": "{}: the kernels of C1, and what each layer makes of the first test image. Early maps still look like "
+    "the digit; from C5 on only codes are left.",
+}
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what to say about it; not `drawn` where only the reason for its absence is said."""
+    """A figure with what to say about it; without one where only the reason for its absence is said."""
 
     stem: str
-    heading: str
-    caption: str
+    heading: Markdown
+    caption: Markdown
     figure: Figure | None = None
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """What several figures need: the finished runs, and how variants and values are called in them."""
+
+    study: Study
+    done: pd.DataFrame
+    table: pd.DataFrame
+    names: Sequence[str]
+    title: str
+    note: Markdown
+
+    @property
+    def heading(self) -> str:
+        """The outcome at the beginning of a heading."""
+        return self.study.label[:1].upper() + self.study.label[1:]
 
 
 def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Iterator[Drawing]:
     """The figures that these runs allow, in the order of the report."""
     study, runs, table = analysis.study, analysis.runs, analysis.variants
-    label = md.plain(study.label)
-    best = statistics.best_run(runs, label, study.smaller)
+    best = best_run(runs, study.smaller)
     if best is None:
         return
-    done = runs[runs["finished"]]
-    labels = [_values(row, study.factors) or "all runs" for row in table.to_dict("records")]
-    title = ", ".join(map(md.plain, study.factors))
+    names = [_values(row, study.factors) or "all runs" for row in table.to_dict("records")]
     without = int((table["n"] == 0).sum())
-    note = f" {md.many(without, 'variant')} without a finished run cannot be shown." if without else ""
+    note = md(" {} without a finished run cannot be shown.", many(without, "variant")) if without else md("")
+    shown = _Shown(study, runs[runs["finished"]], table, names, ", ".join(study.factors), note)
+    run, by_validation = best
+    by_outcome = f"the best {study.label} (no validation accuracy was logged)"
+    how = "the highest validation accuracy" if by_validation else by_outcome
+    chosen = md("{}, chosen by {}", run["run_name"], how)
 
-    yield from _effects(analysis, label)
-    yield _values_by_variant(done, labels, title, label, len(table), study.smaller, note)
-    yield _curves(histories, runs, labels, title, label, len(table), note)
+    yield from _effects(analysis)
+    yield _values_by_variant(shown)
+    yield _curves(shown, histories, runs)
     if len(study.factors) >= 2:
-        yield _grid(table, study.factors, label)
-    yield _against_time(done, labels, title, label, study.smaller)
-    yield _confusion(reader, *best)
-    yield from _disagreements(reader, analysis, labels)
-    yield from _inside(reader, *best)
+        yield _grid(table, study)
+    yield _against_time(shown)
+    yield _confusion(reader, run, chosen)
+    yield from _disagreements(reader, analysis)
+    yield from _inside(reader, run, chosen)
 
 
-def _effects(analysis: Analysis, label: str) -> Iterator[Drawing]:
-    study = analysis.study
+def _effects(analysis: Analysis) -> Iterator[Drawing]:
+    study, runs, label = analysis.study, analysis.runs, analysis.study.label
     table = analysis.effects[analysis.effects["metric"] == study.metric]
     if table.empty:
         return
-    caption = (
-        "Each point is a mean paired difference to the baseline, the bar its 95 % interval. Right or "
-        "left of 0 with the "
-        "whole bar: a difference that chance does not explain"
-    )
-    caption += "; all within the band: one too small to matter." if study.margin else "."
+    band = "; all within the band: one too small to matter" if study.margin else ""
+    caption = [md(CAPTIONS["forest"], band)]
     if not np.isfinite(table["ci_low"]).all():
-        caption += " Dashed: with fewer than six seeds there is no finite interval."
-    figure = plots.forest(table, study.noun, study.unit, study.margin, study.smaller)
-    yield Drawing("forest", "Differences to the baseline", caption, figure)
+        caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
+    figure = forest(in_words(table), study.noun, study.unit, study.margin, study.smaller)
+    yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
-    runs = analysis.runs
-    if len(study.factors) > 1:
-        means = figure_data.marginal_means(runs, study.factors)
+    for stem, heading, numbers, draw in (
+        ("main_effects", md("Main effects"), marginal_means, main_effects),
+        ("interactions", md("Interactions"), interaction_means, interactions),
+    ):
+        means = numbers(runs, study.factors if len(study.factors) > 1 else ())
         if means["n"].any():
-            caption = (
-                "The mean at each level of a factor, averaged over the settings of the others; the bar "
-                "reaches from the lowest "
-                "to the highest seed. The steeper the line, the more the factor matters."
-            )
-            yield Drawing("main_effects", "Main effects", caption, plots.main_effects(means, label))
-        means = figure_data.interaction_means(runs, study.factors)
-        if len(means) and means["n"].any():
-            caption = (
-                "Parallel lines: the two factors act independently. Lines that converge or cross: what "
-                "the one is worth depends on the other."
-            )
-            yield Drawing("interactions", "Interactions", caption, plots.interactions(means, label))
+            yield Drawing(stem, heading, md(CAPTIONS[stem]), draw(means, label))
 
     slope = _steepest(analysis)
     if slope is not None:
-        pairs = figure_data.seed_pairs(runs, slope)
-        said = f"{md.escaped(slope.factor)}: {md.escaped(slope.variant)} against {md.escaped(slope.baseline)}"
-        caption = (
-            f"{said}, the clearest of the comparisons. Each thin line is one seed, both ends trained on "
-            "the same split in the "
-            "same order; when nearly all lines lean the same way the difference is no accident of the seed."
-        )
-        figure = plots.seed_slopes(pairs, slope.baseline, slope.variant, label, study.smaller)
-        yield Drawing("seed_slopes", "Seed by seed", caption, figure)
+        (factor,), (variant,), (baseline,) = slope.factors, slope.variant, slope.baseline
+        caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline)
+        figure = seed_slopes(seed_pairs(runs, slope), baseline, variant, label, study.smaller)
+        yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
 
 
-def _steepest(analysis: Analysis) -> Contrast | None:
+def _steepest(analysis: Analysis) -> Comparison | None:
     """The main effect with the smallest p-value, of those the largest."""
     rows = analysis.effects.assign(at=range(len(analysis.effects)))
-    rows = rows[
-        (rows["metric"] == analysis.study.metric)
-        & ~rows["factor"].str.contains(BETWEEN, regex=False)
-        & (rows["n"] > 1)
-    ]
-    if rows.empty:
-        return None
+    rows = rows[(rows["metric"] == analysis.study.metric) & (rows["factors"].map(len) == 1) & (rows["n"] > 1)]
     order = rows.assign(size=-rows["effect_size"].abs()).sort_values(["p", "size", "at"], kind="stable")
-    return analysis.contrasts[int(order["at"].iloc[0])]
+    return None if order.empty else analysis.comparisons[int(order["at"].iloc[0])]
 
 
-def _values_by_variant(
-    done: pd.DataFrame, labels: Sequence[str], title: str, label: str, many: int, smaller: bool, note: str
-) -> Drawing:
-    what = md.escaped(label[:1].upper() + label[1:])
-    heading = f"{what} by {'variant' if many > 1 else 'run'}"
-    caption = (
-        f"Each point is one run, the bar their mean; further {'left' if smaller else 'right'} is better. "
-    )
-    caption += (
-        "Where the points of two variants overlap, the seed moves the result as much as the choice does."
-    )
-    if many == 1:
-        caption = "Each point is one run, the bar their mean: how far the seed alone moves it."
-    if many > plots.SHOWN_VARIANTS:
-        caption += f" The best {plots.SHOWN_VARIANTS} of {many} variants."
-    figure = plots.values_by_variant(done, labels, label, title)
-    return Drawing("value_by_variant", heading, caption + note, figure)
+def _values_by_variant(shown: _Shown) -> Drawing:
+    study, variants = shown.study, len(shown.table)
+    caption = [md(CAPTIONS["one_variant"])]
+    if variants > 1:
+        caption = [md(CAPTIONS["value_by_variant"], "left" if study.smaller else "right")]
+    if variants > SHOWN_VARIANTS:
+        caption.append(md("The best {} of {} variants.", SHOWN_VARIANTS, variants))
+    heading = md("{} by {}", shown.heading, "variant" if variants > 1 else "run")
+    figure = values_by_variant(shown.done, shown.names, study.label, shown.title)
+    return Drawing("value_by_variant", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 
 
-def _curves(
-    histories: pd.DataFrame,
-    runs: pd.DataFrame,
-    labels: Sequence[str],
-    title: str,
-    label: str,
-    many: int,
-    note: str,
-) -> Drawing:
+def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawing:
+    heading = md("Learning curves")
     ours = histories[histories["metric"].isin(CURVES)]
-    curves = statistics.curves(ours if len(ours) else histories, runs)
-    if curves.empty or curves["step"].nunique() < 2:
-        return Drawing("learning_curves", "Learning curves", "No metrics by epoch were logged.")
-    what = "A line is a variant's mean over its seeds, the band reaches from the lowest to the highest seed"
-    what = what if (curves["n"] > 1).any() else "A line is one run: with one seed there is no band"
-    who = (
-        ""
-        if many <= plots.HIGHLIGHTED
-        else f" In colour the {plots.HIGHLIGHTED} variants with the best mean {md.escaped(label)}."
-    )
-    measured = set(curves["metric"])
-    part = " A gap that opens between the two sides is overfitting." if "val/loss" in measured else ""
-    part = part or (" No validation metrics were logged." if measured & set(CURVES) else "")
-    figure = plots.sweep_curves(curves, labels, title)
-    return Drawing("learning_curves", "Learning curves", f"{what}.{who}{part}{note}", figure)
+    lines = curves(ours if len(ours) else histories, runs)
+    if lines.empty or lines["step"].nunique() < 2:
+        return Drawing("learning_curves", heading, md("No metrics by epoch were logged."))
+    caption = [md(CAPTIONS["band" if (lines["n"] > 1).any() else "no_band"])]
+    if len(shown.table) > HIGHLIGHTED:
+        best = md("In colour the {} variants with the best mean {}.", HIGHLIGHTED, shown.study.label)
+        caption.append(best)
+    measured = set(lines["metric"])
+    if "val/loss" in measured:
+        caption.append(md("A gap that opens between the two sides is overfitting."))
+    elif measured & set(CURVES):
+        caption.append(md("No validation metrics were logged."))
+    figure = sweep_curves(lines, shown.names, shown.title)
+    return Drawing("learning_curves", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 
 
-def _grid(table: pd.DataFrame, factors: Sequence[str], label: str) -> Drawing:
-    levels = max(table[f"params.{key}"].nunique() for key in factors[:2])
+def _grid(table: pd.DataFrame, study: Study) -> Drawing:
+    factors = study.factors
+    levels = max(table[param(key)].nunique() for key in factors[:2])
     if levels > GRID_LEVELS:
-        which = " × ".join(md.escaped(key) for key in factors[:2])
-        return Drawing("value_grid", f"Means over {which}", f"Not drawn: {levels} levels in one factor.")
-    grids = statistics.grids(table, factors)
-    faceted = "" not in grids
-    drawn = factors[: 3 if faceted else 2]
-    heading = f"Mean {md.escaped(label)} over {' × '.join(md.escaped(key) for key in drawn)}"
-    caption = (
-        "Each cell is a mean over seeds. Where the step from row to row is the same in every column, "
-        "the two choices act "
-        "independently of each other. Grey: no finished run."
-    )
+        heading = md("Means over {}", BETWEEN.join(factors[:2]))
+        return Drawing("value_grid", heading, md("Not drawn: {} levels in one factor.", levels))
+    means = grids(table, factors)
+    drawn = factors[: 2 if "" in means else 3]
+    caption = [md(CAPTIONS["value_grid"])]
     if len(drawn) < len(factors):
-        caption += f" Averaged over {', '.join(md.escaped(key) for key in factors[len(drawn) :])}."
-    rows, columns, *facet = (md.plain(key) for key in drawn)
-    return Drawing(
-        "value_grid", heading, caption, plots.value_grids(grids, f"mean {label}", rows, columns, *facet)
-    )
+        caption.append(md("Averaged over {}.", ", ".join(factors[len(drawn) :])))
+    heading = md("Mean {} over {}", study.label, BETWEEN.join(drawn))
+    figure = value_grids(means, f"mean {study.label}", *drawn)
+    return Drawing("value_grid", heading, md(" ").join(caption), figure)
 
 
-def _against_time(
-    done: pd.DataFrame, labels: Sequence[str], title: str, label: str, smaller: bool
-) -> Drawing:
-    heading = f"{md.escaped(label[:1].upper() + label[1:])} against training time"
-    timed = done[done["train_s"].notna()]
+def _against_time(shown: _Shown) -> Drawing:
+    stem, heading = "value_against_time", md("{} against training time", shown.heading)
+    timed = shown.done[shown.done["train_s"].notna()]
     if timed.empty:
-        return Drawing("value_against_time", heading, "No times by epoch were logged.")
-    caption = (
-        f"Each point is one run; {'lower' if smaller else 'upper'} left is better and quicker. Time is "
-        "the sum over the run's "
-        "epochs, on a machine that may have done other work."
-    )
-    return Drawing(
-        "value_against_time", heading, caption, plots.value_against_time(timed, labels, label, title)
-    )
+        return Drawing(stem, heading, md("No times by epoch were logged."))
+    caption = md(CAPTIONS[stem], "lower" if shown.study.smaller else "upper")
+    figure = value_against_time(timed, shown.names, shown.study.label, shown.title)
+    return Drawing(stem, heading, caption, figure)
 
 
-def _confusion(reader: Reader, best: pd.Series, how: str) -> Drawing:
+def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
     """The best run's confusion matrix, or why there is none."""
-    heading = "Confusion matrix of the best run"
-    who = f"{md.escaped(best['run_name'])}, chosen by {md.escaped(how)}"
+    stem, heading = "confusion_matrix", md("Confusion matrix of the best run")
     try:
-        saved = _arrays(reader, best["run_id"], "predictions.npz")
+        saved = _arrays(reader, run["run_id"], "predictions.npz")
         if saved is None:
-            return Drawing("confusion_matrix", heading, f"The run ({who}) has no `predictions.npz`.")
+            return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
         labels, predictions = saved["labels"], saved["predictions"]
         classes = [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
-        figure = plots.confusion_matrix(labels, predictions, classes)
+        figure = confusion_matrix(labels, predictions, classes)
     except UNREADABLE:
-        return Drawing(
-            "confusion_matrix", heading, f"The `predictions.npz` of the run ({who}) cannot be read."
-        )
+        return Drawing(stem, heading, md("The `predictions.npz` of the run ({}) cannot be read.", chosen))
     wrong = int((labels != predictions).sum())
-    caption = (
-        f"{who}: {wrong:,} of {len(labels):,} test images misread. Rows are the true classes, columns "
-        "what was read; numbers "
-        "count images, the colour is their share of the true class. Off the diagonal: mistakes."
-    )
-    return Drawing("confusion_matrix", heading, caption, figure)
+    return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
 
-def _disagreements(reader: Reader, analysis: Analysis, labels: Sequence[str]) -> Iterator[Drawing]:
-    """What the baseline and the best other variant read differently; nothing where predictions are not
-    at hand."""
+def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
+    """What the baseline and the best other variant read differently; nothing without predictions of both."""
     study, table = analysis.study, analysis.variants
     if not study.baseline:
         return
-    keys = [f"params.{key}" for key in study.baseline]
+    keys = [param(key) for key in study.baseline]
     base = table[(table[keys] == list(study.baseline.values())).all(axis=1) & (table["n"] > 0)]
     others = table[(table["n"] > 0) & ~table.index.isin(base.index)]
     if base.empty or others.empty:
         return
     pair = (int(base.index[0]), int(others.index[0]))
-    read: list[list[Mapping[str, np.ndarray]]] = []
-    for variant in pair:
-        ids = analysis.runs.loc[(analysis.runs["variant"] == variant) & analysis.runs["finished"], "run_id"]
-        try:
-            found = [_arrays(reader, run_id, "predictions.npz") for run_id in ids.head(SEEDS_COMPARED)]
-        except UNREADABLE:
+    done = analysis.runs[analysis.runs["finished"]]
+    try:
+        read = [_readings(reader, done.loc[done["variant"] == variant, "run_id"]) for variant in pair]
+        if not all(read):
             return
-        read.append([saved for saved in found if saved is not None and "misread_images" in saved])
-    if not all(read):
+        found = disagreement(*read)
+    except UNREADABLE:  # or other test images, or none kept
         return
-    try:
-        found = figure_data.disagreement(*read)
-    except (ValueError, KeyError):  # other test images, or none kept
-        return
-    names = tuple(_values(table.loc[variant].to_dict(), study.factors, 24) for variant in pair)
-    full = [md.escaped(variant_label(table.loc[variant].to_dict(), study.factors)) for variant in pair]
-    counts = (
-        f"A is the baseline {full[0]}, B the best other variant {full[1]}. Of {found.total:,} test "
-        "images A reads "
-        f"{found.better[0]:,} more reliably over its seeds, B {found.better[1]:,}"
-    )
-    heading = "Where two variants disagree"
-    if not len(found.images):
-        yield Drawing("disagreements", heading, f"{counts}.")
-        return
-    caption = (
-        f"{counts}. The clearest cases are drawn, each with its true class, what most runs of A and of B "
-        "read, and how "
-        "many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant."
-    )
-    figure = plots.disagreements(found.images, found.pixels, found.runs, found.better, names)
-    yield Drawing("disagreements", heading, caption, figure)
+    rows = [table.loc[variant].to_dict() for variant in pair]
+    counts = (f"{count:,}" for count in (found.total, *found.better))
+    caption = md(CAPTIONS["agreement"], *(variant_name(row, study.factors) for row in rows), *counts)
+    figure = None
+    if len(found.images):
+        caption = md(CAPTIONS["disagreements"], caption)
+        figure = disagreements(found, [_values(row, study.factors, 24) for row in rows])
+    yield Drawing("disagreements", md("Where two variants disagree"), caption, figure)
 
 
-def _inside(reader: Reader, best: pd.Series, how: str) -> Iterator[Drawing]:
-    """The best run's first kernels and what its layers make of a test image; nothing where they were
-    not kept."""
+def _readings(reader: Reader, run_ids: pd.Series) -> list[Mapping[str, np.ndarray]]:
+    """What the first runs of a variant read, where they kept the images that they misread."""
+    found = [_arrays(reader, run_id, "predictions.npz") for run_id in run_ids.head(SEEDS_COMPARED)]
+    return [saved for saved in found if saved is not None and "misread_images" in saved]
+
+
+def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawing]:
+    """The best run's first kernels and what its layers make of a test image, where they were kept."""
     try:
-        model = _arrays(reader, best["run_id"], "model.npz")
-        layers = _arrays(reader, best["run_id"], "features.npz")
+        model = _arrays(reader, run["run_id"], "model.npz")
+        layers = _arrays(reader, run["run_id"], "features.npz")
         if model is None or layers is None:
             return
         image, probabilities = layers.pop("image"), layers.pop("probabilities")
         layers["output"] = probabilities
-        figure = plots.kernels_and_maps(image, model["C1.weight"], layers)
+        figure = kernels_and_maps(image, model["C1.weight"], layers)
     except UNREADABLE:
         return
-    caption = (
-        f"{md.escaped(best['run_name'])}, chosen by {md.escaped(how)}: the kernels of C1, and what each "
-        "layer makes of the first "
-        "test image. Early maps still look like the digit; from C5 on only codes are left."
-    )
-    yield Drawing("inside", "Inside the best run", caption, figure)
+    yield Drawing("inside", md("Inside the best run"), md(CAPTIONS["inside"], chosen), figure)
 
 
 def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | None:
@@ -320,5 +287,5 @@ def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | N
 def _values(row: Mapping[str, object], factors: Sequence[str], width: int = 32) -> str:
     """A variant's levels for a figure; each is cut to its share of the width."""
     share = max(width // max(len(factors), 1) - 2, 5)
-    texts = [md.plain(row[f"params.{key}"]) for key in factors]
+    texts = [plain(row[param(key)]) for key in factors]
     return ", ".join(text if len(text) <= share else text[: share - 1] + "…" for text in texts)

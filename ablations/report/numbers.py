@@ -3,10 +3,48 @@
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from ablations import markdown as md
+from ablations.tracking.study import unit
+
+if TYPE_CHECKING:
+    from ablations.report.analysis import Analysis
 
 MOST_DECIMALS = 6
+ENOUGH_SEEDS = 1000
+NO_SPREAD = "–"
+"""Stands for a number that there is not."""
+
+
+def number(value: float, digits: int = 2) -> str:
+    """A number with so many decimals; a dash where there is none."""
+    return f"{value:.{digits}f}" if value == value else NO_SPREAD
+
+
+def whole(value: float) -> str:
+    """A whole number with its thousands parted; a dash where there is none."""
+    return f"{value:,.0f}" if value == value else NO_SPREAD
+
+
+def p_value(p: float) -> str:
+    """A p-value with three decimals, very small ones as such."""
+    return "< 0.001" if p < 0.0005 else number(p, 3)
+
+
+def effect_size(value: float) -> str:
+    """A standardised difference with its sign."""
+    if math.isinf(value):
+        return "∞" if value > 0 else "-∞"
+    return f"{value:+.1f}" if value == value else NO_SPREAD
+
+
+def seeds_needed(value: Any) -> str:
+    """How many seeds would settle a comparison; '' where none are needed."""
+    import pandas as pd
+
+    if pd.isna(value):
+        return ""
+    return str(value) if value < ENOUGH_SEEDS else f"{ENOUGH_SEEDS} or more"
 
 
 @dataclass(frozen=True)
@@ -32,29 +70,36 @@ class Form:
 
     def value(self, value: float) -> str:
         """A value; a dash where there is none."""
-        return md.number(value, self.decimals)
+        return number(value, self.decimals)
 
     def spread(self, mean: float, sd: float) -> str:
         """`1.23 ± 0.04`; a dash for the deviation where one value leaves it unknown."""
-        return f"{self.value(mean)} ± {self.value(sd)}" if sd == sd else f"{self.value(mean)} {md.NO_SPREAD}"
+        return f"{self.value(mean)} {'± ' if sd == sd else ''}{self.value(sd)}"
 
     def difference(self, value: float) -> str:
         """A difference with its sign."""
-        return f"{value:+.{self.decimals}f}" if value == value else md.NO_SPREAD
+        return f"{value:+.{self.decimals}f}" if value == value else NO_SPREAD
+
+    def ends(self, low: float, high: float) -> str:
+        """`-0.10, +0.24`; '' where no finite interval exists."""
+        finite = math.isfinite(low) and math.isfinite(high)
+        return f"{self.difference(low)}, {self.difference(high)}" if finite else ""
 
     def interval(self, low: float, high: float) -> str:
         """`[-0.10, +0.24]`; without limits where no finite interval exists."""
-        if not (math.isfinite(low) and math.isfinite(high)):
-            return "no limits"
-        return f"[{self.difference(low)}, {self.difference(high)}]"
+        ends = self.ends(low, high)
+        return f"[{ends}]" if ends else "no limits"
 
     def with_unit(self, value: float) -> str:
         """The size of a difference with its unit."""
         return f"{abs(value):.{self.decimals}f} {self.unit}".rstrip()
 
 
-def p_value(p: float) -> str:
-    """A p-value with three decimals, very small ones as such."""
-    if p != p:
-        return md.NO_SPREAD
-    return "< 0.001" if p < 0.0005 else f"{p:.3f}"
+def forms(analysis: "Analysis") -> dict[str, Form]:
+    """How each metric's numbers are written."""
+    study, table = analysis.study, analysis.variants
+    spread = table["sd"].dropna().tolist() or table["mean"].tolist()
+    found = {study.metric: Form.fitting(spread, study.unit)}
+    for metric, rows in analysis.effects.groupby("metric"):
+        found[metric] = Form.fitting(rows["mean_diff"].tolist(), unit(metric))
+    return found

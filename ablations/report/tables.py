@@ -1,149 +1,236 @@
-"""The tables beside a report's text, for other programs and for papers, and the way back from them."""
+"""The tables of a report as rows of cells, which the page escapes and the console cuts."""
 
-import io
-import json
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
 
-from ablations.errors import InputError
+from ablations.commands import duration, many
+from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
-from ablations.report.numbers import p_value
-from ablations.report.words import forms
-from ablations.study import Study
-from ablations.verdicts import COLUMNS
+from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
+from ablations.report.text import crossed, plain
+from ablations.tracking.columns import column, natural, param, params_in, tag
+from ablations.tracking.study import Study, label
 
-# Tags of a run that a report's text rests on.
-TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
-TAGS += ("code", "machine", "versions")
-FIRST = ("run_id", "run_name", "status")
-DERIVED = ("epoch_s", "train_s")
-TIMES = ("start_time", "end_time")
+SHARED = ("optimizer.lr", "trainer.batch_size")
+"""Params that are named among what all runs share, beside the choice of each group."""
+
+Rows = list[tuple[str, ...]]
 
 
-def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
-    """One row per run in full precision, and for each column of a metric the metric's name.
+def in_words(effects: pd.DataFrame) -> pd.DataFrame:
+    """The verdict table with the names of `factor`, `variant` and `baseline` as text; `factors` stay as they are."""
+    names = {"factor": "factors", "variant": "variant", "baseline": "baseline"}
+    return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
 
-    First what `runs.csv` promises to other programs; then, under the names of the store's reader, everything else
-    that the report's text was made from, so that it can be recomputed.
-    """
-    runs, study = analysis.everything, analysis.study
-    runs = runs.assign(rank=runs["run_id"].map(analysis.runs.set_index("run_id")["variant"]))
-    runs = runs.sort_values(["rank", "start_time", "run_id"], kind="stable")
-    metrics = sorted(name for name in runs if name.startswith("metrics.") and runs[name].notna().any())
-    factors = {f"params.{key}": key for key in study.varied}
-    named: dict[str, str] = {}
-    for name in metrics:
-        short = name.removeprefix("metrics.").replace("/", "_")
-        # `lr` may be a param and a metric, and `val/acc` and `val_acc` two of them.
-        taken = short in {*FIRST, *factors.values(), "seed", "seconds", *named.values()}
-        named[name] = name if taken else short
-    promised = {
-        **{name: name for name in FIRST},
-        **factors,
-        "params.seed": "seed",
-        **named,
-        "seconds": "seconds",
+
+def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the verdict table."""
+    table, form = in_words(analysis.effects), forms(analysis)
+    several = table["metric"].nunique() > 1
+    rows = []
+    for row in table.to_dict("records"):
+        shown, paired = form[row["metric"]], row["n"] > 0
+        cells = {
+            "factor": row["factor"],
+            "variant": row["variant"],
+            "against": row["baseline"],
+            **({"metric": label(row["metric"])} if several else {}),
+            "verdict": row["verdict"],
+            "seeds": str(row["n"]),
+            "difference": shown.difference(row["mean_diff"]),
+            "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
+            "p": p_value(row["p"]),
+            "p (Holm)": p_value(row["p_holm"]),
+            "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
+            "effect size": effect_size(row["effect_size"]),
+            "seeds needed": seeds_needed(row["seeds_needed"]),
+        }
+        rows.append(tuple(cells.values()))
+    return tuple(cells), rows
+
+
+def measures(analysis: Analysis) -> dict[str, str]:
+    """What the table per variant gives: its name in the report and, shorter, in the console."""
+    table = analysis.variants
+    found = {"n": "n", analysis.study.label: "mean ± sd", "best": "best"}
+    if table["epoch_s"].notna().any():
+        found["seconds/epoch"] = "s/epoch"
+    if table["parameters"].notna().any():
+        found["parameters"] = "parameters"
+    return found
+
+
+def result_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the table per variant."""
+    study, table, form = analysis.study, analysis.variants, forms(analysis)[analysis.study.metric]
+    shown, digits = measures(analysis), _digits(table)
+    rows = []
+    for row in table.to_dict("records"):
+        cells = {
+            "n": f"{row['n']}" if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}",
+            "mean ± sd": form.spread(row["mean"], row["sd"]) if row["n"] else "failed",
+            "best": form.value(row["best"]),
+            "s/epoch": number(row["epoch_s"], digits),
+            "parameters": whole(row["parameters"]),
+        }
+        levels = (row[param(key)] for key in study.factors)
+        rows.append((*levels, *(cells[name] for name in shown.values())))
+    return (*study.factors, *shown), rows
+
+
+def _digits(table: pd.DataFrame) -> int:
+    """Of seconds per epoch."""
+    return 3 if table["epoch_s"].min() < 1 else 2
+
+
+def cost_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows] | None:
+    """What each variant costs; None where no run logged anything of it."""
+    study, table = analysis.study, analysis.variants
+    target = study.target or {}
+    headings = {
+        **{"parameters": "parameters", "connections": "connections", "macs": "MACs per image"},
+        **{"epoch_s": "seconds/epoch", "train_s": "seconds of training"},
+        "epochs_to_target": f"epochs to {label(str(target.get('metric')))} {target.get('value')}",
     }
-    kept = [name for name in (*TIMES, *DERIVED) if name in runs]
-    kept += sorted(name for name in runs if name.startswith("params.") and name not in promised)
-    kept += [f"tags.{name}" for name in TAGS if f"tags.{name}" in runs]
-    kept = [name for name in kept if runs[name].notna().any()]
-    frame = runs.reindex(columns=[*promised, *kept]).rename(columns=promised)
-    for name in TIMES:
-        if name in frame:
-            frame[name] = frame[name].map(lambda time: "" if pd.isna(time) else time.isoformat())
-    return frame.to_csv(index=False, lineterminator="\n"), {column: name for name, column in named.items()}
+    digits = {"epoch_s": _digits(table), "train_s": 1, "epochs_to_target": 1}
+    there = [name for name in headings if table[name].notna().any()]
+    rows = []
+    for row in table.to_dict("records"):
+        levels = [row[param(key)] for key in study.factors] or ["all runs"]
+        costs = (number(row[name], digits[name]) if name in digits else whole(row[name]) for name in there)
+        rows.append((*levels, *costs))
+    head = (*(study.factors or ("",)), *(headings[name] for name in there))
+    return (head, rows) if there else None
 
 
-def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.DataFrame:
-    """The runs as the reader gave them, from what `runs_csv` wrote. Raises InputError for another table."""
-    try:
-        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-    except ValueError as error:
-        raise InputError(f"runs.csv: {' '.join(str(error).split())}") from None
-    names = {key: f"params.{key}" for key in study.varied} | {"seed": "params.seed"} | dict(metrics)
-    lacking = {"run_id", "status", *study.varied, *metrics} - set(frame)
-    if lacking:
-        raise InputError(f"runs.csv: the columns {', '.join(sorted(lacking))} are missing")
-    frame = frame.rename(columns=names)
-    frame = frame.where(frame != "", None)
-    frame = frame.assign(**{name: None for name in DERIVED if name not in frame})
-    numeric = [name for name in frame if name.startswith("metrics.") or name in (*DERIVED, "seconds")]
-    for name in numeric:
-        try:
-            frame[name] = frame[name].astype(float)
-        except ValueError as error:
-            raise InputError(f"runs.csv: column {name.removeprefix('metrics.')}: {error}") from None
-    for name in TIMES:
-        frame[name] = pd.to_datetime(frame.get(name, None), utc=True, format="ISO8601")
-    return frame
-
-
-def effects_csv(analysis: Analysis) -> str:
-    """One row per comparison in full precision, columns `verdicts.COLUMNS`."""
-    return analysis.effects[list(COLUMNS)].to_csv(index=False, lineterminator="\n")
-
-
-def about_json(
-    analysis: Analysis,
-    metrics: Mapping[str, str],
-    figures: Mapping[str, tuple[str, str, bool]],
-    again: Sequence[str],
-    request: Mapping[str, Any],
-) -> str:
-    """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, of each
-    figure by its stem the heading, the caption and whether it was drawn, the commands that compile it again, and
-    what was requested besides the question that the store has."""
-    said: dict[str, Any] = {
-        "study": json.loads(analysis.study.to_json()),
-        "metrics": dict(metrics),
-        "left_out": list(analysis.left_out),
-        "figures": {stem: list(texts) for stem, texts in figures.items()},
-        "again": list(again),
-        "request": {name: value for name, value in request.items() if value is not None},
-    }
-    return json.dumps(said, ensure_ascii=False, indent=1) + "\n"
-
-
-def verdicts_tex(analysis: Analysis) -> str:
-    """The verdict table as LaTeX, for `\\usepackage{booktabs}`."""
-    form = forms(analysis)
-    lines = [
-        r"\begin{tabular}{lllrrrrl}",
-        r"\toprule",
-        r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\",
-        r"\midrule",
-    ]
-    for row in analysis.effects.to_dict("records"):
-        shown = form[row["metric"]]
-        number = shown.difference(row["mean_diff"]).replace("-", "$-$")
-        interval = shown.interval(row["ci_low"], row["ci_high"]).replace("-", "$-$")
-        p = p_value(row["p_holm"]).replace("< ", "$<$\\,")
-        words = [_tex(row[name]) for name in ("factor", "variant", "baseline")]
-        lines.append(" & ".join([*words, str(row["n"]), number, interval, p, _tex(row["verdict"])]) + r" \\")
-    study = analysis.study
-    return "\n".join(
-        [
-            f"% {_tex(study.name)}: variant - baseline, {_tex(study.label)}, paired by seed; sign-flip test, Holm",
-            *lines,
-            r"\bottomrule",
-            r"\end{tabular}",
-            "",
-        ]
+def tuning_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """What each variant was given, and what was chosen."""
+    study, keys = analysis.study, analysis.study.nuisance
+    head = (
+        *study.factors,
+        *(f"{key} chosen" for key in keys),
+        *(f"{key} tried" for key in keys),
+        *("combinations", "runs", "diverged", f"{label(study.tuned_on)} at the choice"),
     )
+    rows = []
+    for row in analysis.tuned.to_dict("records"):
+        edge = {key: " (edge of its grid)" if key in row["edge"] else "" for key in keys}
+        chosen = ((plain(row[param(key)]) or "none finished") + edge[key] for key in keys)
+        tried = (", ".join(row["tried"][key]) for key in keys)
+        budget = (str(row[name]) for name in ("combinations", "runs", "diverged"))
+        levels = (row[param(key)] for key in study.factors)
+        rows.append((*levels, *chosen, *tried, *budget, number(row["validation"], 4)))
+    return head, rows
 
 
-def _tex(text: object) -> str:
-    """Text from outside, to be read as it is."""
-    marks = {
-        "\\": r"\textbackslash{}",
-        "~": r"\textasciitilde{}",
-        "^": r"\textasciicircum{}",
-        "×": r"$\times$",
-        "–": "--",
-    }
-    marks |= {each: f"\\{each}" for each in "&%$#_{}"}
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    return "".join(marks.get(each, each) for each in line)
+def claim_rows(analysis: Analysis) -> Rows:
+    """Claims, where they come from, what the study says of each, and the evidence."""
+    form = forms(analysis)
+    return [
+        (each.claim.text, each.claim.source, each.finding, _evidence(each.row, form[each.claim.metric]))
+        for each in analysis.answers
+    ]
+
+
+def _evidence(row: Mapping[str, Any], form: Form) -> str:
+    if not row["n"]:
+        return "no pairs"
+    sides = f"{crossed(row['variant'])} − {crossed(row['baseline'])}"
+    difference = f"{form.difference(row['mean_diff'])} {form.interval(row['ci_low'], row['ci_high'])}"
+    p = f"p = {p_value(row['p_holm'])}".replace("= <", "<")
+    return f"{label(row['metric'])}, {sides}: {difference}, {p}, n = {row['n']}"
+
+
+def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
+    """What was run, where and how long."""
+    runs, study = analysis.everything, analysis.study
+    sizes = {"train": "training", "val": "validation", "test": "test"}
+    images = {part: _values(runs, param(f"dataset.{part}_images")) for part in sizes}
+    counted = ", ".join(
+        f"{whole(float(size)) if size.isdecimal() else size} {sizes[part]}"
+        for part, size in images.items()
+        if size
+    )
+    if dataset := _values(runs, param("dataset")):
+        yield "data set", dataset + (f": {counted} images" if counted else "")
+    if digests := _values(runs, tag("data_sha256"), width=12):
+        yield "data sha256", digests
+    for key in study.varied:
+        yield f"varied: {key}", _values(runs, param(key), 40)
+    if study.baseline:
+        yield "baseline", " ".join(f"{key}={level}" for key, level in study.baseline.items())
+    if shared := _shared(runs, study):
+        yield "the same for all", shared
+    yield "seeds", _values(runs, param("seed"), 40)
+    if epochs := _values(runs, param("trainer.epochs")):
+        yield "epochs", epochs
+    yield "runs", f"{len(runs)}, of which {len(runs) - len(analysis.failed)} finished"
+    begun = runs.groupby(column(runs, tag("sweep_id")).fillna(""))
+    wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
+    trained = runs["train_s"].sum()
+    alone = f"; training alone {duration(trained)} over all runs" if trained else ""
+    yield "wall time", duration(wall) + alone
+    for name, key in (("machine", "machine"), ("commit", "code"), ("versions", "versions")):
+        if values := _values(runs, tag(key)):
+            yield name, values
+
+
+def _values(runs: pd.DataFrame, name: str, most: int = 12, width: int | None = None) -> str:
+    """The values of a column in order, each cut to a width."""
+    found = sorted({str(value) for value in column(runs, name).dropna()} - {""}, key=natural)
+    more = [f"… ({len(found)} in all)"] if len(found) > most else []
+    return ", ".join([*(value[:width] for value in found[:most]), *more])
+
+
+def _shared(runs: pd.DataFrame, study: Study) -> str:
+    """The choices that all runs have in common: groups are the params without a dot."""
+    groups = sorted(key for key in params_in(runs) if "." not in key and key not in ("dataset", "seed"))
+    keys = [key for key in (*groups, *SHARED) if key not in study.varied]
+    shared = (key for key in keys if column(runs, param(key)).nunique() == 1)
+    return ", ".join(f"{key}={_values(runs, param(key))}" for key in shared)
+
+
+def failure_rows(analysis: Analysis) -> Rows:
+    """Name, seed, status and reason of runs without a result."""
+    failed = analysis.failed.to_dict("records")
+    return [(run["run_name"], seed_of(run), *_failure(run, analysis.study)) for run in failed]
+
+
+def _failure(run: Mapping[str, Any], study: Study) -> tuple[str, str]:
+    kind, reason = (plain(run.get(tag(key))) for key in ("failure", "failure_reason"))
+    if run["status"] in ("RUNNING", "SCHEDULED") and not kind:
+        return run["status"], "still running, or killed before it could say why"
+    if run["status"] == "FINISHED" and not kind:
+        return run["status"], f"no finite {study.metric} was logged"
+    found = ": ".join(filter(None, (kind, reason))) or "no reason was logged"
+    return run["status"], textwrap.shorten(found, 300, placeholder=" …")
+
+
+def run_rows(analysis: Analysis) -> Rows:
+    """Name, seed, status, value and id of the runs that are compared."""
+    form = forms(analysis)[analysis.study.metric]
+    return [
+        (run["run_name"], seed_of(run), run["status"], form.value(run["value"]), run["run_id"])
+        for run in analysis.runs.to_dict("records")
+    ]
+
+
+def seed_of(run: Mapping[str, Any]) -> str:
+    """A run's seed; a dash where it logged none."""
+    return plain(run.get(param("seed"))) or NO_SPREAD
+
+
+def left_out(selection: Selection) -> list[str]:
+    """The runs that do not count, in words."""
+    found, other = [], selection.other_settings
+    if other:
+        keys = sorted({*params_in(other), *(["the data"] if tag("data_sha256") in other else [])})
+        named = ", ".join(keys[:3]) + (", …" if len(keys) > 3 else "")
+        found.append(f"{many(len(other), 'earlier run')} with other settings ({named})")
+    if selection.repeated:
+        repeated = many(selection.repeated, "run")
+        found.append(f"{repeated} repeated by another of the same configuration and seed")
+    return found

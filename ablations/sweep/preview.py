@@ -10,11 +10,11 @@ from omegaconf import DictConfig, OmegaConf
 from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.experiment.job import config_hash
-from ablations.study import Study
 from ablations.sweep.plan import SEED, PlannedRun
 from ablations.tracking.columns import column, tag
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
+from ablations.tracking.study import Study
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000

@@ -7,9 +7,9 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.study import Study, tag_of
 from ablations.sweep.plan import Plan, PlannedRun
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
+from ablations.tracking.study import Study, tag_of
 
 OF_THE_PLAN = {"seeds", "reproduces"}
 """Keys of the section that the record of a study does not have."""

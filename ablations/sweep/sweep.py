@@ -12,13 +12,11 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from ablations import markdown as md
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import SEED, Plan, PlannedRun, plan
 from ablations.sweep.study import keep, study_of
-from ablations.terminal import coloured
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
 from ablations.tracking.views import share_views
@@ -91,10 +89,12 @@ def _deliver(store: Store) -> None:
 def _report(name: str, store: Store) -> int:
     """Compile and show the report; how many of its runs have no result."""
     from ablations.report import compile_report
+    from ablations.report.console import coloured
+    from ablations.report.text import plain
 
     share_views(store, name)
     report = compile_report(name, store)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
-    print(f"look at the runs: python -m ablations.ui {shlex.quote(md.plain(report.name))}")
+    print(f"look at the runs: python -m ablations.ui {shlex.quote(plain(report.name))}")
     return report.failed

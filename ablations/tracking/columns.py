@@ -1,10 +1,11 @@
-"""What the columns of a table of runs are called, and what stands in a cell that no run filled.
+"""What the columns of a table of runs are called, what stands in a cell that no run filled, and how levels are ordered.
 
 `Reader.runs` names its columns as `mlflow.search_runs` does: `params.<key>`, `metrics.<name>`, `tags.<key>`. Nobody
 else spells these prefixes.
 """
 
 import math
+import re
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -48,8 +49,42 @@ def metrics_in(columns: Iterable[str]) -> list[str]:
 
 def text(value: object) -> str | None:
     """A param or a tag as text; None where it is missing or was not logged."""
-    missing = value is None or value != value or str(value) in (NOT_LOGGED, "<NA>")
+    missing = value is None or str(value) in (NOT_LOGGED, "<NA>") or value != value
     return None if missing else str(value)
+
+
+def number(text: object) -> float:
+    """A level as a number; NaN where it is none."""
+    try:
+        return float(str(text))
+    except ValueError:
+        return math.nan
+
+
+def natural(text: object) -> tuple[tuple[int, float, str], ...]:
+    """Sort key: numbers first, in numeric order (`2`, `1e1`), then words, their digits as numbers (`v2`, `v10`)."""
+    text = str(text)
+    if not math.isnan(number(text)):
+        return ((0, number(text), text),)
+    parts = [
+        (0, float(part), "") if part.isdecimal() else (1, 0.0, part) for part in re.split(r"(\d+)", text)
+    ]
+    return ((1, 0.0, ""), *parts, (-1, 0.0, text))
+
+
+def column(runs: "pd.DataFrame", name: str) -> "pd.Series":
+    """The named column, or one of missing values where no run logged it."""
+    import pandas as pd
+
+    return runs[name] if name in runs else pd.Series(math.nan, index=runs.index, dtype=object)
+
+
+def numbers(runs: "pd.DataFrame", name: str) -> "pd.Series":
+    """The named column as floats; what is absent, not a number or infinite is NaN."""
+    import pandas as pd
+
+    values = pd.to_numeric(column(runs, name), errors="coerce").astype(float)
+    return values.where(values.abs() < INFINITY)
 
 
 def is_finite(value: float) -> bool:

@@ -4,17 +4,19 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from ablations.tracking.store import Store, tame
+
+if TYPE_CHECKING:
+    import numpy as np
 
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
 
 
 def save_model(
-    folder: Path, code: Path, content: Path, example: np.ndarray, about: Mapping[str, str]
+    folder: Path, code: Path, content: Path, example: "np.ndarray", about: Mapping[str, str]
 ) -> None:
     """Write an MLflow model that reads images into `folder`, which does not exist yet. No store is needed.
 
@@ -27,6 +29,7 @@ def save_model(
     """
     tame()
     import mlflow.pyfunc
+    import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 

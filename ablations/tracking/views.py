@@ -17,10 +17,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
-from ablations.study import Study, smaller_is_better, tag_of
 from ablations.tracking.columns import column, metric, param, tag
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
+from ablations.tracking.study import Study, smaller_is_better, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,14 +6,14 @@ from collections import Counter
 import pytest
 from omegaconf import OmegaConf
 
+from ablations.comparison.claims import Claim
 from ablations.errors import InputError
 from ablations.paths import CONF, REPORTS
-from ablations.reproductions import SHOWN
-from ablations.study import Study
+from ablations.report.published import SHOWN
 from ablations.sweep.overrides import override_value
 from ablations.sweep.plan import Plan, PlannedRun, plan
 from ablations.sweep.study import study_of
-from ablations.verdicts import Claim
+from ablations.tracking.study import Study
 
 STUDIES = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
 DEFAULTS = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))["study"]

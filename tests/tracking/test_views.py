@@ -9,8 +9,8 @@ import zlib
 import pytest
 
 from ablations.errors import InputError
-from ablations.study import Study, tag_of
 from ablations.tracking import Reader, Store, Tracker
+from ablations.tracking.study import Study, tag_of
 from ablations.tracking.views import SweepViews, View, share_views, sweep_views
 
 

@@ -1,0 +1,114 @@
+"""What a study's design asks for: nuisance factors at their best values, and which effects depend on each other."""
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.comparison.tests import ALPHA
+from ablations.tracking.columns import NOT_LOGGED, column, natural, number, param, text
+
+
+def tuned(
+    runs: pd.DataFrame,
+    factors: Sequence[str],
+    nuisance: Sequence[str],
+    metric: str = "val/accuracy",
+    smaller_is_better: bool = False,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Each variant at the nuisance values that serve it best on validation images, and what it was given.
+
+    Of the combinations of values tried, those that diverged in the fewest runs are considered, and of these the one
+    with the best mean of the metric over its finished runs is chosen. The test set has no say.
+
+    Args:
+        runs: with every value that was tried.
+        factors: the params that are compared.
+        nuisance: the params that are chosen for each variant, such as `optimizer.lr`.
+        metric: the validation metric that chooses.
+        smaller_is_better: whether it is a loss or an error.
+
+    Returns:
+        The runs at the chosen values (all runs of a variant none of whose runs finished), and one row per variant:
+        the params of factors and of nuisance factors (as chosen, missing where none finished), `tried` (of each
+        nuisance factor every value, in order), `combinations`, `runs` (the budget), `diverged`, `validation` (mean
+        of the metric at the choice) and `edge` (the nuisance factors whose chosen value is the smallest or largest
+        number tried: a better one may lie beyond).
+
+    Raises:
+        InputError: no run has the metric.
+    """
+    frame = with_outcomes(runs, metric).reset_index(drop=True)
+    logged = (column(frame, param(key)) for key in (*factors, *nuisance))
+    settings = list(zip(*([text(level) or NOT_LOGGED for level in levels] for levels in logged), strict=True))
+    at = pd.Series([setting[len(factors) :] for setting in settings], dtype=object)
+    by_variant: dict[tuple[str, ...], list[int]] = {}
+    for i, setting in enumerate(settings):
+        by_variant.setdefault(setting[: len(factors)], []).append(i)
+    kept, rows = [], []
+    for variant in sorted(by_variant, key=lambda levels: [natural(level) for level in levels]):
+        own = frame.loc[by_variant[variant]]
+        given = at[own.index]
+        values, validation = _best_values(own, given, smaller_is_better)
+        kept += list(own.index if values is None else own.index[[each == values for each in given]])
+        chosen = dict(zip(nuisance, values or (None,) * len(nuisance), strict=True))
+        columns = zip(nuisance, zip(*given, strict=True), strict=True)
+        tried = {key: tuple(sorted(set(values), key=natural)) for key, values in columns}
+        rows.append(
+            {param(key): level for key, level in zip(factors, variant, strict=True)}
+            | {param(key): value for key, value in chosen.items()}
+            | {
+                "tried": tried,
+                "combinations": given.nunique(),
+                "runs": len(own),
+                "diverged": int((own["outcome"] == Outcome.DIVERGED).sum()),
+                "validation": validation,
+                "edge": tuple(key for key, value in chosen.items() if _at_edge(value, tried[key])),
+            }
+        )
+    return runs.iloc[sorted(kept)].reset_index(drop=True), pd.DataFrame(rows)
+
+
+def _best_values(
+    runs: pd.DataFrame, at: pd.Series, smaller_is_better: bool
+) -> tuple[tuple[str, ...] | None, float]:
+    """Of a variant's nuisance values, `at` those of its runs, the best ones and their mean on validation."""
+    candidates = []
+    for values in sorted(set(at), key=lambda levels: [natural(level) for level in levels]):
+        tried = runs[[each == values for each in at]]
+        mean = tried.loc[tried["outcome"] == Outcome.FINISHED, "value"].mean()
+        if not math.isnan(mean):
+            diverged = int((tried["outcome"] == Outcome.DIVERGED).sum())
+            candidates.append(((diverged, mean if smaller_is_better else -mean), values, mean))
+    _, values, mean = min(candidates, key=lambda candidate: candidate[0], default=(None, None, math.nan))
+    return values, mean
+
+
+def _at_edge(value: str | None, tried: Sequence[str]) -> bool:
+    ordered = sorted(each for each in map(number, tried) if not math.isnan(each))
+    return number(value) in ordered[:1] + ordered[-1:]
+
+
+def dependences(table: pd.DataFrame) -> pd.DataFrame:
+    """The main effects that an interaction outweighs, and what they depend on.
+
+    Args:
+        table: as `tabulate` gives it.
+
+    Returns:
+        One row for each main effect and interaction of larger size: `factor`, `variant`, `baseline`, `main` (its
+        mean difference), `on`, `on_variant`, `on_baseline` (the other factor and its two levels), `interaction`
+        (the mean difference of differences) and `established` (whether the interaction's corrected p is below 0.05;
+        else it may be chance).
+    """
+    rows = []
+    effects = table.to_dict("records")
+    main = {(*row["factors"], *row["variant"], *row["baseline"]): row["mean_diff"] for row in effects}
+    for row in effects:
+        sides = list(zip(row["factors"], row["variant"], row["baseline"], strict=True))
+        for own, other in (sides, sides[::-1]) if len(sides) == 2 else ():
+            if abs(row["mean_diff"]) > abs(main.get(own, math.inf)):
+                rows.append((*own, main[own], *other, row["mean_diff"], row["p_holm"] < ALPHA))
+    columns = ["factor", "variant", "baseline", "main", "on", "on_variant", "on_baseline", "interaction"]
+    return pd.DataFrame(rows, columns=[*columns, "established"])

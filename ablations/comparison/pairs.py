@@ -1,0 +1,238 @@
+"""Pairs: the differences between two variants seed by seed, and the seeds that give none.
+
+Differences always mean variant − baseline, in the metric's own unit.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum, auto
+from itertools import combinations, product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.errors import InputError
+from ablations.tracking.columns import NOT_LOGGED, natural, param, tag, text
+
+FINGERPRINTS = ("stream", "data_sha256")
+"""Tags in which the runs of a pair must agree."""
+
+
+class Reason(Enum):
+    """Why a seed gave no pair."""
+
+    NEVER_MEET = auto()
+    """No setting of the other factors has runs of both sides."""
+    NO_SEED = auto()
+    """The runs logged none."""
+    NOT_ONE_RUN = auto()
+    """At a setting there is no finished run, or more than one."""
+    FINGERPRINTS = auto()
+    """The runs had other random streams or other data."""
+
+
+@dataclass(frozen=True)
+class Gap:
+    """A setting at which a pair lacks its one finished run.
+
+    Attributes:
+        setting: the level of each factor.
+        outcome: of the last run there.
+        finished: how many runs finished.
+    """
+
+    setting: Mapping[str, str]
+    outcome: Outcome
+    finished: int
+
+
+@dataclass(frozen=True)
+class Unpaired:
+    """A seed that gave no pair.
+
+    Attributes:
+        seed: which one.
+        reason: why.
+        gaps: the settings without their one run.
+        differing: the tags in which the runs differ.
+    """
+
+    seed: str
+    reason: Reason
+    gaps: tuple[Gap, ...] = ()
+    differing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One variant against another before the test: the differences seed by seed, and the seeds that gave none.
+
+    Attributes:
+        factors: what was varied: one factor, or the two of an interaction.
+        variant: the level of each of them.
+        baseline: the level of each that it is compared with.
+        metric: its name.
+        seeds: those that gave a difference.
+        differences: variant − baseline for each of them, in the metric's unit, averaged over the settings of the
+            other factors. For an interaction the difference of differences: how much more the one choice brings
+            where the other is made as well.
+        run_ids: for each seed the runs behind the difference.
+        unpaired: the seeds that gave none, and why.
+        fingerprinted: whether every pair rests on recorded fingerprints, not on its seed alone.
+    """
+
+    factors: tuple[str, ...]
+    variant: tuple[str, ...]
+    baseline: tuple[str, ...]
+    metric: str
+    seeds: tuple[str, ...]
+    differences: tuple[float, ...]
+    run_ids: tuple[tuple[str, ...], ...]
+    unpaired: tuple[Unpaired, ...]
+    fingerprinted: bool
+
+    @property
+    def foreign(self) -> bool:
+        """Whether all its seeds were refused for their fingerprints: no further seeds can settle it."""
+        refused = [each.reason is Reason.FINGERPRINTS for each in self.unpaired]
+        return bool(refused) and not self.seeds and all(refused)
+
+
+def comparisons(
+    runs: pd.DataFrame,
+    factors: Sequence[str],
+    baseline: Mapping[str, object],
+    metric: str,
+    interactions: bool = True,
+) -> tuple[Comparison, ...]:
+    """Every comparison that the runs' design holds: each level with the baseline's, then two-factor interactions.
+
+    A level and the baseline's are compared at every setting of the other factors at which runs of both exist, with
+    equal weight: the baseline alone where one factor at a time was varied, all settings in a full grid. A seed counts
+    where every run that it takes finished and all of them have the same `FINGERPRINTS`.
+
+    Args:
+        runs: those of the study. A run that did not log one of the factors belongs to no variant.
+        factors: the params that were varied.
+        baseline: for each factor the level that the others are compared with.
+        metric: name of the outcome.
+        interactions: give those, too. All comparisons share the correction, so that more of them need more seeds.
+
+    Raises:
+        InputError: no run, no such metric, a baseline that no run has, or no factor with a second level.
+    """
+    cells = _Cells(runs, factors, metric)
+    for factor in factors:
+        there = ", ".join(cells.levels[factor]) or "none: no run logged it"
+        if factor not in baseline:
+            raise InputError(f"baseline: {factor} is varied and needs a level; there are {there}")
+        if text(baseline[factor]) not in cells.levels[factor]:
+            raise InputError(f"baseline {factor}={baseline[factor]}: no run has it; there are {there}")
+    base = {factor: str(baseline[factor]) for factor in factors}
+    others = {factor: [x for x in cells.levels[factor] if x != base[factor]] for factor in factors}
+    if not any(others.values()):
+        listed = ", ".join(f"{factor}={base[factor]}" for factor in factors) or "no factor was varied"
+        raise InputError(f"nothing to compare: there is one variant only ({listed})")
+
+    found = [cells.compare({f: level}, {f: base[f]}) for f in factors for level in others[f]]
+    if interactions:
+        for a, b in combinations(factors, 2):
+            for levels in product(others[a], others[b]):
+                each = cells.compare(dict(zip((a, b), levels, strict=True)), {a: base[a], b: base[b]})
+                found += [each] if each.seeds or each.unpaired else []
+    return tuple(found)
+
+
+class _Cells:
+    """Runs by setting of all factors and by seed, as differences are taken from them."""
+
+    def __init__(self, runs: pd.DataFrame, factors: Sequence[str], metric: str) -> None:
+        if runs.empty:
+            raise InputError("there are no runs to compare")
+        self.factors, self.metric = tuple(factors), metric
+        self.at: dict[tuple[tuple[str, ...], str], list[dict]] = {}
+        self.settings: dict[tuple[str, ...], None] = {}
+        seeds = set()
+        for run in with_outcomes(runs, metric).to_dict("records"):
+            setting = tuple(text(run.get(param(factor))) for factor in factors)
+            if None not in setting:
+                seed = text(run.get(param("seed"))) or NOT_LOGGED
+                seeds.add(seed)
+                self.settings[setting] = None
+                self.at.setdefault((setting, seed), []).append(run)
+        self.seeds = sorted(seeds, key=natural)
+        self.levels = {
+            factor: sorted({setting[i] for setting in self.settings}, key=natural)
+            for i, factor in enumerate(factors)
+        }
+
+    def compare(self, variant: Mapping[str, str], baseline: Mapping[str, str]) -> Comparison:
+        """The main effect of one factor, or the interaction of two."""
+        weights = self._weights(variant, baseline)
+        seeds = self.seeds if weights or len(variant) == 1 else []
+        found = {seed: self._pair(list(weights), seed) for seed in seeds}
+        pairs = {seed: runs for seed, runs in found.items() if not isinstance(runs, Unpaired)}
+        used = [run for runs in pairs.values() for run in runs]
+        return Comparison(
+            factors=tuple(variant),
+            variant=tuple(variant.values()),
+            baseline=tuple(baseline.values()),
+            metric=self.metric,
+            seeds=tuple(pairs),
+            differences=tuple(_difference(list(weights.values()), runs) for runs in pairs.values()),
+            run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
+            unpaired=tuple(each for each in found.values() if isinstance(each, Unpaired)),
+            fingerprinted=bool(used) and all(text(run.get(tag(key))) for run in used for key in FINGERPRINTS),
+        )
+
+    def _weights(
+        self, variant: Mapping[str, str], baseline: Mapping[str, str]
+    ) -> dict[tuple[str, ...], float]:
+        """What each setting counts in the difference; none where no setting of the other factors has all sides."""
+        corners: list[tuple[dict[str, str], int]] = [({}, 1)]
+        for factor in variant:
+            signed = (variant[factor], 1), (baseline[factor], -1)
+            corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
+        rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
+        contexts = [
+            setting
+            for setting in sorted(rest, key=lambda levels: [natural(level) for level in levels])
+            if all(self._setting(setting, corner) in self.settings for corner, _ in corners)
+        ]
+        return {
+            self._setting(context, corner): sign / len(contexts)
+            for context in contexts
+            for corner, sign in corners
+        }
+
+    def _setting(self, setting: tuple[str, ...], changed: Mapping[str, str]) -> tuple[str, ...]:
+        return tuple(changed.get(factor, level) for factor, level in zip(self.factors, setting, strict=True))
+
+    def _pair(self, settings: Sequence[tuple[str, ...]], seed: str) -> list[dict[str, Any]] | Unpaired:
+        """One finished run for each setting, or why there is no such pair."""
+        if not settings:
+            return Unpaired(seed, Reason.NEVER_MEET)
+        if seed == NOT_LOGGED:
+            return Unpaired(seed, Reason.NO_SEED)
+        chosen, gaps = [], []
+        for setting in settings:
+            runs = self.at.get((setting, seed), [])
+            finished = [run for run in runs if run["outcome"] == Outcome.FINISHED]
+            if len(finished) == 1:
+                chosen += finished
+                continue
+            outcome = Outcome(runs[-1]["outcome"]) if runs else Outcome.MISSING
+            gaps.append(Gap(dict(zip(self.factors, setting, strict=True)), outcome, len(finished)))
+        if gaps:
+            return Unpaired(seed, Reason.NOT_ONE_RUN, gaps=tuple(gaps))
+        differing = tuple(key for key in FINGERPRINTS if len({text(run.get(tag(key))) for run in chosen}) > 1)
+        return Unpaired(seed, Reason.FINGERPRINTS, differing=differing) if differing else chosen
+
+
+def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> float:
+    """The weighted sum of the runs' values; what is rounding alone is 0."""
+    values = np.array([run["value"] for run in runs])
+    difference = float(np.dot(weights, values))
+    return difference if abs(difference) > 1e-12 * np.abs(values).max() else 0.0

@@ -1,0 +1,66 @@
+"""How figures look: colours, markers, how much fits; and how they are written to files."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+DPI = 130
+
+# Seaborn's "colorblind", without its yellow (too light for a line) and its grey (which means: the others).
+PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#56b4e9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+DASHES = ("-", "--", "-.", ":")
+OTHERS = "#b8b8b8"
+"""Variants beyond those in colour."""
+HIGHLIGHTED = len(PALETTE)
+"""So many variants are in colour."""
+
+BASELINE = "black"
+"""The line at which a variant does as the baseline does."""
+MARGIN = "#d9e6f2"
+"""Differences that do not matter."""
+MEAN = "black"
+NOT_RUN = "#e4e4e4"
+"""A cell of a grid without a finished run."""
+
+# Colour, marker and whether it is filled: no verdict is told by its colour alone.
+BETTER = ("#029e73", "^", True)
+WORSE = ("#d55e00", "v", True)
+NO_DIFFERENCE = ("#0173b2", "s", True)
+INCONCLUSIVE = ("#6e6e6e", "o", True)
+TOO_FEW = ("#6e6e6e", "o", False)
+
+COUNTS, VALUES, WEIGHTS, PIXELS = "Blues", "cividis", "RdBu_r", "gray"
+"""Colour maps."""
+
+
+def look(variant: int, marked: bool = True) -> dict[str, Any]:
+    """Colour, dash and marker of a variant, the same in every figure."""
+    if variant >= HIGHLIGHTED:
+        return {"color": OTHERS, "marker": ".", "linestyle": "-"}
+    return {
+        "color": PALETTE[variant],
+        "linestyle": DASHES[variant % len(DASHES)],
+        "marker": MARKERS[variant] if marked else None,
+        "markersize": 5,
+    }
+
+
+def save(figure: Figure, path: str | Path, colours: int | None = None) -> None:
+    """Write the figure as PNG; the same figure gives the same bytes.
+
+    Args:
+        figure: what to write.
+        path: the file.
+        colours: reduce to so many colours (at most 256), for a file of a third the size in 0.1 s more.
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    image = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
+    if colours is not None:
+        image = image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    image.save(path, format="PNG", dpi=(figure.dpi, figure.dpi), optimize=colours is not None)

@@ -1,0 +1,131 @@
+"""The files beside a report's text, for other programs and for papers, and the way back from them."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from ablations.comparison.verdicts import COLUMNS
+from ablations.errors import InputError
+from ablations.report.analysis import Analysis
+from ablations.report.numbers import forms, p_value
+from ablations.report.tables import in_words
+from ablations.report.text import Tex, tex
+from ablations.tracking.columns import METRIC, metrics_in, param, params_in, tag
+from ablations.tracking.columns import metric as metric_column
+from ablations.tracking.study import Study
+
+# Tags of a run that a report's text rests on.
+TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
+TAGS += ("code", "machine", "versions")
+FIRST = ("run_id", "run_name", "status")
+DERIVED = ("epoch_s", "train_s")
+TIMES = ("start_time", "end_time")
+EFFECTS = ("factor", *COLUMNS[1:])
+"""The columns of effects.csv, which other programs read."""
+
+
+def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
+    """One row per run in full precision, and for each column of a metric the metric's name.
+
+    First what `runs.csv` promises to other programs; then, under the names of the store's reader, everything else
+    that the report's text was made from, so that it can be recomputed.
+    """
+    runs, study = analysis.everything, analysis.study
+    runs = runs.assign(rank=runs["run_id"].map(analysis.runs.set_index("run_id")["variant"]))
+    runs = runs.sort_values(["rank", "start_time", "run_id"], kind="stable")
+    promised = {name: name for name in FIRST} | {param(key): key for key in study.varied}
+    promised[param("seed")] = "seed"
+    named: dict[str, str] = {}
+    for key in sorted(metrics_in(runs)):
+        name, short = metric_column(key), key.replace("/", "_")
+        # `lr` may be a param and a metric, and `val/acc` and `val_acc` two of them.
+        taken = short in {*promised.values(), "seconds", *named.values()}
+        if runs[name].notna().any():
+            named[name] = name if taken else short
+    promised |= {**named, "seconds": "seconds"}
+    kept = [*TIMES, *DERIVED, *sorted({*map(param, params_in(runs))} - set(promised)), *map(tag, TAGS)]
+    kept = [name for name in kept if name in runs and runs[name].notna().any()]
+    frame = runs.reindex(columns=[*promised, *kept]).rename(columns=promised)
+    for name in TIMES:
+        if name in frame:
+            frame[name] = frame[name].map(lambda time: "" if pd.isna(time) else time.isoformat())
+    return frame.to_csv(index=False, lineterminator="\n"), {column: name for name, column in named.items()}
+
+
+def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.DataFrame:
+    """The runs as the reader gave them, from what `runs_csv` wrote. Raises InputError for another table."""
+    try:
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+    except ValueError as error:
+        raise InputError(f"runs.csv: {' '.join(str(error).split())}") from None
+    names = {key: param(key) for key in study.varied} | {"seed": param("seed")} | dict(metrics)
+    lacking = {"run_id", "status", *study.varied, *metrics} - set(frame)
+    if lacking:
+        raise InputError(f"runs.csv: the columns {', '.join(sorted(lacking))} are missing")
+    frame = frame.rename(columns=names)
+    frame = frame.where(frame != "", None)
+    frame = frame.assign(**{name: None for name in DERIVED if name not in frame})
+    for name in {*map(metric_column, metrics_in(frame)), *DERIVED, "seconds"} & set(frame):
+        try:
+            frame[name] = frame[name].astype(float)
+        except ValueError as error:
+            raise InputError(f"runs.csv: column {name.removeprefix(METRIC)}: {error}") from None
+    for name in TIMES:
+        frame[name] = pd.to_datetime(frame.get(name, None), utc=True, format="ISO8601")
+    return frame
+
+
+def effects_csv(analysis: Analysis) -> str:
+    """One row per comparison in full precision, columns `EFFECTS`."""
+    return in_words(analysis.effects)[list(EFFECTS)].to_csv(index=False, lineterminator="\n")
+
+
+def about_json(
+    analysis: Analysis,
+    metrics: Mapping[str, str],
+    figures: Mapping[str, tuple[str, str, bool]],
+    again: Sequence[str],
+    request: Mapping[str, Any],
+) -> str:
+    """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, of each
+    figure by its stem the heading, the caption and whether it was drawn, the commands that compile it again, and
+    what was requested besides the question that the store has."""
+    about: dict[str, Any] = {
+        "study": json.loads(analysis.study.to_json()),
+        "metrics": dict(metrics),
+        "left_out": list(analysis.left_out),
+        "figures": {stem: list(texts) for stem, texts in figures.items()},
+        "again": list(again),
+        "request": {name: value for name, value in request.items() if value is not None},
+    }
+    return json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+
+
+def verdicts_tex(analysis: Analysis) -> Tex:
+    """The verdict table as LaTeX, for `\\usepackage{booktabs}`."""
+    study, form = analysis.study, forms(analysis)
+    comment = "% {}: variant - baseline, {}, paired by seed; sign-flip test, Holm"
+    lines = [
+        tex(comment, study.name, study.label),
+        Tex(r"\begin{tabular}{lllrrrrl}"),
+        Tex(r"\toprule"),
+        Tex(
+            r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
+        ),
+        Tex(r"\midrule"),
+    ]
+    for row in in_words(analysis.effects).to_dict("records"):
+        shown = form[row["metric"]]
+        numbers = shown.difference(row["mean_diff"]), shown.interval(row["ci_low"], row["ci_high"])
+        sign, _, value = p_value(row["p_holm"]).rpartition(" ")
+        cells = [
+            *(row[name] for name in ("factor", "variant", "baseline", "n")),
+            *(Tex(number.replace("-", "$-$")) for number in numbers),
+            Tex(rf"$<$\,{value}" if sign else value),
+            row["verdict"],
+        ]
+        lines.append(tex(r"{} \\", Tex(" & ").join(cells)))
+    return Tex("\n").join([*lines, Tex(r"\bottomrule"), Tex(r"\end{tabular}"), Tex("")])

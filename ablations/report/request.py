@@ -1,0 +1,136 @@
+"""What a report is to be about: the study that a sweep left in the store, and what was requested besides."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ablations.errors import InputError
+from ablations.report.text import plain
+from ablations.tracking.columns import column, metrics_in, param, params_in, tag, text
+from ablations.tracking.study import Study, tag_of
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablations.tracking.reader import Reader
+
+UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
+"""Of runs without a study, those of other programs, say; conf/ need not be there for them."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a report is to be about, where the study that a sweep left in the store does not say it all.
+
+    Attributes:
+        experiment: all runs of this experiment, instead of those of a sweep.
+        factors: the params that are compared.
+        metric: the outcome.
+        baseline: by factor the level that the others are compared with.
+        margin: largest difference that does not matter, in the metric's unit.
+        smaller_is_better: of the metric; None: told from its name.
+        seed_param: the param that pairs runs.
+        nuisance: params of which each variant gets its own best value.
+        tuned_on: the metric that chooses it.
+    """
+
+    experiment: str | None = None
+    factors: tuple[str, ...] | None = None
+    metric: str | None = None
+    baseline: Mapping[str, str] | None = None
+    margin: float | None = None
+    smaller_is_better: bool | None = None
+    seed_param: str | None = None
+    nuisance: tuple[str, ...] | None = None
+    tuned_on: str | None = None
+
+    @property
+    def of_others(self) -> bool:
+        """Whether it is about runs that no sweep of this project tied together."""
+        return self.experiment is not None and self.factors is not None
+
+    @property
+    def changes(self) -> dict[str, object]:
+        """What it says that a study says, too."""
+        wanted = {name: value for name, value in vars(self).items() if name != "experiment"}
+        return {name: value for name, value in wanted.items() if value is not None}
+
+
+def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, "pd.DataFrame"]:
+    """The study and all its runs, the param that pairs them as that of the key `seed`. Raises InputError."""
+    if request.of_others:
+        runs = reader.runs(request.experiment)
+        if runs.empty:
+            raise InputError(f"the experiment {request.experiment!r} has no runs")
+        metric = request.metric or _only_metric(runs)
+        study = Study(name or str(request.experiment), (), {}, metric, margin=0.0, **UNSAID)
+        study = replace(study, **request.changes)
+    else:
+        found, runs = _sweep(reader, name, request.experiment)
+        study = replace(_kept(reader, found, runs), **request.changes)
+    unknown = [key for key in request.baseline or {} if key not in study.factors]
+    if unknown:
+        factors = ", ".join(study.factors) or "none"
+        raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
+    if study.seed_param == "seed":
+        return study, runs
+    require_seed(runs, study.seed_param)
+    runs = runs.drop(columns=param("seed"), errors="ignore")
+    return study, runs.rename(columns={param(study.seed_param): param("seed")})
+
+
+def require_seed(runs: "pd.DataFrame", seed: str) -> None:
+    """Raises InputError where no run logged the param that pairs runs."""
+    if param(seed) not in runs:
+        there = params_of(runs)
+        raise InputError(
+            f"seeds: no run has the param {seed}, so that nothing can be paired; there are {there}"
+        )
+
+
+def params_of(runs: "pd.DataFrame") -> str:
+    """The params that runs logged, for a message."""
+    logged = (key for key in params_in(runs) if runs[param(key)].map(text).notna().any())
+    return ", ".join(sorted(logged)) or "none"
+
+
+def _only_metric(runs: "pd.DataFrame") -> str:
+    there = sorted(metrics_in(runs))
+    if len(there) == 1:
+        return there[0]
+    named = ", ".join(there) or "none"
+    raise InputError(f"metric: say which one is compared (--metric); the runs have {named}")
+
+
+def _sweep(reader: "Reader", name: str | None, experiment: str | None) -> tuple[str, "pd.DataFrame"]:
+    """The sweep's name and all its runs."""
+    if name is not None:
+        runs = reader.runs(experiment, tags={"sweep": name})
+        if not runs.empty:
+            return name, runs
+    runs = reader.runs(experiment)
+    sweeps = column(runs, tag("sweep")).dropna()
+    sweeps = sweeps[sweeps != ""]
+    if sweeps.empty:
+        if len(runs):
+            raise InputError(
+                "the store has runs, but no sweep: say what to compare with --experiment and --factors, or try "
+                "`python run.py -m activation=relu,tanh`"
+            )
+        raise InputError("the store has no runs yet: try `python run.py -m activation=relu,tanh`")
+    if name is not None:
+        existing = ", ".join(plain(each) for each in sorted(set(sweeps)))
+        raise InputError(f"no sweep is named {name!r}; there are: {existing}")
+    newest = runs.loc[sweeps.index].sort_values(["start_time", "run_id"]).iloc[-1][tag("sweep")]
+    return newest, runs[column(runs, tag("sweep")) == newest]
+
+
+def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> Study:
+    """The study that the sweep left in its experiment; for runs that were copied without it, what they say."""
+    from ablations.comparison.selection import factors_of
+
+    newest = runs.sort_values(["start_time", "run_id"]).iloc[-1]
+    kept = reader.experiment_tags(newest["experiment_id"]).get(tag_of(name))
+    if kept is not None:
+        return Study.from_json(kept)
+    return Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)

@@ -1,0 +1,281 @@
+"""A report section by section, from numbers that are ready: what stands before its figures, and after them."""
+
+import shlex
+import textwrap
+from collections.abc import Iterator, Sequence
+
+from ablations.commands import many
+from ablations.comparison.pairs import Comparison, Gap, Reason, Unpaired
+from ablations.comparison.verdicts import fewest_seeds
+from ablations.report import tables
+from ablations.report.analysis import Analysis, more_seeds
+from ablations.report.answer import answer, variant_name
+from ablations.report.numbers import NO_SPREAD, seeds_needed
+from ablations.report.published import published
+from ablations.report.text import Markdown, code, crossed, listed, md, table
+from ablations.tracking.columns import column, natural, param, tag
+from ablations.tracking.study import label
+
+FOLDED_FROM = 30
+MOST_NAMED = 6
+MOST_LINES = 10
+
+FILES = (
+    "The verdicts for other programs: [effects.csv](effects.csv), for papers: [verdicts.tex](verdicts.tex)."
+)
+LEFT = "The {} interactions of these factors were left out: so many comparisons would cost the others their power."
+CROSSED = (
+    "*a × b*: how much the two choices together do beyond the sum of what each does alone (difference of "
+    "differences)."
+)
+SECONDS = (
+    "Seconds per epoch are means over the runs' median epochs, on a machine that may have done other work."
+)
+LOST = (
+    "**{} of {} gave no result**, in {}; they are named under [Failed runs](#failed-runs). A mean over the seeds that "
+    "survived can flatter a variant."
+)
+NOT_PAIRED = "**Not paired**: {} {}{}. Runs with different fingerprints of their random streams or data are no pairs{}."
+ON_TRUST = (
+    "The runs carry no fingerprints of their random streams and data: they were paired by their seed alone, on trust "
+    "that equal seeds mean equal splits and orders."
+)
+SETTLED_BY = (
+    "If things are as they look now, about {} seeds in all that give a pair would settle {} that {} open{}."
+)
+TOO_MANY = (
+    "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the margin be "
+    "widened."
+)
+TUNED = (
+    "Each variant is compared at the value of {} with the best mean {} over its seeds, among those that diverged least "
+    "often; the test images had no say in it."
+)
+AT_EDGE = (
+    "{} **At the edge of its grid**: {}. A better value may lie beyond, so that such a variant may be better than it "
+    "looks here."
+)
+
+
+def before_figures(analysis: Analysis) -> Iterator[Markdown]:
+    """Title, answer, verdicts, claims, what to do next, results."""
+    study = analysis.study
+    yield md("# {}", study.name)
+    if study.question:
+        yield md("*{}*", study.question)
+    yield listed(answer(analysis))
+    yield from _lost(analysis)
+    yield from published(analysis.runs, study)
+    if len(analysis.effects):
+        yield md("## Verdicts")
+        yield table(*tables.verdict_rows(analysis), numeric=8)
+        yield _legend(analysis)
+        yield from _unpaired(analysis)
+    if analysis.answers:
+        yield md("## Claims")
+        yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
+    yield from _next_step(analysis)
+
+    yield md("## Results")
+    yield table(*tables.result_rows(analysis), numeric=len(tables.measures(analysis)))
+    unknown = f"; {NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
+    spread = md("± is the standard deviation over seeds{}.", unknown)
+    yield md("Sorted by mean {}. {} Best is the best single run.", study.noun, spread)
+
+
+def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
+    """Costs, tuning, failures, how it was made, run ids. `again`: the commands that compile and show it."""
+    study = analysis.study
+    if costs := tables.cost_rows(analysis):
+        yield md("## Costs")
+        yield table(*costs, numeric=len(costs[0]) - max(len(study.factors), 1))
+        yield _costs_legend(analysis)
+    if analysis.tuned is not None:
+        yield md("## What each variant was given")
+        yield table(*tables.tuning_rows(analysis), numeric=4)
+        yield _tuning_legend(analysis)
+
+    yield md("## What was run")
+    yield table(("", ""), tables.facts(analysis))
+    if analysis.left_out:
+        yield md("Left out: {}.", "; ".join(analysis.left_out))
+    if len(analysis.failed):
+        yield md("## Failed runs")
+        yield table(("run", "seed", "status", "reason"), tables.failure_rows(analysis))
+
+    yield md("## Runs")
+    runs = tables.run_rows(analysis)
+    listing = table(("run", "seed", "status", study.label, "run id"), runs)
+    folded = "<details><summary>All {} runs</summary>\n\n{}\n\n</details>"
+    yield md(folded, len(runs), listing) if len(runs) > FOLDED_FROM else listing
+    files = [md("The same with every metric in full precision: [runs.csv](runs.csv).")]
+    if len(analysis.effects):
+        files.append(md(FILES))
+    yield md(" ").join(files)
+    yield md("## Again")
+    in_order = analysis.everything.sort_values(["start_time", "run_id"])
+    commands = column(in_order, tag("command")).dropna().unique()
+    if len(commands):
+        yield md("The runs, with the commit, data and versions above:")
+        yield code(*commands)
+    both = ", and the runs themselves in the MLflow UI" if len(again) > 1 else ""
+    yield md("This report from the tracked runs{}:", both)
+    yield code(*again)
+
+
+def _lost(analysis: Analysis) -> Iterator[Markdown]:
+    """How many runs gave no result."""
+    runs, failed = analysis.everything, analysis.failed
+    if len(failed):
+        variants = failed[[param(key) for key in analysis.study.factors]].drop_duplicates().shape[0] or 1
+        yield md(LOST, len(failed), many(len(runs), "run"), many(variants, "variant"))
+
+
+def _legend(analysis: Analysis) -> Markdown:
+    """How to read the table of verdicts."""
+    study, m, left = analysis.study, len(analysis.effects), analysis.interactions_left_out
+    unit = md(" in {}", study.unit) if study.unit else md("")
+    side = "negative" if study.smaller else "positive"
+    averaged = study.design == "grid" and len(study.factors) > 1
+    over = md(", averaged over the other factors" if averaged else "")
+    what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
+    texts = [md(what, study.noun, unit, side, over)]
+    shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
+    alone = "At an error of 5 % a comparison takes {1} seeds at least."
+    texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
+    inside = "*No difference that matters*: the whole interval lies within ±{}."
+    without = "No margin was given, so that no difference is called too small to matter."
+    texts.append(md(inside if study.margin else without, f"{study.margin:g} {study.unit}"))
+    texts.append(md("*Beats it in*: the share of seeds in which the variant is ahead, ties counting half."))
+    texts.append(md("*Effect size*: mean difference in its own standard deviations."))
+    if left:
+        texts.append(md(LEFT, left))
+    if (analysis.effects["factors"].map(len) > 1).any():
+        texts.append(md(CROSSED))
+    return md(" ").join(texts)
+
+
+def _named(comparison: Comparison) -> str:
+    """`activation: tanh against relu`."""
+    factor, variant, baseline = map(crossed, (comparison.factors, comparison.variant, comparison.baseline))
+    return f"{factor}: {variant} against {baseline}"
+
+
+def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
+    """Seeds that could not be paired, and why; pairs that rest on seeds alone."""
+    refused: list[tuple[str, str]] = []
+    rest: dict[str, list[Unpaired]] = {}
+    for comparison in analysis.comparisons:
+        for each in comparison.unpaired:
+            if each.reason is Reason.FINGERPRINTS:
+                refused.append((_named(comparison), each.seed))
+            else:
+                rest.setdefault(_named(comparison), []).append(each)
+    if refused:
+        yield _refused(analysis, refused)
+    if rest:
+        lines = [_without(name, unpaired) for name, unpaired in rest.items()][:MOST_LINES]
+        if len(rest) > MOST_LINES:
+            lines.append(md("… and {} more comparisons", len(rest) - MOST_LINES))
+        yield md("Comparisons that rest on fewer seeds than there are:\n\n{}", listed(lines))
+    paired = [each for each in analysis.comparisons if each.seeds]
+    if paired and not all(each.fingerprinted for each in paired):
+        yield md(ON_TRUST)
+
+
+def _refused(analysis: Analysis, refused: Sequence[tuple[str, str]]) -> Markdown:
+    """Which seeds, of which comparisons, were no pairs for their fingerprints."""
+    seeds = sorted({seed for _, seed in refused}, key=natural)
+    names = list(dict.fromkeys(name for name, _ in refused))
+    where = "; ".join(names[:MOST_NAMED])
+    where += f"; and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    shown = ", ".join(seeds[:12]) + (f", … ({len(seeds)} in all)" if len(seeds) > 12 else "")
+    where = md(" ({})", where) if len(names) < len(analysis.comparisons) else md("")
+    never = "; where that is all there is, further seeds give none either"
+    never = never if any(each.foreign for each in analysis.comparisons) else ""
+    return md(NOT_PAIRED, "seeds" if len(seeds) > 1 else "seed", shown, where, never)
+
+
+def _without(name: str, unpaired: Sequence[Unpaired]) -> Markdown:
+    """The seeds that a comparison is without, and why."""
+    first = {each.seed: textwrap.shorten(_why(each), 80, placeholder=" …") for each in unpaired[:3]}
+    reasons = "; ".join(f"seed {seed}: {why}" for seed, why in first.items())
+    more = f"; and {len(unpaired) - 3} more" if len(unpaired) > 3 else ""
+    return md("{} is without {} ({}{})", name, many(len(unpaired), "seed"), reasons, more)
+
+
+def _why(unpaired: Unpaired) -> str:
+    """Why a seed gave no pair."""
+    match unpaired.reason:
+        case Reason.NEVER_MEET:
+            return "no setting of the other factors has runs of both"
+        case Reason.NO_SEED:
+            return "without a seed nothing can be paired"
+        case Reason.FINGERPRINTS:
+            return ", ".join(f"the runs' {key} differ" for key in unpaired.differing)
+        case Reason.NOT_ONE_RUN:
+            return ", ".join(map(_gap, unpaired.gaps))
+
+
+def _gap(gap: Gap) -> str:
+    setting = " ".join(f"{factor}={level}" for factor, level in gap.setting.items())
+    return f"{setting} has {gap.finished} finished runs" if gap.finished else f"{setting} {gap.outcome}"
+
+
+def _next_step(analysis: Analysis) -> Iterator[Markdown]:
+    """The command that adds the missing seeds."""
+    seeds, within, beyond = more_seeds(analysis)
+    if not len(within) and not len(beyond):
+        return
+    yield md("## Add the seeds")
+    if len(within):
+        numbers = column(analysis.runs, param("seed")).dropna()
+        have = sorted({int(seed) for seed in numbers if str(seed).isdecimal()})
+        first = have[-1] + 1 if have == list(range(len(have))) else 0
+        # A seed that gave no pair, because a run failed, does not count towards those that are needed.
+        last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
+        fewest = int(within["seeds_needed"].min())
+        verb, clearest = "is" if len(within) == 1 else "are", f", {fewest} the clearest of them"
+        settled = many(len(within), "comparison")
+        yield md(SETTLED_BY, seeds, settled, verb, clearest if fewest < seeds else "")
+        if analysis.study.command:
+            verb = "adds" if first else "makes"
+            yield md("This command {} them, and its report uses old and new runs together:", verb)
+            wanted = f"range({first},{last})" if first else f"range({last})"
+            yield code(with_seeds(analysis.study.command, wanted))
+        else:
+            yield md("Add runs with further seeds to the same experiment and compile this report again.")
+    if len(beyond):
+        names = "; ".join(
+            f"{row['factor']}: {row['variant']} against {row['baseline']}, {seeds_needed(row['seeds_needed'])} seeds"
+            for row in tables.in_words(beyond).head(MOST_NAMED).to_dict("records")
+        )
+        yield md(TOO_MANY, many(len(beyond), "comparison"), names)
+
+
+def with_seeds(command: str, seeds: str) -> str:
+    """A command of run.py with other seeds."""
+    words = [word for word in shlex.split(command) if not word.startswith("seed=")]
+    flags = {"-m", "--multirun"} & set(words)
+    if not flags and not any(word.startswith("+study=") for word in words):
+        words.insert(2, "-m")
+    return shlex.join([*words, f"seed={seeds}"])
+
+
+def _costs_legend(analysis: Analysis) -> Markdown:
+    there = analysis.variants.notna().any()
+    texts = []
+    if there["connections"] or there["macs"]:
+        texts.append(md("Connections and multiply-accumulates (MACs) are for one image forward."))
+    if there["epoch_s"]:
+        texts.append(md(SECONDS))
+    if there["epochs_to_target"]:
+        texts.append(md("A run that never got to the named value counts as one epoch more than it had."))
+    return md(" ").join(texts or [md("Parameters are those that are trained.")])
+
+
+def _tuning_legend(analysis: Analysis) -> Markdown:
+    study, given = analysis.study, analysis.tuned
+    text = md(TUNED, ", ".join(study.nuisance), label(study.tuned_on))
+    edged = [variant_name(row, study.factors) for row in given.to_dict("records") if row["edge"]]
+    return md(AT_EDGE, text, "; ".join(edged)) if edged else text
