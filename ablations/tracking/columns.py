@@ -90,10 +90,3 @@ def numbers(runs: "pd.DataFrame", name: str) -> "pd.Series":
 def is_finite(value: float) -> bool:
     """Whether a metric is a number, and not what a database holds for an infinity."""
     return math.isfinite(value) and abs(value) < INFINITY
-
-
-def column(runs: "pd.DataFrame", name: str) -> "pd.Series":
-    """The named column, or one of missing values where no run logged it."""
-    import pandas as pd
-
-    return runs[name] if name in runs else pd.Series(math.nan, index=runs.index, dtype=object)
