@@ -55,18 +55,11 @@ def tuned(
         chosen = dict(zip(nuisance, values or (None,) * len(nuisance), strict=True))
         columns = zip(nuisance, zip(*given, strict=True), strict=True)
         tried = {key: tuple(sorted(set(values), key=natural)) for key, values in columns}
-        rows.append(
-            {param(key): level for key, level in zip(factors, variant, strict=True)}
-            | {param(key): value for key, value in chosen.items()}
-            | {
-                "tried": tried,
-                "combinations": given.nunique(),
-                "runs": len(own),
-                "diverged": int((own["outcome"] == Outcome.DIVERGED).sum()),
-                "validation": validation,
-                "edge": tuple(key for key, value in chosen.items() if _at_edge(value, tried[key])),
-            }
-        )
+        row = {param(key): level for key, level in (*zip(factors, variant, strict=True), *chosen.items())}
+        row |= {"tried": tried, "combinations": given.nunique(), "runs": len(own), "validation": validation}
+        row["diverged"] = int((own["outcome"] == Outcome.DIVERGED).sum())
+        row["edge"] = tuple(key for key, value in chosen.items() if _at_edge(value, tried[key]))
+        rows.append(row)
     return runs.iloc[sorted(kept)].reset_index(drop=True), pd.DataFrame(rows)
 
 

@@ -36,14 +36,11 @@ def with_outcomes(runs: pd.DataFrame, metric: str) -> pd.DataFrame:
         raise InputError(f"metric {metric}: no run has it; there are {there}")
     value = numbers(runs, metric_column(metric))
     ended = runs["status"] == "FINISHED"
-    outcome = np.select(
-        [
-            column(runs, tag("failure")) == "diverged",
-            ended & value.notna(),
-            ended,
-            runs["status"].isin(["RUNNING", "SCHEDULED"]),
-        ],
-        [Outcome.DIVERGED, Outcome.FINISHED, Outcome.WITHOUT_RESULT, Outcome.UNFINISHED],
-        Outcome.CRASHED,
-    )
+    first_of = {
+        Outcome.DIVERGED: column(runs, tag("failure")) == "diverged",
+        Outcome.FINISHED: ended & value.notna(),
+        Outcome.WITHOUT_RESULT: ended,
+        Outcome.UNFINISHED: runs["status"].isin(["RUNNING", "SCHEDULED"]),
+    }
+    outcome = np.select(list(first_of.values()), list(first_of), Outcome.CRASHED)
     return runs.assign(value=value, outcome=outcome)

@@ -196,16 +196,10 @@ class _Cells:
             signed = (variant[factor], 1), (baseline[factor], -1)
             corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
         rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
-        contexts = [
-            setting
-            for setting in sorted(rest, key=lambda levels: [natural(level) for level in levels])
-            if all(self._setting(setting, corner) in self.settings for corner, _ in corners)
-        ]
-        return {
-            self._setting(context, corner): sign / len(contexts)
-            for context in contexts
-            for corner, sign in corners
-        }
+        rest = sorted(rest, key=lambda levels: [natural(level) for level in levels])
+        cells = [{self._setting(each, corner): sign for corner, sign in corners} for each in rest]
+        cells = [signs for signs in cells if self.settings.keys() >= signs.keys()]
+        return {setting: sign / len(cells) for signs in cells for setting, sign in signs.items()}
 
     def _setting(self, setting: tuple[str, ...], changed: Mapping[str, str]) -> tuple[str, ...]:
         return tuple(changed.get(factor, level) for factor, level in zip(self.factors, setting, strict=True))

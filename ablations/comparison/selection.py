@@ -93,9 +93,7 @@ def _disagreements(older: pd.DataFrame, newest: pd.DataFrame, factors: Sequence[
     shared = [name for name in settings if newest[name].nunique(dropna=False) == 1]
     shared = [name for name in shared if not name.startswith(own)]
     values = newest[[*varied, *settings]].astype(object).where(newest[[*varied, *settings]].notna(), None)
-    twins: dict[tuple[object, ...], dict[str, object]] = {}
-    for row in values.to_dict("records"):
-        twins[tuple(row[name] for name in varied)] = row
+    twins = {tuple(row[name] for name in varied): row for row in values.to_dict("records")}
     common = values.iloc[-1].to_dict()
     digest = tag("data_sha256")
     data = set(column(newest, digest).dropna())

@@ -2,7 +2,7 @@
 
 import math
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import StrEnum
 from itertools import count
 from typing import TYPE_CHECKING
@@ -95,17 +95,12 @@ def seeds_needed(mean: float, sd: float, n: int, margin: float, comparisons: int
     Returns:
         At most `MOST_SEEDS` (or n + 1), which stands for "so many or more".
     """
-    settles: Callable[[int], bool]
-    if math.isnan(sd):
 
-        def settles(seeds: int) -> bool:
-            return can_reach(seeds, comparisons)
-
-    else:
-
-        def settles(seeds: int) -> bool:
-            found = can_reach(seeds, comparisons) and _power(mean, sd, seeds, ALPHA / comparisons) >= POWER
-            return found or (can_reach(seeds, 1) and _confined(mean, sd, seeds, margin) >= POWER)
+    def settles(seeds: int) -> bool:
+        possible = can_reach(seeds, comparisons)
+        if math.isnan(sd) or (possible and _power(mean, sd, seeds, ALPHA / comparisons) >= POWER):
+            return possible
+        return can_reach(seeds, 1) and _confined(mean, sd, seeds, margin) >= POWER
 
     more = range(n + 1, MOST_SEEDS)
     return n + 1 + bisect_left(more, True, key=settles)

@@ -101,27 +101,17 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     study, comparisons, left_alone = _compared(study, ranked, strict)
     rules = [_rule(study, each) for each in comparisons]
     effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
-    return Analysis(
-        study,
-        everything,
-        tuple(left_out),
-        tuned,
-        ranked,
-        variants.variants(ranked, study.factors, study.smaller),
-        comparisons,
-        effects,
-        left_alone,
-        designs.dependences(effects[effects["metric"] == study.metric]),
-        tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study)),
-    )
+    reached = variants.variants(ranked, study.factors, study.smaller)
+    dependences = designs.dependences(effects[effects["metric"] == study.metric])
+    answers = tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study))
+    asked = study, everything, tuple(left_out), tuned, ranked, reached
+    return Analysis(*asked, comparisons, effects, left_alone, dependences, answers)
 
 
 def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:
     """The study with its whole baseline, its comparisons, and how many interactions are left out."""
-    levels = {
-        key: sorted(set(column(runs, param(key)).dropna()) - {NOT_LOGGED}, key=natural)
-        for key in study.factors
-    }
+    logged = {key: set(column(runs, param(key)).dropna()) - {NOT_LOGGED} for key in study.factors}
+    levels = {key: sorted(values, key=natural) for key, values in logged.items()}
     if strict:
         for key in study.factors:
             if not levels[key]:

@@ -143,17 +143,16 @@ def assembled(
         shown.append(drawing.caption)
     page = md("\n\n").join([*before_figures(analysis), *shown, *after_figures(analysis, again)])
     csv, metrics = files.runs_csv(analysis)
-    captions = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
-    about = files.about_json(analysis, metrics, captions, again, asdict(request))
+    figures = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
+    wanted = {name: value for name, value in asdict(request).items() if value is not None}
+    about = files.about_json(analysis, metrics, figures=figures, again=again, request=wanted)
     written = {"runs.csv": csv, "report.json": about}
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
 
 
-def _histories(
-    reader: "Reader", finished: Sequence[str], runs: "pd.DataFrame", study: Study
-) -> "pd.DataFrame":
+def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: Study) -> "pd.DataFrame":
     """The metrics by epoch that a report draws or counts."""
     from ablations.comparison.variants import EPOCH_TIME
     from ablations.report.drawings import CURVES
@@ -164,7 +163,7 @@ def _histories(
     there = set(metrics_in(runs))
     if not wanted & there:  # of another program: its outcome, and what has the most to show
         wanted = {study.metric, *sorted(there)[:3]}
-    return reader.histories(list(finished), sorted(wanted & there))
+    return reader.histories(ids, sorted(wanted & there))
 
 
 def _again(name: str) -> list[str]:

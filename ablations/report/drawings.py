@@ -83,11 +83,7 @@ class _Shown:
     names: Sequence[str]
     title: str
     note: Markdown
-
-    @property
-    def heading(self) -> str:
-        """The outcome at the beginning of a heading."""
-        return self.study.label[:1].upper() + self.study.label[1:]
+    heading: str
 
 
 def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Iterator[Drawing]:
@@ -99,7 +95,8 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     names = [_values(row, study.factors) or "all runs" for row in table.to_dict("records")]
     without = int((table["n"] == 0).sum())
     note = md(" {} without a finished run cannot be shown.", many(without, "variant")) if without else md("")
-    shown = _Shown(study, runs[runs["finished"]], table, names, ", ".join(study.factors), note)
+    heading = study.label[:1].upper() + study.label[1:]
+    shown = _Shown(study, runs[runs["finished"]], table, names, ", ".join(study.factors), note, heading)
     run, by_validation = best
     by_outcome = f"the best {study.label} (no validation accuracy was logged)"
     how = "the highest validation accuracy" if by_validation else by_outcome

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,7 @@ TAGS += ("code", "machine", "versions")
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
+HEAD = r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
 EFFECTS = ("factor", *COLUMNS[1:])
 """The columns of effects.csv, which other programs read."""
 
@@ -83,40 +84,19 @@ def effects_csv(analysis: Analysis) -> str:
     return in_words(analysis.effects)[list(EFFECTS)].to_csv(index=False, lineterminator="\n")
 
 
-def about_json(
-    analysis: Analysis,
-    metrics: Mapping[str, str],
-    figures: Mapping[str, tuple[str, str, bool]],
-    again: Sequence[str],
-    request: Mapping[str, Any],
-) -> str:
-    """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, of each
-    figure by its stem the heading, the caption and whether it was drawn, the commands that compile it again, and
-    what was requested besides the question that the store has."""
-    about: dict[str, Any] = {
-        "study": json.loads(analysis.study.to_json()),
-        "metrics": dict(metrics),
-        "left_out": list(analysis.left_out),
-        "figures": {stem: list(texts) for stem, texts in figures.items()},
-        "again": list(again),
-        "request": {name: value for name, value in request.items() if value is not None},
-    }
-    return json.dumps(about, ensure_ascii=False, indent=1) + "\n"
+def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> str:
+    """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, what was
+    left out, and what else is to be kept."""
+    about = {"study": json.loads(analysis.study.to_json()), "metrics": metrics, "left_out": analysis.left_out}
+    return json.dumps({**about, **kept}, ensure_ascii=False, indent=1) + "\n"
 
 
 def verdicts_tex(analysis: Analysis) -> Tex:
     """The verdict table as LaTeX, for `\\usepackage{booktabs}`."""
     study, form = analysis.study, forms(analysis)
     comment = "% {}: variant - baseline, {}, paired by seed; sign-flip test, Holm"
-    lines = [
-        tex(comment, study.name, study.label),
-        Tex(r"\begin{tabular}{lllrrrrl}"),
-        Tex(r"\toprule"),
-        Tex(
-            r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
-        ),
-        Tex(r"\midrule"),
-    ]
+    begin = (r"\begin{tabular}{lllrrrrl}", r"\toprule", HEAD, r"\midrule")
+    lines = [tex(comment, study.name, study.label), *map(Tex, begin)]
     for row in in_words(analysis.effects).to_dict("records"):
         shown = form[row["metric"]]
         numbers = shown.difference(row["mean_diff"]), shown.interval(row["ci_low"], row["ci_high"])

@@ -109,12 +109,8 @@ def cost_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows] | None:
 def tuning_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     """What each variant was given, and what was chosen."""
     study, keys = analysis.study, analysis.study.nuisance
-    head = (
-        *study.factors,
-        *(f"{key} chosen" for key in keys),
-        *(f"{key} tried" for key in keys),
-        *("combinations", "runs", "diverged", f"{label(study.tuned_on)} at the choice"),
-    )
+    head = [*study.factors, *(f"{key} chosen" for key in keys), *(f"{key} tried" for key in keys)]
+    head += ["combinations", "runs", "diverged", f"{label(study.tuned_on)} at the choice"]
     rows = []
     for row in analysis.tuned.to_dict("records"):
         edge = {key: " (edge of its grid)" if key in row["edge"] else "" for key in keys}
@@ -123,15 +119,16 @@ def tuning_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
         budget = (str(row[name]) for name in ("combinations", "runs", "diverged"))
         levels = (row[param(key)] for key in study.factors)
         rows.append((*levels, *chosen, *tried, *budget, number(row["validation"], 4)))
-    return head, rows
+    return tuple(head), rows
 
 
 def claim_rows(analysis: Analysis) -> Rows:
     """Claims, where they come from, what the study says of each, and the evidence."""
     form = forms(analysis)
+    found = ((each.claim, each.finding, each.row) for each in analysis.answers)
     return [
-        (each.claim.text, each.claim.source, each.finding, _evidence(each.row, form[each.claim.metric]))
-        for each in analysis.answers
+        (claim.text, claim.source, finding, _evidence(row, form[claim.metric]))
+        for claim, finding, row in found
     ]
 
 
@@ -147,13 +144,10 @@ def _evidence(row: Mapping[str, Any], form: Form) -> str:
 def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     """What was run, where and how long."""
     runs, study = analysis.everything, analysis.study
-    sizes = {"train": "training", "val": "validation", "test": "test"}
-    images = {part: _values(runs, param(f"dataset.{part}_images")) for part in sizes}
-    counted = ", ".join(
-        f"{whole(float(size)) if size.isdecimal() else size} {sizes[part]}"
-        for part, size in images.items()
-        if size
-    )
+    parts = {"training": "train", "validation": "val", "test": "test"}
+    sizes = {name: _values(runs, param(f"dataset.{part}_images")) for name, part in parts.items()}
+    sizes = {name: whole(float(size)) if size.isdecimal() else size for name, size in sizes.items()}
+    counted = ", ".join(f"{size} {name}" for name, size in sizes.items() if size)
     if dataset := _values(runs, param("dataset")):
         yield "data set", dataset + (f": {counted} images" if counted else "")
     if digests := _values(runs, tag("data_sha256"), width=12):

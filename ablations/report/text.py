@@ -29,16 +29,15 @@ def crossed(names: Sequence[str]) -> str:
 
 
 class _Text(str):
-    """Text of a language; what `format` and `join` put into it is escaped, unless it is of that language."""
+    """Text of a language, which says how it is `_escaped`.
+
+    What `format` and `join` put into it is escaped, unless it is of that language.
+    """
 
     @classmethod
     def of(cls, value: object) -> Self:
         """The value to be read as it is: on one line, without control characters, escaped."""
         return value if isinstance(value, cls) else cls(cls._escaped(plain(value)))
-
-    @staticmethod
-    def _escaped(text: str) -> str:
-        raise NotImplementedError
 
     def format(self, *values: Any, **named: Any) -> Self:
         named = {name: self.of(value) for name, value in named.items()}

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.comparison import variants as reached
@@ -227,6 +227,7 @@ def test_equal_means_are_ordered_by_level():
 
 
 @given(st.lists(st.floats(0.01, 90), min_size=1, max_size=12))
+@settings(deadline=None)
 def test_the_order_of_the_rows_does_not_matter(errors):
     runs = frame(*(a_run(i, e, activation="ab"[i % 2], seed=str(i)) for i, e in enumerate(errors)))
     runs = runs.assign(epoch_s=1.0)

@@ -112,7 +112,7 @@ def arguments(uri: str, **options: str) -> list[str]:
 TUNING = {"experiment": "tuning", "factors": "lr,arch", "metric": "val_acc", "baseline": "lr=0.1"}
 
 
-ANSWER = [
+SENTENCES = [
     "**lr=0.1 arch=large** has the highest mean val_acc: 0.75 ± 0.03 (mean and standard deviation, 7 seeds), "
     "though only 7 of its 8 runs finished.",
     # seven paired seeds: the interval is from the second difference to the last but one, p is three times 2/128
@@ -131,7 +131,7 @@ def test_somebodys_grid_has_the_same_report(uri, reports, capsys):
     main([*arguments(uri, **TUNING), "--seed-param", "seed"])
     home = reports / "tuning"
     text = (home / "README.md").read_text(encoding="utf-8")
-    assert answer_of(text) == ANSWER
+    assert answer_of(text) == SENTENCES
     assert "they were paired by their seed alone" in text
     assert "Left out: 1 run repeated by another of the same configuration and seed." in text
     assert [row[:5] for row in rows_of(text, "## Results")] == [
@@ -211,7 +211,7 @@ def test_the_command_as_somebody_types_it(uri, tmp_path):
     home = tmp_path / "reports" / "tuning"
     assert done.stdout.endswith(f"report: {home / 'README.md'}\n")
     text = (home / "README.md").read_text(encoding="utf-8")
-    assert answer_of(text) == ANSWER
+    assert answer_of(text) == SENTENCES
     figures = {path.stem for path in (home / "figures").iterdir()}
     assert figures >= {
         "forest",
