@@ -18,7 +18,11 @@ MOST_ENTRIES = 18
 MOST_LINES = {"module": 500, "function": 60}
 
 TRAINING_HALF = ("nn", "datasets", "training", "predict", "experiment", "sweep")
-COMPARING_HALF = ("comparison", "report")
+COMPARING_HALF = (
+    "comparison",
+    "report",
+    *(f"plots/{name}.py" for name in ("curves", "disagreements", "effects", "factors", "values")),
+)  # what is left of plots/ draws a run's own pictures
 
 
 def name_of(path: Path) -> str:
@@ -81,9 +85,11 @@ def half(folder: Path, without: tuple[str, ...]) -> list[str]:
     for name in ("conf", "ablations", "hydra_plugins"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "run.py", folder)
-    for room in without:
-        shutil.rmtree(folder / "ablations" / room)
-    return [name for name in MODULES if name.split(".")[1:2] not in ([room] for room in without)]
+    for name in without:
+        room = folder / "ablations" / name
+        room.unlink() if room.is_file() else shutil.rmtree(room)
+    gone = [f"ablations.{name.removesuffix('.py').replace('/', '.')}" for name in without]
+    return [name for name in MODULES if not any(f"{name}.".startswith(f"{each}.") for each in gone)]
 
 
 def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
