@@ -130,7 +130,7 @@ def test_an_empty_store_is_said(store):
 
 
 def read(model, path):
-    digits, probabilities = model.read(predict.read_image(path)[None])
+    digits, probabilities = model.read(predict.read_image(path).pixels[None])
     return int(digits[0]), probabilities[0]
 
 
@@ -194,6 +194,50 @@ def test_bad_files_are_named_and_the_others_read(store, trained, pictures, tmp_p
     ):
         assert line.startswith(f"error: {path}: ")
         assert said in line
+
+
+def test_any_error_of_one_file_costs_no_other_answer(store, pictures, monkeypatch, capsys):
+    original = predict.read_image
+
+    def read_image(path):
+        if path == pictures[1]:
+            raise IndexError("index 0 is out of bounds")
+        return original(path)
+
+    monkeypatch.setattr(predict, "read_image", read_image)
+    assert predict.main(["best", *map(str, pictures[:3]), "--tracking-uri", store[0]]) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    assert err == f"error: {pictures[1]}: IndexError('index 0 is out of bounds')\n"
+
+
+def test_two_digits_in_one_picture_are_said(store, pictures, tmp_path, capsys):
+    one = Image.open(pictures[0])
+    both = Image.new("L", (400, 150), 255)
+    both.paste(one, (0, 0))
+    both.paste(one, (200, 0))
+    both.save(tmp_path / "both.png")
+    assert predict.main(["best", str(tmp_path / "both.png"), "--tracking-uri", store[0]]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert err.startswith(f"warning: {tmp_path / 'both.png'}: more than one digit")
+    assert err.count("\n") == 1
+
+
+def test_options_stand_anywhere(store, pictures, capsys):
+    uri, _ = store
+    first, second = map(str, pictures[:2])
+    said = []
+    for arguments in (
+        ["best", first, second, "--json", "--tracking-uri", uri],
+        ["--tracking-uri", uri, "best", "--json", first, second],
+        ["best", "--json", first, "--tracking-uri", uri, second],
+        ["--json", "best", first, "--tracking-uri", uri, second],
+    ):
+        assert predict.main(arguments) == 0
+        said.append(capsys.readouterr().out)
+    assert len(json.loads(said[0])["files"]) == 2
+    assert len(set(said)) == 1
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 DIGITS = tuple("0123456789")
 NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # Windows writes them into folders; other systems' begin with a dot
 TEST_FRACTION = 0.2
-CACHE_VERSION = 1  # to be raised when ablations.datasets.images decodes to other pixels
+CACHE_VERSION = 2  # to be raised when ablations.datasets.images decodes to other pixels
 LAYOUTS = "a folder for each class (7/any.png) or names like idx-12-label-7.png"
 
 

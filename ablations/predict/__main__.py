@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ablations.commands import one_line_errors
-from ablations.errors import InputError, one_line, printable
+from ablations.errors import InputError, foreseen, one_line, printable
 from ablations.predict.choosing import choose, load
 from ablations.predict.digit_image import read_image
 from ablations.tracking.reader import Reader
@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--register", metavar="NAME", help="add the run's model to MLflow's model registry")
     parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if not options.files and options.register is None:
         parser.error("give at least one FILE, or --register NAME")
     if options.plot is not None and options.plot.suffix == ".png" and len(options.files) > 1:
@@ -66,12 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reader = Reader(store)
     run = choose(reader.runs(), options.run)
     model = load(reader, run)
-    images, failures = {}, []
-    for path in options.files:
-        try:
-            images[path] = read_image(path)
-        except InputError as error:  # the other files are read all the same
-            failures.append(f"error: {one_line(error)}")
+    images, said, failed = _read(options.files)
     if images:
         digits, probabilities = model.read(np.stack(list(images.values())))
         shown = _json if options.json else _table
@@ -80,9 +75,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _plot(options.plot, images, model)
     if options.register is not None:
         _register(store, run, options.register)
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    return 2 if failures else 0
+    for line in said:
+        print(line, file=sys.stderr)
+    return 2 if failed else 0
+
+
+def _read(paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], list[str], bool]:
+    """The images of the files that can be read; what is to be said of the files, and whether any could not."""
+    images, said, failed = {}, [], False
+    for path in paths:
+        try:
+            images[path], several = read_image(path)
+        except Exception as error:  # whatever is wrong with a file, the others are read all the same
+            said.append(f"error: {one_line(error) if foreseen(error) else printable(f'{path}: {error!r}')}")
+            failed = True
+        else:
+            if several:
+                said.append(
+                    f"warning: {printable(path)}: more than one digit, it seems; a picture is read as one"
+                )
+    return images, said, failed
 
 
 def _table(run: "pd.Series", paths: list[Path], digits: np.ndarray, probabilities: np.ndarray) -> str:
