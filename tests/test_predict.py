@@ -157,9 +157,60 @@ def test_json_has_all_probabilities(store, trained, pictures, capsys):
     assert (said["run_id"], said["run_name"]) == (runs["max"], "pool=max seed=0")
     (file,) = said["files"]
     digit, probabilities = read(trained[1], pictures[1])
-    assert (file["file"], file["digit"]) == (str(pictures[1]), digit)
+    assert (file["file"], file["digit"], file["class"]) == (str(pictures[1]), digit, str(digit))
     assert file["confidence"] == max(file["probabilities"])
     np.testing.assert_allclose(file["probabilities"], probabilities, atol=1e-6)
+
+
+NAMES = ("zero", "eins", "二", "d", "e", "f", "g", "h", "i", "j")
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory, compose, trained):
+    """The address of a store with one run, whose classes have names."""
+    folder = tmp_path_factory.mktemp("named")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    (folder / "kept").mkdir()
+    write_model(folder / "kept", compose(), replace(trained[1], classes=NAMES), trained[0].test.pixels[:1])
+    tracker = Tracker.start(Store(uri), "lenet5", "named", {"dataset": "images"}, {})
+    tracker.log_metrics({"val/accuracy": 0.9}, step=1)
+    tracker.log_files(folder / "kept")
+    tracker.finish()
+    return uri, tracker.run_id
+
+
+def test_classes_are_called_by_their_names(named, trained, pictures, tmp_path, capsys, monkeypatch):
+    import mlflow
+
+    from ablations import plots
+
+    arguments = ["best", *map(str, pictures), "--tracking-uri", named[0]]
+    predict.main(arguments)
+    head, *rows, _ = capsys.readouterr().out.splitlines()
+    assert head.split() == ["file", "digit", "class", "confidence"]
+    expected = [read(trained[1], path)[0] for path in pictures]
+    assert [row.split()[-3:-1] for row in rows] == [[str(digit), NAMES[digit]] for digit in expected]
+    predict.main([*arguments, "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["classes"] == list(NAMES)
+    assert [(file["digit"], file["class"]) for file in said["files"]] == [(d, NAMES[d]) for d in expected]
+    drawn = []
+    original = plots.kernels_and_maps
+    monkeypatch.setattr(
+        plots, "kernels_and_maps", lambda *given: (drawn.append(given[3]), original(*given))[1]
+    )
+    predict.main([*arguments[:2], *arguments[-2:], "--plot", str(tmp_path / "seen.png")])
+    assert drawn == [NAMES]
+    kept = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(named[0])
+        model = mlflow.pyfunc.load_model(f"runs:/{named[1]}/model")
+    finally:
+        mlflow.set_tracking_uri(kept)
+    found = model.predict(trained[0].test.pixels[:40])
+    assert list(found) == ["digit", "class", *(f"p{digit}" for digit in range(10))]
+    assert found["class"].tolist() == [NAMES[digit] for digit in found["digit"]]
+    assert model.metadata.signature.outputs.input_names() == list(found)
 
 
 def test_plots_go_into_a_file_or_a_folder(store, pictures, tmp_path, capsys):

@@ -3,7 +3,7 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="best, best:NAME, a run's id or its name")
     parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="pictures of one digit each")
-    parser.add_argument("--json", action="store_true", help="print JSON, with all ten probabilities")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the probability of each class")
     parser.add_argument(
         "--plot",
         metavar="PATH",
@@ -68,9 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = load(reader, run)
     images, said, failed = _read(options.files)
     if images:
-        digits, probabilities = model.read(np.stack(list(images.values())))
         shown = _json if options.json else _table
-        print(shown(run, list(images), digits, probabilities))
+        print(shown(run, model, images))
     if options.plot is not None:
         _plot(options.plot, images, model)
     if options.register is not None:
@@ -97,26 +96,46 @@ def _read(paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], list[str], boo
     return images, said, failed
 
 
-def _table(run: "pd.Series", paths: list[Path], digits: np.ndarray, probabilities: np.ndarray) -> str:
-    names = ["file", *map(printable, paths)]
-    width = max(map(len, names))
-    lines = [f"{names[0]:{width}}  digit  confidence"]
-    for name, digit, each in zip(names[1:], digits, probabilities, strict=True):
-        lines.append(f"{name:{width}}  {digit:5}  {each[digit]:10.2%}")
+def _table(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> str:
+    header = ["file", "digit", *(["class"] if model.has_names else []), "confidence"]
+    rows = [
+        [
+            printable(path),
+            str(digit),
+            *([printable(model.classes[digit])] if model.has_names else []),
+            f"{each[digit]:.2%}",
+        ]
+        for path, digit, each in _answers(model, images)
+    ]
+    file, *widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            [f"{name:{file}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))]
+        )
+        for name, *cells in [header, *rows]
+    ]
     return "\n".join([*lines, f"read by {printable(run['run_name'])}, run {run['run_id']}"])
 
 
-def _json(run: "pd.Series", paths: list[Path], digits: np.ndarray, probabilities: np.ndarray) -> str:
+def _json(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> str:
     files = [
         {
             "file": str(path),
             "digit": int(digit),
+            "class": model.classes[digit],
             "confidence": float(each[digit]),
             "probabilities": each.astype(float).tolist(),
         }
-        for path, digit, each in zip(paths, digits, probabilities, strict=True)
+        for path, digit, each in _answers(model, images)
     ]
-    return json.dumps({"run_id": run["run_id"], "run_name": run["run_name"], "files": files}, indent=2)
+    about = {"run_id": run["run_id"], "run_name": run["run_name"], "classes": model.classes}
+    return json.dumps(about | {"files": files}, indent=2)
+
+
+def _answers(model: "Model", images: dict[Path, np.ndarray]) -> Iterable[tuple[Path, int, np.ndarray]]:
+    """Each file, the number of its class, and the probability of each class."""
+    digits, probabilities = model.read(np.stack(list(images.values())))
+    return zip(images, digits, probabilities, strict=True)
 
 
 def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
@@ -133,7 +152,9 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
             taken.add(stem)
             _, probabilities = model.read(image[None])
             layers = model.feature_maps(image) | {"output": probabilities[0]}
-            figure = plots.kernels_and_maps(image, model.first_kernels, layers)
+            figure = plots.kernels_and_maps(
+                image, model.first_kernels, layers, model.classes if model.has_names else None
+            )
             plots.save(figure, target if single else folder / f"{stem}.png")
     except OSError as error:
         raise InputError(f"--plot {printable(target)}: {error.strerror or error}") from error

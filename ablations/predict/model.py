@@ -26,10 +26,16 @@ CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
 
 @dataclass(frozen=True)
 class Model:
-    """Reads digits. One call at a time: the network's buffers are shared by all of them."""
+    """Reads digits, or what `classes` names. One call at a time: the network's buffers are shared by all of them."""
 
     network: Network
     normalization: Normalization
+    classes: tuple[str, ...] = tuple("0123456789")
+
+    @property
+    def has_names(self) -> bool:
+        """Whether classes are called something else than their numbers."""
+        return self.classes != tuple(map(str, range(len(self.classes))))
 
     @classmethod
     def load(cls, folder: Path) -> "Model":
@@ -49,8 +55,11 @@ class Model:
             )
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
-            # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then.
-            return cls(network, Normalization(config.normalization.offset, config.normalization.scale))
+            outputs = network.layers["output"].summary().shape[0]
+            # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then; they have no names.
+            normalization = Normalization(config.normalization.offset, config.normalization.scale)
+            names = OmegaConf.to_container(config).get("classes") or range(outputs)
+            return cls(network, normalization, tuple(map(str, names)))
         except Exception as error:  # a damaged file may raise nearly anything
             raise InputError(f"{folder}: not a model that can be loaded ({error})") from error
 
@@ -91,6 +100,7 @@ def save(folder: Path, config: DictConfig, model: Model) -> None:
     """
     resolved = OmegaConf.to_container(config, resolve=True)
     kept: dict[str, Any] = {key: resolved[key] for key in ("network", "init")}
+    kept["classes"] = list(model.classes)
     kept["trainer"] = {"dtype": config.trainer.dtype}
     kept["normalization"] = {key: float(value) for key, value in asdict(model.normalization).items()}
     folder.mkdir(parents=True)

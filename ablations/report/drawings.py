@@ -226,7 +226,7 @@ def _confusion(reader: Reader, best: pd.Series, how: str) -> Drawing:
         if saved is None:
             return Drawing("confusion_matrix", heading, f"The run ({who}) has no `predictions.npz`.")
         labels, predictions = saved["labels"], saved["predictions"]
-        classes = [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
+        classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
         figure = plots.confusion_matrix(labels, predictions, classes)
     except UNREADABLE:
         return Drawing(
@@ -283,7 +283,9 @@ def _disagreements(reader: Reader, analysis: Analysis, labels: Sequence[str]) ->
         "read, and how "
         "many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant."
     )
-    figure = plots.disagreements(found.images, found.pixels, found.runs, found.better, names)
+    figure = plots.disagreements(
+        found.images, found.pixels, found.runs, found.better, names, _classes(read[0][0])
+    )
     yield Drawing("disagreements", heading, caption, figure)
 
 
@@ -297,7 +299,8 @@ def _inside(reader: Reader, best: pd.Series, how: str) -> Iterator[Drawing]:
             return
         image, probabilities = layers.pop("image"), layers.pop("probabilities")
         layers["output"] = probabilities
-        figure = plots.kernels_and_maps(image, model["C1.weight"], layers)
+        classes = _classes(_arrays(reader, best["run_id"], "predictions.npz") or {})
+        figure = plots.kernels_and_maps(image, model["C1.weight"], layers, classes)
     except UNREADABLE:
         return
     caption = (
@@ -315,6 +318,12 @@ def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | N
         return None
     with np.load(path, allow_pickle=False) as saved:
         return dict(saved)
+
+
+def _classes(predictions: Mapping[str, np.ndarray]) -> list[str] | None:
+    """The names of the classes; None where they are digits, and in runs of before names were kept."""
+    names = predictions["classes"].tolist() if "classes" in predictions else []
+    return names if names != list(map(str, range(len(names)))) else None
 
 
 def _values(row: Mapping[str, object], factors: Sequence[str], width: int = 32) -> str:
