@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -86,6 +87,34 @@ def table(uri):
 def test_a_run_by_rank_or_name(store, wanted, key):
     uri, runs = store
     assert predict.choose(table(uri), wanted)["run_id"] == runs[key]
+
+
+@pytest.mark.parametrize(
+    ("datasets", "best"),
+    [
+        (["digits", "mnist"], 1),
+        (["digits", "images", "mnist", "fashion_mnist"], 2),
+        (["digits", "images", "fashion_mnist"], 1),
+        (["fashion_mnist", "digits"], 1),
+        (["fashion_mnist", "digits", "my_idx"], 2),
+        (["digits", None], 1),
+        (["mnist", "mnist"], 0),
+    ],
+)
+def test_the_best_is_chosen_by_its_data_set_first(datasets, best):
+    """The earlier ones have the higher accuracy, of other images."""
+    runs = pd.DataFrame(
+        {
+            "run_id": [str(at) for at in range(len(datasets))],
+            "run_name": "x",
+            "status": "FINISHED",
+            "params.dataset": datasets,
+            "tags.sweep": ["first", *["others"] * (len(datasets) - 1)],
+            "metrics.val/accuracy": np.linspace(0.99, 0.9, len(datasets)),
+        }
+    )
+    assert predict.choose(runs, "best")["run_id"] == str(best)
+    assert predict.choose(runs, "best:first")["run_id"] == "0"
 
 
 def test_a_run_by_its_id_or_enough_of_it(store):
@@ -186,14 +215,19 @@ def test_classes_are_called_by_their_names(named, trained, pictures, tmp_path, c
 
     arguments = ["best", *map(str, pictures), "--tracking-uri", named[0]]
     predict.main(arguments)
-    head, *rows, _ = capsys.readouterr().out.splitlines()
+    head, *rows, last = capsys.readouterr().out.splitlines()
     assert head.split() == ["file", "digit", "class", "confidence"]
+    chosen = f"named, run {named[1]}, trained on images (90.00% of its validation images right)"
+    assert last == f"read by {chosen}"
     expected = [read(trained[1], path)[0] for path in pictures]
     assert [row.split()[-3:-1] for row in rows] == [[str(digit), NAMES[digit]] for digit in expected]
     predict.main([*arguments, "--json"])
     said = json.loads(capsys.readouterr().out)
     assert said["classes"] == list(NAMES)
+    assert said["dataset"] == "images"
     assert [(file["digit"], file["class"]) for file in said["files"]] == [(d, NAMES[d]) for d in expected]
+    predict.main(["best", "--register", "letters", "--tracking-uri", named[0]])
+    assert capsys.readouterr().out.splitlines()[1] == f"it is {chosen}"
     drawn = []
     original = plots.kernels_and_maps
     monkeypatch.setattr(
@@ -315,7 +349,10 @@ def test_a_registered_model_is_loaded_by_name_and_version(store, trained, capsys
     images = trained[0].test.pixels[:40]
     for version in (1, 2):
         assert predict.main(["best:pools", "--register", "digits", "--tracking-uri", uri]) == 0
-        assert capsys.readouterr().out == f"registered digits version {version}: models:/digits/{version}\n"
+        assert capsys.readouterr().out.splitlines() == [
+            f"registered digits version {version}: models:/digits/{version}",
+            f"it is pool=max seed=0, run {runs['max']}",
+        ]
     kept = mlflow.get_tracking_uri()
     try:
         mlflow.set_tracking_uri(uri)

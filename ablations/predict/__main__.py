@@ -11,7 +11,7 @@ import numpy as np
 
 from ablations.commands import one_line_errors
 from ablations.errors import InputError, foreseen, one_line, printable
-from ablations.predict.choosing import choose, load
+from ablations.predict.choosing import choose, described, load
 from ablations.predict.digit_image import read_image
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ablations.predict.model import Model
 
 EXAMPLES = """RUN is one of:
-  best                    the finished run with the highest validation accuracy
+  best                    the finished run with the highest validation accuracy: of those trained on MNIST, else of
+                          those on images of your own, else of those on other data sets, digits and fashion_mnist last
   best:NAME               the best one of a sweep or a study
   3f2a9c…                 a run's id, or as much of its beginning as no other run has
   'pool=avg seed=0'       a run's name, where no other run has it
@@ -114,7 +115,7 @@ def _table(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> 
         )
         for name, *cells in [header, *rows]
     ]
-    return "\n".join([*lines, f"read by {printable(run['run_name'])}, run {run['run_id']}"])
+    return "\n".join([*lines, f"read by {described(run)}"])
 
 
 def _json(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> str:
@@ -128,7 +129,9 @@ def _json(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> s
         }
         for path, digit, each in _answers(model, images)
     ]
-    about = {"run_id": run["run_id"], "run_name": run["run_name"], "classes": model.classes}
+    dataset = run.get("params.dataset")
+    about = {"run_id": run["run_id"], "run_name": run["run_name"]}
+    about |= {"dataset": dataset if isinstance(dataset, str) else None, "classes": model.classes}
     return json.dumps(about | {"files": files}, indent=2)
 
 
@@ -166,6 +169,7 @@ def _register(store: Store, run: "pd.Series", name: str) -> None:
 
     version = register_model(store, run["run_id"], MODEL, name)
     print(f"registered {printable(name)} version {version}: models:/{printable(name)}/{version}")
+    print(f"it is {described(run)}")
 
 
 if __name__ == "__main__":
