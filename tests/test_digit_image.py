@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageOps
 from ablations.datasets import read_idx
 from ablations.datasets.images import decode
 from ablations.errors import InputError
-from ablations.predict.digit_image import find_digit, like_mnist
+from ablations.predict.digit_image import find_digit, like_mnist, read_image
 
 DARK, LIGHT = 20, 230
 
@@ -274,6 +274,34 @@ def test_files_of_every_kind_give_the_same_digit(tmp_path):
 
     for path in sorted(tmp_path.iterdir()):
         assert difference(like_mnist(decode(path)), expected) < 2, path.name
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("size", [(28, 28), (64, 48)])
+def test_files_like_those_of_the_training_are_taken_as_they_were(tmp_path, size, inverted):
+    """Training and reading see the same pixels; of files of another size the digit is sought."""
+    from ablations.datasets import ImageFiles
+
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for at in range(10):
+            drawn = np.zeros(size[::-1], np.uint8)
+            y, x = rng.integers(2, 16, 2)
+            drawn[y : y + 9, x : x + 5] = 255
+            Image.fromarray(255 - drawn if inverted else drawn).save(tmp_path / label / f"{at}.png")
+    data = ImageFiles("images", str(tmp_path), 0.2, None).load()
+    assert data.pictures == (*size[::-1], inverted)
+    seen = {image.tobytes() for image in (*data.train_images, *data.test_images)}
+    for path in tmp_path.glob("?/*.png"):
+        for trained_on in (data.pictures, (0, 0, inverted)):
+            assert read_image(path, trained_on).pixels.tobytes() in seen
+        np.testing.assert_array_equal(read_image(path, (99, 99, inverted)).pixels, like_mnist(decode(path)))
+    Image.new("L", size, 255).save(tmp_path / "blank.png")
+    with pytest.raises(InputError, match=r"blank\.png: nothing to be seen"):
+        read_image(tmp_path / "blank.png", data.pictures)
+    ImageOps.invert(Image.open(path)).save(tmp_path / "other ground.png")
+    assert read_image(tmp_path / "other ground.png", data.pictures).pixels.tobytes() in seen
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])

@@ -174,8 +174,12 @@ def test_the_names_of_classes_are_kept(compose, tmp_path):
     names = ("A", "1", "${seed}", "d", "e", "f", "g", "h", "i", "j")
     save(tmp_path / "named", compose(), Model(recipe.network, recipe.normalization, names))
     assert Model.load(tmp_path / "named").classes == names
+    assert Model.load(tmp_path / "named").pictures is None
+    own = Model(recipe.network, recipe.normalization, names, (64, 48, True))
+    save(tmp_path / "own", compose(), own)
+    assert Model.load(tmp_path / "own").pictures == (64, 48, True)
     kept = OmegaConf.load(tmp_path / "named/network.yaml")
-    del kept["classes"]
+    del kept["classes"], kept["pictures"]
     OmegaConf.save(kept, tmp_path / "named/network.yaml")
     assert Model.load(tmp_path / "named").classes == tuple("0123456789")
 

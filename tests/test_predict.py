@@ -284,10 +284,10 @@ def test_bad_files_are_named_and_the_others_read(store, trained, pictures, tmp_p
 def test_any_error_of_one_file_costs_no_other_answer(store, pictures, monkeypatch, capsys):
     original = predict.read_image
 
-    def read_image(path):
+    def read_image(path, trained_on):
         if path == pictures[1]:
             raise IndexError("index 0 is out of bounds")
-        return original(path)
+        return original(path, trained_on)
 
     monkeypatch.setattr(predict, "read_image", read_image)
     assert predict.main(["best", *map(str, pictures[:3]), "--tracking-uri", store[0]]) == 2

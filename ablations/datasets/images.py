@@ -93,6 +93,32 @@ def _contrasting(on_white: np.ndarray, on_black: np.ndarray) -> np.ndarray:
     return on_black if contrast < min(128, int(on_black.max())) else on_white
 
 
+def fit(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture of any size as uint8 (side, side): scaled with its proportions kept, anti-aliased, on its ground."""
+    extent = max(pixels.shape)
+    square = np.full((extent, extent), np.median(edges(pixels[None])), np.uint8)
+    top, left = ((extent - length) // 2 for length in pixels.shape)
+    square[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def edges(images: np.ndarray) -> np.ndarray:
+    """The outermost pixels of images (N, y, x): (N, 2x + 2y)."""
+    return np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
+
+
+def is_dark_on_light(images: np.ndarray) -> bool:
+    """Whether the ground of images (N, y, x), taken as a whole, is light: what their edges mostly show."""
+    shown = edges(images)
+    ground = np.median(shown)
+    return bool(ground > 127 and np.mean(abs(shown - ground) < 40) > 0.5)
+
+
+def have_light_ground(images: np.ndarray) -> np.ndarray:
+    """Which of images (N, y, x) have hardly anything but light pixels at their edges."""
+    return np.quantile(edges(images), 0.2, axis=1) > 160
+
+
 def _refusal(path: str | Path, problem: str) -> InputError:
     return InputError(
         f"{printable(path)}: {problem}; "

@@ -24,10 +24,8 @@ def write_artifacts(
     folder: Path, config: DictConfig, recipe: Recipe, history: Sequence[Mapping[str, float]], test: Evaluation
 ) -> None:
     """Write all of it into a folder; `history` has the metrics of each epoch."""
-    trained, dataset = (
-        model.Model(recipe.network, recipe.normalization, recipe.dataset.classes),
-        recipe.dataset,
-    )
+    dataset = recipe.dataset
+    trained = model.Model(recipe.network, recipe.normalization, dataset.classes, dataset.pictures)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     np.savez(folder / "model.npz", **recipe.network.state())
     np.savez_compressed(

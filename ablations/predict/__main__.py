@@ -67,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reader = Reader(store)
     run = choose(reader.runs(), options.run)
     model = load(reader, run)
-    images, said, failed = _read(options.files)
+    images, said, failed = _read(options.files, model)
     if images:
         shown = _json if options.json else _table
         print(shown(run, model, images))
@@ -80,12 +80,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 2 if failed else 0
 
 
-def _read(paths: Sequence[Path]) -> tuple[dict[Path, np.ndarray], list[str], bool]:
+def _read(paths: Sequence[Path], model: "Model") -> tuple[dict[Path, np.ndarray], list[str], bool]:
     """The images of the files that can be read; what is to be said of the files, and whether any could not."""
     images, said, failed = {}, [], False
     for path in paths:
         try:
-            images[path], several = read_image(path)
+            images[path], several = read_image(path, model.pictures)
         except Exception as error:  # whatever is wrong with a file, the others are read all the same
             said.append(f"error: {one_line(error) if foreseen(error) else printable(f'{path}: {error!r}')}")
             failed = True

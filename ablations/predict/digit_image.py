@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ablations.errors import InputError, printable
-from ablations.predict.ink import FAINTEST, find_ink, side_by_side
+from ablations.predict.ink import FAINTEST, LEAST_CONTRAST, NOTHING, find_ink, side_by_side
 
 BOX, SIDE = 20, 28
 CENTRE = 14
@@ -25,15 +25,32 @@ class DigitImage(NamedTuple):
     several: bool
 
 
-def read_image(path: Path) -> DigitImage:
-    """The digit in an image file. Raises InputError, naming the file."""
+def read_image(path: Path, trained_on: tuple[int, int, bool] | None = None) -> DigitImage:
+    """The digit in an image file. Raises InputError, naming the file.
+
+    `trained_on`: as `Model.pictures`. A file of the size of those is taken as they were, whole; of any other the
+    digit is sought.
+    """
     from ablations.datasets.images import decode
 
     grey = decode(path)
     try:
+        if trained_on is not None and trained_on[:2] in (grey.shape, (0, 0)):
+            return DigitImage(_as_trained(grey, inverted=trained_on[2]), several=False)
         return find_digit(grey)
     except InputError as error:
         raise InputError(f"{printable(path)}: {error}") from None
+
+
+def _as_trained(grey: np.ndarray, inverted: bool) -> np.ndarray:
+    """As `dataset=images` reads it, unless its own ground is clearly the other one."""
+    from ablations.datasets.images import fit, is_dark_on_light
+
+    if int(grey.max()) - grey.min() < LEAST_CONTRAST:
+        raise InputError(NOTHING)
+    pixels = grey if grey.shape == (SIDE, SIDE) else fit(grey, SIDE)
+    pixels = 255 - pixels if inverted else pixels
+    return 255 - pixels if is_dark_on_light(pixels[None]) else pixels
 
 
 def like_mnist(grey: np.ndarray) -> np.ndarray:

@@ -14,6 +14,8 @@ INSIDE = 0.35  # of a frame's height: the digit in it is at least as high
 LEAST_INSIDE = 0.08  # of a frame's ink: less is a hole with some dust
 GAP = 0.3  # of the height: spots as near as this are one stroke
 
+NOTHING = "nothing to be seen but the ground; accepted: a digit that stands out from it"
+
 EIGHT = np.ones((3, 3))
 """Which pixels are neighbours, for scipy: those at the corners, too."""
 
@@ -91,7 +93,7 @@ def _contrast(grey: np.ndarray) -> np.ndarray:
         floor = max(0.0, np.percentile(shades[shades < strongest / 2], 95))
     ink = np.maximum(sign * (grey - ground) - floor, 0)
     if ink.max() < LEAST_CONTRAST:
-        raise InputError("nothing to be seen but the ground; accepted: a digit that stands out from it")
+        raise InputError(NOTHING)
     return ink / ink.max()
 
 

@@ -26,11 +26,16 @@ CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
 
 @dataclass(frozen=True)
 class Model:
-    """Reads digits, or what `classes` names. One call at a time: the network's buffers are shared by all of them."""
+    """Reads digits, or what `classes` names. One call at a time: the network's buffers are shared by all of them.
+
+    `pictures`: of what image files the network was trained on: their height and width, 0 where these differ, and
+    whether they were inverted; None where it was trained on no image files.
+    """
 
     network: Network
     normalization: Normalization
     classes: tuple[str, ...] = tuple("0123456789")
+    pictures: tuple[int, int, bool] | None = None
 
     @property
     def has_names(self) -> bool:
@@ -58,8 +63,9 @@ class Model:
             outputs = network.layers["output"].summary().shape[0]
             # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then; they have no names.
             normalization = Normalization(config.normalization.offset, config.normalization.scale)
-            names = OmegaConf.to_container(config).get("classes") or range(outputs)
-            return cls(network, normalization, tuple(map(str, names)))
+            kept = OmegaConf.to_container(config)
+            names, pictures = kept.get("classes") or range(outputs), kept.get("pictures")
+            return cls(network, normalization, tuple(map(str, names)), pictures and tuple(pictures))
         except Exception as error:  # a damaged file may raise nearly anything
             raise InputError(f"{folder}: not a model that can be loaded ({error})") from error
 
@@ -101,6 +107,7 @@ def save(folder: Path, config: DictConfig, model: Model) -> None:
     resolved = OmegaConf.to_container(config, resolve=True)
     kept: dict[str, Any] = {key: resolved[key] for key in ("network", "init")}
     kept["classes"] = list(model.classes)
+    kept["pictures"] = model.pictures and list(model.pictures)
     kept["trainer"] = {"dtype": config.trainer.dtype}
     kept["normalization"] = {key: float(value) for key, value in asdict(model.normalization).items()}
     folder.mkdir(parents=True)
