@@ -96,7 +96,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     require_free(folder)  # before a download, perhaps
     dataset = load(options.dataset, options.overrides)
     written = export(dataset, folder, options.limit)
-    command = ["python", "run.py", "dataset=images", f"dataset.root={json.dumps(str(folder.absolute()))}"]
+    root = json.dumps(str(folder.absolute()), ensure_ascii=False)
+    command = ["python", "run.py", "dataset=images", f"dataset.root={root}"]
     if dataset.classes != DIGITS:
         command.append(f"dataset.classes={json.dumps(dataset.classes, ensure_ascii=False)}")
     print(f"{written:,} images written to {printable(folder)}")

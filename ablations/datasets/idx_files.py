@@ -26,11 +26,59 @@ IDX_PARTS = (
 )
 
 
+BELOW = ("", "MNIST/raw", "FashionMNIST/raw", "raw")
+"""Where below a root the files may be; torchvision's root has them in the second or third."""
+
+
+def find(root: Path, part: str) -> Path | None:
+    """The file of a part, plain or `.gz`, or None.
+
+    Its name may have a dot before `idx` (as it is in some archives), and it may lie in a folder of the file's name
+    (as some unpackers make them).
+    """
+    names = [f"{name}{suffix}" for suffix in ("", ".gz") for name in (part, part.replace("-idx", ".idx"))]
+    for folder in (root / below for below in BELOW):
+        paths = [folder / name for name in names]
+        paths = [inner for path in paths for inner in (path, *(path / name for name in names))]
+        for path in paths:
+            if os.path.exists(path) and not os.path.isdir(path):
+                return path
+    return None
+
+
+def _instead(root: Path) -> str:
+    """What to do with what is in a folder that has no such files."""
+    try:
+        with os.scandir(root) as listing:
+            entries = sorted(listing, key=lambda entry: entry.name)
+    except OSError:
+        return ""
+    for entry in entries:
+        name = printable(entry.name)
+        if entry.name.lower().endswith(".csv"):
+            return (
+                f"; {name} is a table, as Kaggle has it: leave dataset.root out, and MNIST is downloaded, "
+                "or convert the table (docs/faq.md)"
+            )
+        if entry.name.lower().endswith((".zip", ".tar", ".tar.gz", ".tgz")):
+            return f"; {name} is an archive: unpack it first"
+    if {entry.name.lower() for entry in entries if entry.is_dir()} & {
+        "train",
+        "training",
+        "test",
+        "testing",
+        "0",
+    }:
+        return "; for folders of image files: dataset=images"
+    return ""
+
+
 @dataclass(frozen=True)
 class IdxFiles(Source):
     """Four IDX files in MNIST's layout, from a folder, the per-user cache or a mirror.
 
-    `root`: a folder that holds them, plain or `.gz`; null = the cache, filled by download. `mirrors`: https
+    `root`: a folder that holds them, plain or `.gz`, also as unpackers and torchvision leave them (`find`); null =
+    the cache, filled by download. `mirrors`: https
     addresses of folders with the `.gz` files. `checksums`: by file name, "algorithm:hexdigest" of the
     uncompressed content, checked on each load wherever the file came from; null = not checked.
     """
@@ -53,14 +101,12 @@ class IdxFiles(Source):
 
     def _part(self, part: str) -> np.ndarray:
         if self.root is not None:
-            plain = Path(str(self.root)).expanduser() / part
-            packed = plain.with_name(f"{part}.gz")
-            for path in (plain, packed):
-                if os.path.exists(path):
-                    return self._read(path, part)
-            raise InputError(
-                f"{printable(plain)}: no such file; dataset.root must hold {part} or {packed.name}"
-            )
+            root = Path(str(self.root)).expanduser()
+            path = find(root, part)
+            if path is None:
+                accepted = f"dataset.root must hold {part} or {part}.gz"
+                raise InputError(f"{printable(root / part)}: no such file; {accepted}{_instead(root)}")
+            return self._read(path, part)
         cached = download.cache_folder(self.name) / f"{part}.gz"
         if cached.exists():
             try:
@@ -102,6 +148,7 @@ class IdxFiles(Source):
             raise InputError(
                 f"{printable(path)}: not the {part} of {self.name}; {algorithm} of the uncompressed content "
                 f"is {digest.hexdigest()}, expected {expected}"
+                + ("" if self.root is None else "; for data of your own: dataset.checksums=null")
             )
 
     def _download(self, part: str, target: Path) -> np.ndarray:

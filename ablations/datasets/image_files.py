@@ -5,7 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -19,9 +19,18 @@ from ablations.errors import InputError, printable
 log = logging.getLogger(__name__)
 
 DIGITS = tuple("0123456789")
-NOT_IMAGES = ("Thumbs.db", "desktop.ini")  # Windows writes them into folders; other systems' begin with a dot
+NOT_IMAGES = ("Thumbs.db", "desktop.ini", "__MACOSX")  # systems write them; others' begin with a dot
 TEST_FRACTION = 0.2
-CACHE_VERSION = 1  # to be raised when ablations.datasets.images decodes to other pixels
+MIXED = 0.1  # of all images on another ground than the rest: more is worth a warning
+LEAST_CONTRAST = 8  # of 255, between the lightest and the darkest pixel: an image with less is blank
+CACHE_VERSION = 2  # to be raised when ablations.datasets.images decodes to other pixels
+SIDE, SMALLEST = 28, 8
+PARTS = {
+    "train": ("train", "training"),
+    "test": ("test", "testing"),
+    "val": ("val", "valid", "validation"),
+}
+"""What the folders of parts are called, in capitals or small."""
 LAYOUTS = "a folder for each class (7/any.png) or names like idx-12-label-7.png"
 
 
@@ -39,39 +48,63 @@ class ImageFile:
 
 @dataclass(frozen=True)
 class ImageFiles(Source):
-    """Images of 28×28 pixels in a folder tree, light ink on a dark ground as in MNIST.
+    """Images in a folder tree.
 
-    `root` holds `train` and `test`, or else one part of which a fifth is split off for testing, stratified and the
-    same for every run. A part holds a folder for each class (`7/any.png`), or files with names like
-    `idx-12-label-7.png`; their order is natural, 2 before 10. `classes`: the names of labels 0, 1, …; null = from
-    the labels found: the ten digits where all of them are digits, else these labels in natural order.
+    They become light on dark, 28×28 pixels, as MNIST's are: other sizes are scaled, and where the data set as a whole
+    is dark on light, all of it is inverted.
+
+    `root` holds `train` and `test` (`PARTS`: other names for them; a `val` joins the training part, or is the test
+    part where there is no other), or else one part of which a fifth is split off for testing, stratified and the same
+    for every run. A part holds a folder for each class (`7/any.png`), or files with names like `idx-12-label-7.png`;
+    their order is natural, 2 before 10. `classes`: the names of labels 0, 1, …; null = from the labels found: the ten
+    digits where all of them are digits, else these labels in natural order.
     """
 
     classes: Sequence[str] | None
 
     def load(self) -> Dataset:
-        """Raises InputError that names the file that is no image, has another size, or has no label."""
+        """Raises InputError that names the file that is no image, is blank, or has no label."""
         if self.root is None:
             raise InputError(f"dataset.root: not set; accepted: a folder of images, with {LAYOUTS}")
+        from ablations.datasets.images import have_light_ground, is_dark_on_light
+
         root = Path(str(self.root)).expanduser().absolute()
-        parts = list_images(root)
+        parts, joined = list_images(root)
         files = [file for part in parts for file in part]
         classes, labels = self._classes(files, parts)
-        images = self._pixels(root, files)
+        images, shape, scaled = self._pixels(root, files)
+        require_content(files, images, len(parts[0]))
+        inverted = ""
+        if is_dark_on_light(images):
+            images, inverted = 255 - images, "dark on light, inverted to light on dark"
+        changes = [change for change in (joined, scaled, inverted) if change]
+        for change in changes:
+            log.warning("%s: %s", printable(root), change)
+        other = np.flatnonzero(have_light_ground(images))
+        if len(other) > MIXED * len(images):
+            first = printable(files[other[0]].path)
+            most = "are on another ground, light or dark, than the rest, and stay so"
+            log.warning(
+                "%s: %d of %d images %s, from %s on", printable(root), len(other), len(images), most, first
+            )
         if len(parts) == 2:
             at = len(parts[0])
             arrays = (images[:at], labels[:at], images[at:], labels[at:])
         else:
-            try:
-                train, test = split(labels, TEST_FRACTION, np.random.default_rng(0))
-            except InputError:
-                raise InputError(
-                    f"{printable(root)}: {len(files)} images are too few to split off a test part by class; "
-                    "accepted: folders train and test, or at least 2 images of each class and 5 times as many "
-                    "images as classes"
-                ) from None
-            arrays = (images[train], labels[train], images[test], labels[test])
-        return assemble(self.name, arrays, classes)
+            arrays = self._split(root, images, labels)
+        pictures = (*shape, bool(inverted))
+        return replace(assemble(self.name, arrays, classes), changes=tuple(changes), pictures=pictures)
+
+    def _split(self, root: Path, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, ...]:
+        try:
+            train, test = split(labels, TEST_FRACTION, np.random.default_rng(0))
+        except InputError:
+            raise InputError(
+                f"{printable(root)}: {len(labels)} images are too few to split off a test part by class; "
+                "accepted: folders train and test, or at least 2 images of each class and 5 times as many "
+                "images as classes"
+            ) from None
+        return images[train], labels[train], images[test], labels[test]
 
     def _classes(
         self, files: Sequence[ImageFile], parts: Sequence[Sequence[ImageFile]]
@@ -104,8 +137,8 @@ class ImageFiles(Source):
         labels = np.array([numbers[file.label] for file in files], np.uint8)
         return tuple(map(printable, names)), labels
 
-    def _pixels(self, root: Path, files: Sequence[ImageFile]) -> np.ndarray:
-        """The decoded images, uint8 (N, 28, 28), from the cache where that is up to date and whole.
+    def _pixels(self, root: Path, files: Sequence[ImageFile]) -> tuple[np.ndarray, tuple[int, int], str]:
+        """`decode_images`, from the cache where that is up to date and whole.
 
         There is one cache file for each root. It is up to date when names, sizes and times of all files are those
         that it was made of: comparing contents instead would cost nearly as much as decoding them. It is whole
@@ -115,37 +148,58 @@ class ImageFiles(Source):
         key = cache_key(root, files)
         if path.exists():
             try:
-                images = read_cache(path, key, len(files))
+                cached = read_cache(path, key, len(files))
             except Exception as error:  # a damaged zip file may raise nearly anything
                 log.warning("%s: damaged (%s); reading the images again", path, printable(str(error)))
             else:
-                if images is not None:
-                    return images
-        images = decode_images(files)
-        if cache_key(root, [file for part in list_images(root) for file in part]) != key:
+                if cached is not None:
+                    return cached
+        images, shape, scaled = decode_images(files)
+        if cache_key(root, [file for part in list_images(root)[0] for file in part]) != key:
             raise InputError(f"{printable(root)}: changed while it was read; try again")
         try:
-            write_cache(path, key, images)
+            write_cache(path, key, images, shape, scaled)
         except OSError as error:
             log.warning("%s: %s; the images are not cached", printable(path), error.strerror)
-        return images
+        return images, shape, scaled
 
 
-def list_images(root: Path) -> list[list[ImageFile]]:
-    """The files of the training and the test part, or of a single part, in natural order.
+def list_images(root: Path) -> tuple[list[list[ImageFile]], str]:
+    """The files of the training and the test part, or of a single part, in natural order; what becomes of others.
 
     Raises InputError for a folder that cannot be listed or is empty, and for files without a label or with an
     index that was there before.
     """
-    folders = [entry.name for entry in entries(root) if entry.is_dir()]
-    if folders and set(folders) <= {"train", "test"}:
-        for entry in entries(root):
-            if not entry.is_dir():
-                raise InputError(
-                    f"{printable(entry.path)}: not in train or test; accepted: all images in these two folders"
-                )
-        return [list_part(root / part) for part in ("train", "test")]
-    return [list_part(root)]
+    found = entries(root)
+    kinds = {name: kind for kind, names in PARTS.items() for name in names}
+    folders = {entry.name: kinds.get(entry.name.lower()) for entry in found if entry.is_dir()}
+    if not folders or None in folders.values():
+        return [list_part(root)], ""
+    names = {kind: name for name, kind in folders.items()}
+    for entry in found:
+        kind = folders.get(entry.name)
+        if kind is None:
+            known, many = (
+                " or ".join(sorted(folders, reverse=True)),
+                {2: "two ", 3: "three "}.get(len(folders), ""),
+            )
+            raise InputError(
+                f"{printable(entry.path)}: not in {known}; accepted: all images in these {many}folders"
+            )
+        if names[kind] != entry.name:
+            raise InputError(
+                f"{printable(entry.path)}: is {names[kind]}, too; accepted: one folder for each part"
+            )
+    train = list_part(root / names.get("train", "train"))
+    if "val" not in names:
+        return [train, list_part(root / names.get("test", "test"))], ""
+    validation = list_part(root / names["val"])
+    if "test" not in names:
+        return [train, validation], f"{names['val']} is the test part, since there is no other"
+    joined = (
+        f"{names['val']} joins the training part, of which dataset.val_fraction is split off for validation"
+    )
+    return [train + validation, list_part(root / names["test"])], joined
 
 
 def list_part(folder: Path) -> list[ImageFile]:
@@ -203,26 +257,58 @@ def image_file(entry: os.DirEntry, label: str) -> ImageFile:
     return ImageFile(entry.path, label, (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns))
 
 
-def decode_images(files: Sequence[ImageFile]) -> np.ndarray:
+def decode_images(files: Sequence[ImageFile]) -> tuple[np.ndarray, tuple[int, int], str]:
     """Decode files to uint8 (N, 28, 28), with a bar where stderr is a terminal.
 
-    Raises InputError for one that is no image or has another size.
+    Also: the height and width that all of them had, (0, 0) where these differ; which were scaled, in words.
+
+    Raises InputError for one that is no image.
     """
     from tqdm import tqdm
 
-    from ablations.datasets.images import decode
+    from ablations.datasets.images import decode, fit
 
-    images = np.empty((len(files), 28, 28), np.uint8)
+    images = np.empty((len(files), SIDE, SIDE), np.uint8)
+    scaled, shapes = [], set()
     bar = tqdm(files, desc="reading images", unit="image", leave=False, disable=None)
     for image, file in zip(images, bar, strict=True):
         pixels = decode(file.path)
-        if pixels.shape != image.shape:
+        shapes.add(pixels.shape)
+        if min(pixels.shape) < SMALLEST:
             height, width = pixels.shape
             raise InputError(
-                f"{printable(file.path)}: {width} × {height} pixels; accepted: images of 28 × 28 pixels"
+                f"{printable(file.path)}: {width} × {height} pixels; accepted: images of {SIDE} × {SIDE} pixels, "
+                f"or of another size from {SMALLEST} × {SMALLEST}"
             )
+        if pixels.shape != image.shape:
+            scaled.append(
+                f"{pixels.shape[1]} × {pixels.shape[0]} pixels, {printable(os.path.basename(file.path))}"
+            )
+            pixels = fit(pixels, SIDE)
         image[:] = pixels
-    return images
+    shape = shapes.pop() if len(shapes) == 1 else (0, 0)
+    first = f"the first from {scaled[0]}" if scaled else ""
+    said = f"{len(scaled)} of {len(files)} images scaled to {SIDE} × {SIDE} pixels, {first}" if scaled else ""
+    return images, shape, said
+
+
+def require_content(files: Sequence[ImageFile], images: np.ndarray, training: int) -> None:
+    """Raises InputError for a blank image, and where a class of the `training` images is one image over and over."""
+    flat = images.reshape(len(images), -1)
+    blank = np.flatnonzero(flat.max(axis=1) - flat.min(axis=1) < LEAST_CONTRAST)
+    if len(blank):
+        others = f", and {len(blank) - 1} more" if len(blank) > 1 else ""
+        where = printable(files[blank[0]].path)
+        raise InputError(f"{where}: a blank image{others}; accepted: images that show something")
+    of_class: dict[str, list[int]] = {}
+    for at, file in enumerate(files[:training]):
+        of_class.setdefault(file.label, []).append(at)
+    for places in [*of_class.values(), range(training)]:
+        if len(places) > 2 and all(np.array_equal(flat[at], flat[places[0]]) for at in places):
+            raise InputError(
+                f"{printable(files[places[0]].path)}: the other {len(places) - 1} training images "
+                f"{'of its class ' if len(places) < training else ''}are the same; accepted: different images"
+            )
 
 
 def cache_key(root: Path, files: Sequence[ImageFile]) -> str:
@@ -236,28 +322,30 @@ def cache_key(root: Path, files: Sequence[ImageFile]) -> str:
     return digest.hexdigest()
 
 
-def read_cache(path: Path, key: str, count: int) -> np.ndarray | None:
-    """The images of a cache file; None if it is of another key. Raises any exception if it is damaged."""
+def read_cache(path: Path, key: str, count: int) -> tuple[np.ndarray, tuple[int, int], str] | None:
+    """What a cache file has of `decode_images`; None if it is of another key. Raises any exception if it is damaged."""
     with np.load(path, allow_pickle=False) as cache:
         if str(cache["key"]) != key:
             return None
-        if path.stat().st_size < count * 28 * 28:  # before it is believed how large it is
+        if path.stat().st_size < count * SIDE * SIDE:  # before it is believed how large it is
             raise ValueError("truncated")
         images = cache["images"]
-        if images.dtype != np.uint8 or images.shape != (count, 28, 28):
+        if images.dtype != np.uint8 or images.shape != (count, SIDE, SIDE):
             raise ValueError(f"{images.dtype} of shape {images.shape}")
         if content_hash(images) != str(cache["sha256"]):
             raise ValueError("its pixels do not have the hash that it names")
-    return images
+        height, width = cache["shape"].tolist()
+        return images, (height, width), str(cache["scaled"])
 
 
-def write_cache(path: Path, key: str, images: np.ndarray) -> None:
+def write_cache(path: Path, key: str, images: np.ndarray, shape: tuple[int, int], scaled: str) -> None:
     """Write a cache file under a temporary name, then rename it. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
     try:
         with temporary.open("wb") as file:
-            np.savez(file, key=key, sha256=content_hash(images), images=images)
+            digest = content_hash(images)
+            np.savez(file, key=key, sha256=digest, images=images, shape=shape, scaled=scaled)
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

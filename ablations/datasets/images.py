@@ -18,10 +18,10 @@ MAX_PIXELS = 2**25  # a small file may unpack to any number of pixels
 def decode(path: str | Path) -> np.ndarray:
     """The pixels of an image file, uint8 (height, width), 0 = black, 255 = white.
 
-    Colours become their luma (ITU-R 601-2), transparency lets white paper through, 16 bits are rounded to 8,
-    the camera's orientation (EXIF) is applied; of several frames or pages the first counts. A grey image of
-    8 bits keeps its values. Raises InputError for anything else than a regular file in one of `FORMATS`, or
-    one of more than `MAX_BYTES` or `MAX_PIXELS`, which is refused before it is decoded.
+    Colours become their luma (ITU-R 601-2), transparency lets white paper through, or black where all ink is
+    light, 16 bits are rounded to 8, the camera's orientation (EXIF) is applied; of several frames or pages the
+    first counts. A grey image of 8 bits keeps its values. Raises InputError for anything else than a regular file
+    in one of `FORMATS`, or one of more than `MAX_BYTES` or `MAX_PIXELS`, which is refused before it is decoded.
     """
     content = _read(path)
     with warnings.catch_warnings(action="ignore"):
@@ -71,14 +71,48 @@ def _grey(image: Image.Image, path: str | Path) -> np.ndarray:
             raise _refusal(path, "pixels of 32 bits")
         grey = ((pixels * 255 + 32767) // 65535).astype(np.uint8)
         if (transparent := image.info.get("transparency")) is not None:
-            grey[pixels == transparent] = 255
+            clear = pixels == transparent
+            grey = _contrasting(*(np.where(clear, paper, grey).astype(np.uint8) for paper in (255, 0)))
         return grey
     if image.mode == "F":
         raise _refusal(path, "floating-point pixels")
     if image.has_transparency_data:
-        paper = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(paper, image.convert("RGBA"))
+        ink = image.convert("RGBA")
+        papers = (Image.new("RGBA", image.size, paper) for paper in ("white", "black"))
+        return _contrasting(*(np.array(Image.alpha_composite(paper, ink).convert("L")) for paper in papers))
     return np.array(image.convert("L"))
+
+
+def _contrasting(on_white: np.ndarray, on_black: np.ndarray) -> np.ndarray:
+    """The picture on white paper, unless nothing dark is to be seen on it and more on black."""
+    contrast = 255 - int(on_white.min())
+    return on_black if contrast < min(128, int(on_black.max())) else on_white
+
+
+def fit(pixels: np.ndarray, side: int) -> np.ndarray:
+    """A picture of any size as uint8 (side, side): scaled with its proportions kept, anti-aliased, on its ground."""
+    extent = max(pixels.shape)
+    square = np.full((extent, extent), np.median(edges(pixels[None])), np.uint8)
+    top, left = ((extent - length) // 2 for length in pixels.shape)
+    square[top : top + pixels.shape[0], left : left + pixels.shape[1]] = pixels
+    return np.asarray(Image.fromarray(square).resize((side, side), Image.Resampling.BILINEAR))
+
+
+def edges(images: np.ndarray) -> np.ndarray:
+    """The outermost pixels of images (N, y, x): (N, 2x + 2y)."""
+    return np.concatenate([images[:, 0], images[:, -1], images[:, :, 0], images[:, :, -1]], axis=1)
+
+
+def is_dark_on_light(images: np.ndarray) -> bool:
+    """Whether the ground of images (N, y, x), taken as a whole, is light: what their edges mostly show."""
+    shown = edges(images)
+    ground = np.median(shown)
+    return bool(ground > 127 and np.mean(abs(shown - ground) < 40) > 0.5)
+
+
+def have_light_ground(images: np.ndarray) -> np.ndarray:
+    """Which of images (N, y, x) have hardly anything but light pixels at their edges."""
+    return np.quantile(edges(images), 0.2, axis=1) > 160
 
 
 def _refusal(path: str | Path, problem: str) -> InputError:

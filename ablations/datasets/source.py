@@ -18,7 +18,9 @@ class Dataset:
 
     Images are uint8 (N, 28, 28), 0 = background, 255 = ink; labels are uint8 (N,), indices into `classes`.
     `sha256` is that of the four parts as uncompressed IDX files, one after the other: training images,
-    training labels, test images, test labels.
+    training labels, test images, test labels. `changes`: what was done to the images that came in, in words.
+    `pictures`: height and width of the image files that they were, 0 where these differ, and whether they were
+    inverted; None for what never was image files.
     """
 
     name: str
@@ -28,6 +30,8 @@ class Dataset:
     test_labels: np.ndarray
     sha256: str
     classes: tuple[str, ...]
+    changes: tuple[str, ...] = ()
+    pictures: tuple[int, int, bool] | None = None
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from ablations.training.recipe import Recipe
 
 ABOUT = {
     "input": "grey images (n, 28, 28), 0 = background, 255 = ink, of any numeric type",
-    "output": "digit, and the probability of each: p0 … p9",
+    "output": "digit, and the probability of each: p0, p1, …; class: its name, where it has one",
 }
 
 SHOWN_MISREAD = 500
@@ -24,7 +24,8 @@ def write_artifacts(
     folder: Path, config: DictConfig, recipe: Recipe, history: Sequence[Mapping[str, float]], test: Evaluation
 ) -> None:
     """Write all of it into a folder; `history` has the metrics of each epoch."""
-    trained, dataset = model.Model(recipe.network, recipe.normalization), recipe.dataset
+    dataset = recipe.dataset
+    trained = model.Model(recipe.network, recipe.normalization, dataset.classes, dataset.pictures)
     (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
     np.savez(folder / "model.npz", **recipe.network.state())
     np.savez_compressed(
@@ -32,6 +33,7 @@ def write_artifacts(
         labels=dataset.test_labels,
         predictions=test.predictions,
         confidences=test.confidences,
+        classes=np.array(dataset.classes),
         **misread(dataset.test_images, dataset.test_labels, test.predictions),
     )
     write_model(folder, config, trained, dataset.test_images[:1])
@@ -44,9 +46,11 @@ def write_model(folder: Path, config: DictConfig, trained: model.Model, example:
     with tempfile.TemporaryDirectory() as name:
         content = Path(name) / "network"
         model.save(content, config, trained)
-        save_model(
-            folder / model.MODEL, Path(model.__file__).with_name("serving.py"), content, example, ABOUT
-        )
+        columns = {"digit": "long"} | ({"class": "string"} if trained.has_names else {})
+        columns |= {f"p{digit}": "double" for digit in range(len(trained.classes))}
+        about = ABOUT | {"classes": ", ".join(trained.classes)}
+        code = Path(model.__file__).with_name("serving.py")
+        save_model(folder / model.MODEL, code, content, example, columns, about)
 
 
 def write_features(path: Path, trained: model.Model, image: np.ndarray) -> None:

@@ -179,6 +179,8 @@ def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, st
         tags["study"] = study
     if recipe is not None:
         tags["stream"] = recipe.stream
+        if recipe.dataset.changes:
+            tags["data_changes"] = "; ".join(recipe.dataset.changes)
     if into is None:
         tracker = Tracker.start(job.store, job.experiment, job.name, job.params, tags, offline_ok=in_sweep)
     else:

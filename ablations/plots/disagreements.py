@@ -88,12 +88,13 @@ def disagreement(
     )
 
 
-def disagreements(found: Disagreement, names: Sequence[str]) -> Figure:
+def disagreements(found: Disagreement, names: Sequence[str], classes: Sequence[str] | None = None) -> Figure:
     """The images on which two variants, A and B, disagree: what each reads, and in how many of its runs rightly.
 
     Args:
         found: with at least one image.
         names: of A and of B.
+        classes: the classes' names; their numbers by default.
     """
     lead = found.images["first_right"] * found.runs[1] - found.images["second_right"] * found.runs[0]
     sides = [np.flatnonzero(lead > 0), np.flatnonzero(lead < 0)]
@@ -115,9 +116,10 @@ def disagreements(found: Disagreement, names: Sequence[str]) -> Figure:
             axes = page.axes(EDGE + column * CELL, down, 0.86 * CELL, 0.86 * CELL)
             axes.imshow(found.pixels[place], cmap=PIXELS, vmin=0, vmax=255)
             image = found.images.iloc[place]
-            read = [f"true {image['label']}"]
+            shown = str if classes is None else lambda label: fitted(classes[int(label)], 10)
+            read = [f"true {shown(image['label'])}"]
             for who, name, of in zip("AB", ("first", "second"), found.runs, strict=True):
-                read.append(f"{who} {image[name]} · {image[f'{name}_right']}/{of}")
+                read.append(f"{who} {shown(image[name])} · {image[f'{name}_right']}/{of}")
             axes.set_xlabel("\n".join(read), fontsize=7.5, loc="left", labelpad=2)
         y += HEADING + height
     return page.figure

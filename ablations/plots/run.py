@@ -80,7 +80,12 @@ def confusion(labels: "ArrayLike", predictions: "ArrayLike", classes: int) -> "N
     return confusion_matrix(np.asarray(labels), np.asarray(predictions), labels=np.arange(classes))
 
 
-def kernels_and_maps(image: np.ndarray, kernels: np.ndarray, layers: Mapping[str, np.ndarray]) -> Figure:
+def kernels_and_maps(
+    image: np.ndarray,
+    kernels: np.ndarray,
+    layers: Mapping[str, np.ndarray],
+    classes: Sequence[str] | None = None,
+) -> Figure:
     """A network from the inside: an image, the first layer's kernels, and what each layer makes of the image.
 
     Kernels have one scale, symmetric about white, maps one grey scale per layer; its ends stand at the left.
@@ -90,6 +95,7 @@ def kernels_and_maps(image: np.ndarray, kernels: np.ndarray, layers: Mapping[str
         kernels: (kernels, y, x).
         layers: by name, in the order of the pass: maps (maps, y, x) and vectors (n,); the last of these is the
             output, a probability for each class.
+        classes: the classes' names; their numbers by default.
     """
     *hidden, (last, output) = ((name, np.asarray(values)) for name, values in layers.items())
     rows = [("input", np.asarray(image)[None]), ("kernels", np.asarray(kernels)), *hidden]
@@ -108,7 +114,7 @@ def kernels_and_maps(image: np.ndarray, kernels: np.ndarray, layers: Mapping[str
     axes.annotate(f"{100 * output[best]:.3g} %", (best, output[best]), (0, 1), **above)
     axes.set_ylim(0, 1.25)
     axes.set_yticks([0, 0.5, 1], ["0", "50", "100"], fontsize=7.5)
-    level_ticks(axes, list(map(str, range(len(output)))))
+    level_ticks(axes, [fitted(name, 12) for name in classes or map(str, range(len(output)))])
     axes.spines[["right", "top"]].set_visible(False)
     return page.figure
 

@@ -3,15 +3,15 @@
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ablations.commands import one_line_errors
-from ablations.errors import InputError, one_line, printable
-from ablations.predict.choosing import choose, load
+from ablations.errors import InputError, foreseen, one_line, printable
+from ablations.predict.choosing import choose, described, load
 from ablations.predict.digit_image import read_image
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from ablations.predict.model import Model
 
 EXAMPLES = """RUN is one of:
-  best                    the finished run with the highest validation accuracy
+  best                    the finished run with the highest validation accuracy: of those trained on MNIST, else of
+                          those on images of your own, else of those on other data sets, digits and fashion_mnist last
   best:NAME               the best one of a sweep or a study
   3f2a9c…                 a run's id, or as much of its beginning as no other run has
   'pool=avg seed=0'       a run's name, where no other run has it
@@ -47,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("run", metavar="RUN", help="best, best:NAME, a run's id or its name")
     parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="pictures of one digit each")
-    parser.add_argument("--json", action="store_true", help="print JSON, with all ten probabilities")
+    parser.add_argument("--json", action="store_true", help="print JSON, with the probability of each class")
     parser.add_argument(
         "--plot",
         metavar="PATH",
@@ -56,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--register", metavar="NAME", help="add the run's model to MLflow's model registry")
     parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store")
-    options = parser.parse_args(arguments)
+    options = parser.parse_intermixed_args(arguments)
     if not options.files and options.register is None:
         parser.error("give at least one FILE, or --register NAME")
     if options.plot is not None and options.plot.suffix == ".png" and len(options.files) > 1:
@@ -66,45 +67,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reader = Reader(store)
     run = choose(reader.runs(), options.run)
     model = load(reader, run)
-    images, failures = {}, []
-    for path in options.files:
-        try:
-            images[path] = read_image(path)
-        except InputError as error:  # the other files are read all the same
-            failures.append(f"error: {one_line(error)}")
+    images, said, failed = _read(options.files, model)
     if images:
-        digits, probabilities = model.read(np.stack(list(images.values())))
         shown = _json if options.json else _table
-        print(shown(run, list(images), digits, probabilities))
+        print(shown(run, model, images))
     if options.plot is not None:
         _plot(options.plot, images, model)
     if options.register is not None:
         _register(store, run, options.register)
-    for failure in failures:
-        print(failure, file=sys.stderr)
-    return 2 if failures else 0
+    for line in said:
+        print(line, file=sys.stderr)
+    return 2 if failed else 0
 
 
-def _table(run: "pd.Series", paths: list[Path], digits: np.ndarray, probabilities: np.ndarray) -> str:
-    names = ["file", *map(printable, paths)]
-    width = max(map(len, names))
-    lines = [f"{names[0]:{width}}  digit  confidence"]
-    for name, digit, each in zip(names[1:], digits, probabilities, strict=True):
-        lines.append(f"{name:{width}}  {digit:5}  {each[digit]:10.2%}")
-    return "\n".join([*lines, f"read by {printable(run['run_name'])}, run {run['run_id']}"])
+def _read(paths: Sequence[Path], model: "Model") -> tuple[dict[Path, np.ndarray], list[str], bool]:
+    """The images of the files that can be read; what is to be said of the files, and whether any could not."""
+    images, said, failed = {}, [], False
+    for path in paths:
+        try:
+            images[path], several = read_image(path, model.pictures)
+        except Exception as error:  # whatever is wrong with a file, the others are read all the same
+            said.append(f"error: {one_line(error) if foreseen(error) else printable(f'{path}: {error!r}')}")
+            failed = True
+        else:
+            if several:
+                said.append(
+                    f"warning: {printable(path)}: more than one digit, it seems; a picture is read as one"
+                )
+    return images, said, failed
 
 
-def _json(run: "pd.Series", paths: list[Path], digits: np.ndarray, probabilities: np.ndarray) -> str:
+def _table(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> str:
+    header = ["file", "digit", *(["class"] if model.has_names else []), "confidence"]
+    rows = [
+        [
+            printable(path),
+            str(digit),
+            *([printable(model.classes[digit])] if model.has_names else []),
+            f"{each[digit]:.2%}",
+        ]
+        for path, digit, each in _answers(model, images)
+    ]
+    file, *widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [
+        "  ".join(
+            [f"{name:{file}}", *(f"{cell:>{width}}" for cell, width in zip(cells, widths, strict=True))]
+        )
+        for name, *cells in [header, *rows]
+    ]
+    return "\n".join([*lines, f"read by {described(run)}"])
+
+
+def _json(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> str:
     files = [
         {
             "file": str(path),
             "digit": int(digit),
+            "class": model.classes[digit],
             "confidence": float(each[digit]),
             "probabilities": each.astype(float).tolist(),
         }
-        for path, digit, each in zip(paths, digits, probabilities, strict=True)
+        for path, digit, each in _answers(model, images)
     ]
-    return json.dumps({"run_id": run["run_id"], "run_name": run["run_name"], "files": files}, indent=2)
+    dataset = run.get("params.dataset")
+    about = {"run_id": run["run_id"], "run_name": run["run_name"]}
+    about |= {"dataset": dataset if isinstance(dataset, str) else None, "classes": model.classes}
+    return json.dumps(about | {"files": files}, indent=2)
+
+
+def _answers(model: "Model", images: dict[Path, np.ndarray]) -> Iterable[tuple[Path, int, np.ndarray]]:
+    """Each file, the number of its class, and the probability of each class."""
+    digits, probabilities = model.read(np.stack(list(images.values())))
+    return zip(images, digits, probabilities, strict=True)
 
 
 def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
@@ -122,7 +156,8 @@ def _plot(target: Path, images: dict[Path, np.ndarray], model: "Model") -> None:
             taken.add(stem)
             _, probabilities = model.read(image[None])
             layers = model.feature_maps(image) | {"output": probabilities[0]}
-            figure = kernels_and_maps(image, model.first_kernels, layers)
+            classes = model.classes if model.has_names else None
+            figure = kernels_and_maps(image, model.first_kernels, layers, classes)
             save(figure, target if single else folder / f"{stem}.png")
     except OSError as error:
         raise InputError(f"--plot {printable(target)}: {error.strerror or error}") from error
@@ -134,6 +169,7 @@ def _register(store: Store, run: "pd.Series", name: str) -> None:
 
     version = register_model(store, run["run_id"], MODEL, name)
     print(f"registered {printable(name)} version {version}: models:/{printable(name)}/{version}")
+    print(f"it is {described(run)}")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, printable
-from ablations.tracking.columns import column, metric, tag
+from ablations.tracking.columns import column, metric, param, tag
 from ablations.tracking.reader import Reader
 
 if TYPE_CHECKING:
@@ -15,14 +15,19 @@ if TYPE_CHECKING:
 
 BEST = "best"
 JUDGED_BY = "val/accuracy"
+PREFERRED = ("mnist", "images")
+LAST = ("digits", "fashion_mnist")
+"""By what a network was trained on, the best is chosen first: on pictures as people have them before any other, and
+after all others on what is small and coarse, or shows no digits. Accuracies of different data compare nothing."""
 SHOWN = 8  # names or ids in an error message
 
 
 def choose(runs: "pd.DataFrame", wanted: str) -> "pd.Series":
     """The run that `wanted` means, a row of `Reader.runs()`; the command's `--help` says what it may be.
 
-    Of several best ones, the one with the lower validation loss, then the older one, is taken. Raises InputError
-    for none, with the names that come nearest, and for several.
+    The best is chosen by its data set first (`PREFERRED`, `LAST`), then by its validation accuracy; of several the
+    one with the lower validation loss, then the older one, is taken. Raises InputError for none, with the names
+    that come nearest, and for several.
     """
     if wanted == BEST or wanted.startswith(f"{BEST}:"):
         return _best(runs, wanted.partition(":")[2] if ":" in wanted else None)
@@ -53,8 +58,25 @@ def _best(runs: "pd.DataFrame", group: str | None) -> "pd.Series":
     runs = runs[(runs["status"] == "FINISHED") & column(runs, judged).notna()]
     if runs.empty:
         raise InputError(f"no finished run with the metric {JUDGED_BY}{f' in {group}' if group else ''}")
+    ranks = column(runs, param("dataset")).map(_rank)
+    runs = runs[ranks == ranks.min()]
     order = [judged, loss] if loss in runs else [judged]
     return runs.sort_values(order, ascending=[key != judged for key in order], kind="stable").iloc[0]
+
+
+def _rank(dataset: object) -> int:
+    order = [*PREFERRED, None, *LAST]
+    return order.index(dataset if dataset in order else None)
+
+
+def described(run: "pd.Series") -> str:
+    """A run by its name and id, with its data set and its validation accuracy where they are known."""
+    text = f"{printable(run['run_name'])}, run {run['run_id']}"
+    dataset, accuracy = run.get(param("dataset")), run.get(metric(JUDGED_BY))
+    if isinstance(dataset, str):
+        text += f", trained on {printable(dataset)}"
+        text += f" ({accuracy:.2%} of its validation images right)" if accuracy == accuracy else ""
+    return text
 
 
 def _some(names: Sequence[str]) -> str:

@@ -26,10 +26,21 @@ CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
 
 @dataclass(frozen=True)
 class Model:
-    """Reads digits. One call at a time: the network's buffers are shared by all of them."""
+    """Reads digits, or what `classes` names. One call at a time: the network's buffers are shared by all of them.
+
+    `pictures`: of what image files the network was trained on: their height and width, 0 where these differ, and
+    whether they were inverted; None where it was trained on no image files.
+    """
 
     network: Network
     normalization: Normalization
+    classes: tuple[str, ...] = tuple("0123456789")
+    pictures: tuple[int, int, bool] | None = None
+
+    @property
+    def has_names(self) -> bool:
+        """Whether classes are called something else than their numbers."""
+        return self.classes != tuple(map(str, range(len(self.classes))))
 
     @classmethod
     def load(cls, folder: Path) -> "Model":
@@ -45,8 +56,12 @@ class Model:
             network.build(INPUT_SHAPE, init, lambda _: np.random.default_rng(0), config.trainer.dtype)
             with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
                 network.load(dict(weights))
-            # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then.
-            return cls(network, Normalization(config.normalization.offset, config.normalization.scale))
+            outputs = network.layers["output"].summary().shape[0]
+            # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then; they have no names.
+            normalization = Normalization(config.normalization.offset, config.normalization.scale)
+            kept = OmegaConf.to_container(config)
+            names, pictures = kept.get("classes") or range(outputs), kept.get("pictures")
+            return cls(network, normalization, tuple(map(str, names)), pictures and tuple(pictures))
         except Exception as error:  # a damaged file may raise nearly anything
             raise InputError(f"{folder}: not a model that can be loaded ({error})") from error
 
@@ -87,6 +102,8 @@ def save(folder: Path, config: DictConfig, model: Model) -> None:
     """
     resolved = OmegaConf.to_container(config, resolve=True)
     kept: dict[str, Any] = {key: resolved[key] for key in ("network", "init")}
+    kept["classes"] = list(model.classes)
+    kept["pictures"] = model.pictures and list(model.pictures)
     kept["trainer"] = {"dtype": config.trainer.dtype}
     kept["normalization"] = {key: float(value) for key, value in asdict(model.normalization).items()}
     folder.mkdir(parents=True)

@@ -17,7 +17,10 @@ from mlflow.pyfunc import PythonModel
 
 
 class DigitReader(PythonModel):
-    """Images (n, 28, 28), from 0 = background to 255 = ink → columns `digit` and probabilities `p0` … `p9`."""
+    """Images (n, 28, 28), from 0 = background to 255 = ink → columns `digit` and probabilities `p0` … `p9`.
+
+    Where classes have names, `digit` is their number, and the column `class` has the name.
+    """
 
     def load_context(self, context: Any) -> None:
         """Load the network."""
@@ -40,7 +43,8 @@ class DigitReader(PythonModel):
         except (TypeError, ValueError) as error:
             raise MlflowException.invalid_parameter_value(str(error)) from error
         columns = {f"p{digit}": column for digit, column in enumerate(probabilities.T.astype(np.float64))}
-        return pd.DataFrame({"digit": digits.astype(np.int64), **columns})
+        names = {"class": np.array(self._model.classes)[digits]} if self._model.has_names else {}
+        return pd.DataFrame({"digit": digits.astype(np.int64), **names, **columns})
 
 
 set_model(DigitReader())

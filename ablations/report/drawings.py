@@ -214,7 +214,7 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
         if saved is None:
             return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
         labels, predictions = saved["labels"], saved["predictions"]
-        classes = [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
+        classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
         figure = confusion_matrix(labels, predictions, classes)
     except UNREADABLE:
         return Drawing(stem, heading, md("The `predictions.npz` of the run ({}) cannot be read.", chosen))
@@ -247,7 +247,8 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
     figure = None
     if len(found.images):
         caption = md(CAPTIONS["disagreements"], caption)
-        figure = disagreements(found, [_values(row, study.factors, 24) for row in rows])
+        names = [_values(row, study.factors, 24) for row in rows]
+        figure = disagreements(found, names, _classes(read[0][0]))
     yield Drawing("disagreements", md("Where two variants disagree"), caption, figure)
 
 
@@ -266,7 +267,8 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
             return
         image, probabilities = layers.pop("image"), layers.pop("probabilities")
         layers["output"] = probabilities
-        figure = kernels_and_maps(image, model["C1.weight"], layers)
+        classes = _classes(_arrays(reader, run["run_id"], "predictions.npz") or {})
+        figure = kernels_and_maps(image, model["C1.weight"], layers, classes)
     except UNREADABLE:
         return
     yield Drawing("inside", md("Inside the best run"), md(CAPTIONS["inside"], chosen), figure)
@@ -279,6 +281,12 @@ def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | N
         return None
     with np.load(path, allow_pickle=False) as saved:
         return dict(saved)
+
+
+def _classes(predictions: Mapping[str, np.ndarray]) -> list[str] | None:
+    """The names of the classes; None where they are digits, and in runs of before names were kept."""
+    names = predictions["classes"].tolist() if "classes" in predictions else []
+    return names if names != list(map(str, range(len(names)))) else None
 
 
 def _values(row: Mapping[str, object], factors: Sequence[str], width: int = 32) -> str:

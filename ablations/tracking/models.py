@@ -16,13 +16,18 @@ REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 
 
 def save_model(
-    folder: Path, code: Path, content: Path, example: "np.ndarray", about: Mapping[str, str]
+    folder: Path,
+    code: Path,
+    content: Path,
+    example: "np.ndarray",
+    columns: Mapping[str, str],
+    about: Mapping[str, str],
 ) -> None:
     """Write an MLflow model that reads images into `folder`, which does not exist yet. No store is needed.
 
     `code` is the Python file that MLflow runs to load it (models from code: nothing is pickled), `content` a
     folder that it finds as the artifact `network`, `example` an input (n, 28, 28) that is kept with the model,
-    `about` what its page says besides.
+    `columns` what it gives, with MLflow's types, `about` what its page says besides.
 
     The signature declares the input as objects of any shape: MLflow refuses every other type of number than
     the declared one, while both bytes and floats are welcome here. The code itself checks shape and range.
@@ -33,12 +38,12 @@ def save_model(
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, Schema, TensorSpec
 
-    columns = [ColSpec("long", "digit"), *(ColSpec("double", f"p{digit}") for digit in range(10))]
+    output = Schema([ColSpec(kind, name) for name, kind in columns.items()])
     mlflow.pyfunc.save_model(
         folder,
         python_model=str(code),
         artifacts={"network": str(content)},
-        signature=ModelSignature(Schema([TensorSpec(np.dtype(object), (-1,))]), Schema(columns)),
+        signature=ModelSignature(Schema([TensorSpec(np.dtype(object), (-1,))]), output),
         input_example=example,
         pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
         metadata=dict(about),

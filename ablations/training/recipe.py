@@ -116,9 +116,14 @@ def assemble(config: DictConfig) -> Recipe:
     dataset = instantiate(config.dataset).load()
     outputs = network.layers["output"].summary().shape[0]
     if outputs != len(dataset.classes):
+        units = f"head.output.units={len(dataset.classes)}"
         raise InputError(
-            f"dataset={dataset.name}: {len(dataset.classes)} classes, but the network has {outputs} outputs; "
-            "accepted: as many of the one as of the other (head.output.units)"
+            f"dataset={dataset.name}: {len(dataset.classes)} classes, but the network has {outputs} outputs; accepted: "
+            + (
+                units
+                if "units" in config.head.output
+                else f"a head without fixed codes, head=softmax {units}"
+            )
         )
     val_fraction = typed(config, "dataset.val_fraction", float)
     train_at, val_at = split(dataset.train_labels, val_fraction, streams.generator("split"))

@@ -204,6 +204,58 @@ def test_a_missing_file_in_root_names_what_is_accepted(tmp_path, source, arrays,
     )
 
 
+LEFT_AS = {
+    "dots": "{dotted}",
+    "dots, packed": "{dotted}.gz",
+    "folders": "{part}/{part}",
+    "folders of dotted files": "{part}/{dotted}",
+    "dotted folders": "{dotted}/{dotted}",
+    "folders that end in gz": "{part}.gz/{part}",
+    "torchvision": "MNIST/raw/{part}",
+    "torchvision, packed": "MNIST/raw/{part}.gz",
+    "torchvision's Fashion-MNIST": "FashionMNIST/raw/{part}",
+    "below torchvision's folder": "raw/{part}",
+}
+
+
+@pytest.mark.parametrize("name", LEFT_AS.values(), ids=LEFT_AS.keys())
+def test_files_as_archives_and_torchvision_leave_them(tmp_path, source, arrays, name):
+    root = tmp_path / "Daten [1] 数据=, neu"
+    for part, array in arrays.items():
+        path = root / name.format(part=part, dotted=part.replace("-idx", ".idx"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(encode(array)) if path.suffix == ".gz" else encode(array))
+    assert is_the_data(replace(source, root=str(root)).load(), arrays)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        (
+            "mnist_train.csv",
+            "; mnist_train.csv is a table, as Kaggle has it: leave dataset.root out, and MNIST is",
+        ),
+        ("archive.zip", "; archive.zip is an archive: unpack it first"),
+        ("train/7/1.png", "; for folders of image files: dataset=images"),
+        ("notes.txt", "t10k-images-idx3-ubyte.gz"),
+    ],
+)
+def test_a_folder_of_something_else_says_what_to_do(tmp_path, source, name, said):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / name).write_text("label,pixel0")
+    message = refusal(replace(source, root=str(tmp_path)))
+    assert message.startswith(f"{tmp_path / IDX_PARTS[0]}: no such file; dataset.root must hold")
+    assert said.replace("t10k", "train") in message
+    assert ("; for" in message or "; archive" in message or "table" in message) == (name != "notes.txt")
+
+
+def test_own_data_under_the_names_of_mnist_are_told_how(tmp_path, source, arrays):
+    write(tmp_path, arrays | {IDX_PARTS[0]: arrays[IDX_PARTS[0]] ^ 1})
+    own = replace(source, root=str(tmp_path))
+    assert refusal(own).endswith("; for data of your own: dataset.checksums=null")
+    assert len(replace(own, checksums=None).load().train_labels) == 60
+
+
 WRONG_SHAPES = {
     "images of another size": (0, np.zeros((60, 32, 32)), "shape (60, 32, 32); accepted: images of shape"),
     "flat images": (0, np.zeros((60, 784)), "shape (60, 784); accepted: images of shape (N, 28, 28)"),

@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -146,9 +147,142 @@ def test_the_network_has_as_many_outputs_as_there_are_classes(root, compose):
     overrides = ["dataset=images", f"dataset.root={root}"]
     with pytest.raises(InputError, match=r"3 classes, but the network has 10 outputs; .*head\.output\.units"):
         assemble(compose(*overrides))
-    parts = assemble(compose(*overrides, "head.output.units=3"))
+    with pytest.raises(
+        InputError, match=r"accepted: a head without fixed codes, head=softmax head\.output\.units=3$"
+    ):
+        assemble(compose(*overrides, "head=rbf"))
+    parts = assemble(compose(*overrides, "head=softmax", "head.output.units=3"))
     assert parts.dataset.classes == ("cat", "dog", "owl")
     assert parts.network.layers["output"].summary().shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("train", "test"),
+    [("training", "testing"), ("Train", "Test"), ("TRAIN", "testing"), ("Training", "test")],
+)
+def test_parts_by_other_names(root, train, test):
+    write(root, f"{train}/3/1.png", f"{train}/7/1.png", f"{test}/3/1.png", "__MACOSX/x.png")
+    data = source(root).load()
+    assert positions(data.train_images) == [0, 1]
+    assert positions(data.test_images) == [2]
+    assert data.classes == tuple("0123456789")
+    assert data.changes == ()
+
+
+@pytest.mark.parametrize("val", ["val", "valid", "Validation"])
+def test_a_validation_part_joins_the_training_part(root, val, caplog):
+    write(root, "train/3/1.png", "train/7/1.png", f"{val}/3/1.png", "test/3/1.png")
+    data = source(root).load()
+    assert positions(data.train_images) == [0, 1, 2]
+    assert data.train_labels.tolist() == [3, 7, 3]
+    assert positions(data.test_images) == [3]
+    assert caplog.messages == [f"{root}: {data.changes[0]}"]
+    assert data.changes[0].startswith(f"{val} joins the training part")
+
+
+def test_a_validation_part_tests_where_there_is_no_other(root, caplog):
+    write(root, "train/3/1.png", "train/7/1.png", "val/3/1.png")
+    data = source(root).load()
+    assert (positions(data.train_images), positions(data.test_images)) == ([0, 1], [2])
+    assert caplog.messages == [f"{root}: val is the test part, since there is no other"]
+
+
+def test_classes_called_as_parts_are_classes(root):
+    write(root, *(f"{name}/{n}.png" for n in range(10) for name in ("train", "car")))
+    assert source(root).load().classes == ("car", "train")
+
+
+# What becomes of the pixels
+
+
+def drawings(root: Path, side: int = 28, ground: int = 0, ink: int = 255) -> None:
+    """Bars, upright in class 0 and level in class 1, of other places and greys each."""
+    for at in range(10):
+        pixels = np.full((side, side), ground, np.uint8)
+        pixels[side // 4 : 3 * side // 4, (at + 8) * side // 28 : (at + 12) * side // 28] = ink
+        for label, image in ((0, pixels), (1, pixels.T)):
+            path = root / f"{label}/{at}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image).save(path)
+
+
+@pytest.mark.parametrize(("ground", "ink"), [(255, 0), (200, 90)])
+def test_dark_on_light_is_inverted_as_a_whole(root, ground, ink, caplog, tmp_path):
+    drawings(root, ground=ground, ink=ink)
+    drawings(tmp_path / "light", ground=255 - ground, ink=255 - ink)
+    said = "dark on light, inverted to light on dark"
+    for _ in range(2):  # the second time from the cache
+        data = source(root).load()
+        assert data.changes == (said,)
+        assert caplog.messages == [f"{root}: {said}"]
+        caplog.clear()
+    light = source(tmp_path / "light").load()
+    assert light.changes == ()
+    assert same(light, data)
+
+
+def test_light_on_dark_and_noise_stay_as_they_are(root, caplog):
+    write(root, *(f"{n % 2}/{n}.png" for n in range(100)))
+    data = source(root).load()
+    assert sorted(positions(np.concatenate([data.train_images, data.test_images]))) == list(range(100))
+    assert caplog.messages == []
+
+
+def test_a_mixture_of_grounds_is_said(root, caplog):
+    drawings(root)
+    drawings(root / "light", ground=255, ink=0)
+    for at in range(3):
+        (root / f"light/0/{at}.png").rename(root / f"0/{at}.png")
+    shutil.rmtree(root / "light")
+    source(root).load()
+    (message,) = caplog.messages
+    assert message.startswith(f"{root}: 3 of 20 images are on another ground")
+    assert message.endswith(f"from {root}/0/0.png on")
+
+
+@pytest.mark.parametrize("side", [64, 280])
+def test_other_sizes_are_scaled(root, side, caplog, tmp_path):
+    drawings(root, side)
+    drawings(tmp_path / "plain")
+    said = f"20 of 20 images scaled to 28 × 28 pixels, the first from {side} × {side} pixels, 0.png"
+    for _ in range(2):  # the second time from the cache
+        data = source(root).load()
+        assert caplog.messages == [f"{root}: {said}"]
+        caplog.clear()
+    plain = source(tmp_path / "plain").load()
+    difference = np.abs(data.train_images.astype(int) - plain.train_images)
+    assert difference.mean() < 5  # grey levels
+    np.testing.assert_array_equal(data.train_labels, plain.train_labels)
+
+
+def test_proportions_are_kept_on_the_images_own_ground():
+    wide = np.full((28, 56), 200, np.uint8)
+    wide[8:20, 16:40] = 0
+    found = images.fit(wide, 28)
+    assert found.shape == (28, 28)
+    assert set(found[[0, -1]].ravel()) == {200}
+    rows, columns = (np.flatnonzero((found < 100).any(axis=axis)) for axis in (1, 0))
+    assert (np.ptp(rows) + 1, np.ptp(columns) + 1) == (6, 12)
+
+
+def test_light_ink_on_transparent_ground_is_trained_on_as_it_is(root):
+    drawings(root)
+    for path in root.rglob("*.png"):
+        alpha = Image.open(path)
+        image = Image.new("RGBA", alpha.size, (255, 255, 255, 0))
+        image.putalpha(alpha)
+        image.save(path)
+    data = source(root).load()
+    assert data.changes == ()
+    assert (data.train_images.max(axis=(1, 2)) == 255).all()
+    assert data.train_images[:, 0].max() == 0
+
+
+@pytest.mark.parametrize("name", ["with blanks", "数据", "[1] (2) {3}", "a=b,c", "%20 'x' \"y\""])
+def test_any_name_of_the_root(tmp_path, name):
+    drawings(tmp_path / name)
+    assert len(source(tmp_path / name).load().train_labels) == 16
+    assert len(source(tmp_path / name).load().train_labels) == 16
 
 
 # What is refused
@@ -178,8 +312,38 @@ def text(root: Path) -> str:
 
 
 def wrong_size(root: Path) -> str:
-    Image.new("L", (32, 28)).save(root / "train/2/wide.png")
-    return "ROOT/train/2/wide.png: 32 × 28 pixels; accepted: images of 28 × 28 pixels"
+    Image.new("L", (32, 7)).save(root / "train/2/wide.png")
+    return (
+        "ROOT/train/2/wide.png: 32 × 7 pixels; accepted: images of 28 × 28 pixels, or of another size from 8"
+    )
+
+
+def blank(root: Path) -> str:
+    for name in ("train/2/2.png", "train/2/3.png"):
+        Image.new("L", (28, 28), 255).save(root / name)
+    return "ROOT/train/2/2.png: a blank image, and 1 more; accepted: images that show something"
+
+
+def the_same(root: Path) -> str:
+    for at in range(3):
+        write(root, f"train/3/{at}.png")
+    return "ROOT/train/3/0.png: the other 2 training images of its class are the same; accepted: different images"
+
+
+def nothing_but_the_same(root: Path) -> str:
+    for name in ("train/1/1.png", "train/2/1.png", "train/3/1.png", "train/4/1.png"):
+        write(root, name)
+    return "ROOT/train/1/1.png: the other 3 training images are the same; accepted: different images"
+
+
+def two_of_a_part(root: Path) -> str:
+    write(root, "Training/1/1.png")
+    return "ROOT/Training: is train, too; accepted: one folder for each part"
+
+
+def no_training_part(root: Path) -> str:
+    (root / "train").rename(root / "val")
+    return "ROOT/train: No such file or directory; accepted: a folder of images"
 
 
 def bomb(root: Path) -> str:
@@ -278,6 +442,11 @@ def too_few(root: Path) -> str:
         unreadable,
         text,
         wrong_size,
+        blank,
+        the_same,
+        nothing_but_the_same,
+        two_of_a_part,
+        no_training_part,
         bomb,
         one_class,
         unknown_class,
@@ -520,6 +689,15 @@ def test_the_command(root, digits):
         InputError, match="is there already"
     ):  # before it is looked whether there is such data
         export_images.main(["nothing", str(root)])
+
+
+@pytest.mark.parametrize("name", ["with blanks", "数据", "[1] a=b,c {2} (3)", 'it\'s "x"'])
+def test_the_printed_command_reads_what_was_written(tmp_path, capsys, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    export_images.main(["digits", name, "--limit", "30"])
+    *_, line = capsys.readouterr().out.splitlines()
+    overrides = shlex.split(line.removeprefix("train on them: python run.py "))
+    assert len(export_images.load("images", overrides[1:]).train_labels) == 30
 
 
 def test_the_commands_names_of_classes_and_overrides(root, tmp_path, capsys, digits):

@@ -93,6 +93,20 @@ def test_transparency_lets_white_paper_through(tmp_path):
     assert decode(saved(tmp_path, palette, "palette.gif", transparency=0)).tolist() == [[255, 8]]
 
 
+def test_light_ink_on_transparent_ground_is_seen(tmp_path):
+    """White and yellow on nothing; faint black and black on white paper with clear corners stay on white."""
+    white = np.array([[[255, 255, 255, 0], [255, 255, 255, 255], [255, 255, 255, 51]]], np.uint8)
+    assert decode(saved(tmp_path, Image.fromarray(white), "white.png")).tolist() == [[0, 255, 51]]
+    yellow = np.array([[[0, 0, 0, 0], [255, 255, 0, 255]]], np.uint8)
+    assert decode(saved(tmp_path, Image.fromarray(yellow), "yellow.png")).tolist() == [[0, 226]]
+    faint = np.array([[[0, 0, 0, 0], [0, 0, 0, 102]]], np.uint8)
+    assert decode(saved(tmp_path, Image.fromarray(faint), "faint.png")).tolist() == [[255, 153]]
+    paper = np.array([[[9, 9, 9, 0], [250, 250, 250, 255], [20, 20, 20, 255]]], np.uint8)
+    assert decode(saved(tmp_path, Image.fromarray(paper), "paper.png")).tolist() == [[255, 250, 20]]
+    keyed = np.array([[3, 65000]], np.uint16)
+    assert decode(saved(tmp_path, Image.fromarray(keyed), "wide.png", transparency=3)).tolist() == [[0, 253]]
+
+
 ORIENTED = {1: GREY, 2: GREY[:, ::-1], 3: GREY[::-1, ::-1], 4: GREY[::-1], 5: GREY.T}
 ORIENTED |= {6: np.rot90(GREY, -1), 7: GREY[::-1, ::-1].T, 8: np.rot90(GREY)}
 

@@ -2,17 +2,18 @@
 
 import io
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra.numpy import array_shapes, arrays
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageOps
 
 from ablations.datasets import read_idx
 from ablations.datasets.images import decode
 from ablations.errors import InputError
-from ablations.predict.digit_image import like_mnist
+from ablations.predict.digit_image import find_digit, like_mnist, read_image
 
 DARK, LIGHT = 20, 230
 
@@ -103,6 +104,149 @@ def test_noise_shadow_and_specks_are_no_ink(noise):
     assert difference(like_mnist(pixels), like_mnist(np.asarray(seven()))) < 4
 
 
+def framed(picture, inset=0, width=4, grey=0):
+    """With a rectangle drawn `inset` pixels from its border."""
+    picture = picture.copy()
+    box = [inset, inset, picture.width - 1 - inset, picture.height - 1 - inset]
+    ImageDraw.Draw(picture).rectangle(box, outline=grey, width=width)
+    return picture
+
+
+def lined(picture, *boxes):
+    picture = picture.copy()
+    for box in boxes:
+        ImageDraw.Draw(picture).rectangle(box, fill=0)
+    return picture
+
+
+def ringed(picture):
+    picture = picture.copy()
+    ImageDraw.Draw(picture).ellipse([150, 5, 299, 190], outline=0, width=4)
+    return picture
+
+
+FRAMED = {
+    "screenshot": framed(seven()),
+    "one pixel": framed(seven(), width=1),
+    "grey": framed(seven(), width=3, grey=150),
+    "thick": framed(seven(), width=15),
+    "cell": framed(seven(), inset=12),
+    "double": framed(framed(seven(), inset=20), inset=4, width=2),
+    "tilted": framed(seven(), inset=18).rotate(3, fillcolor=255),
+    "ring": ringed(seven()),
+    "below": lined(seven(), (0, 185, 300, 189)),
+    "left and below": lined(seven(), (0, 185, 300, 189), (10, 0, 14, 200)),
+    "three sides": lined(seven(), (0, 0, 300, 3), (0, 0, 3, 200), (0, 196, 300, 200)),
+}
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("name", FRAMED)
+def test_a_frame_is_no_ink(name, inverted):
+    picture = ImageOps.invert(FRAMED[name]) if inverted else FRAMED[name]
+    if name == "tilted":
+        expected = seven().rotate(3, fillcolor=255)
+    else:
+        expected = seven()
+    found, several = find_digit(np.asarray(picture))
+    assert difference(found, like_mnist(np.asarray(expected))) < 1
+    assert not several
+
+
+def test_a_digit_that_touches_the_line_of_its_cell():
+    picture = lined(seven(), (150, 0, 153, 170), (150, 0, 280, 3), (277, 0, 280, 170), (150, 145, 280, 148))
+    found = like_mnist(np.asarray(picture))
+    assert difference(found, like_mnist(np.asarray(seven()))) < 6
+
+
+def test_strokes_of_digits_are_no_frames():
+    """An angular zero, an angular eight, and a seven whose bar fills the upper edge."""
+    zero = framed(Image.new("L", (140, 200), 255), inset=20, width=12)
+    eight = lined(zero, (20, 94, 119, 105))
+    for picture, height in ((zero, 20), (eight, 20), (seven().crop((194, 34, 266, 156)), 20)):
+        found = like_mnist(np.asarray(picture))
+        assert np.ptp(np.flatnonzero(found.max(axis=1) > 127)) + 1 == height
+        rim = found[np.flatnonzero(found.max(axis=1) > 127)[0]]
+        assert (rim > 127).sum() >= 10, "the upper bar is there"
+    assert like_mnist(np.asarray(eight))[12:16, 14].max() > 100, "the bar in the middle, too"
+
+
+def test_a_digit_cut_out_along_its_bounding_box():
+    for width in (12, 30, 70):
+        picture = Image.new("L", (400, 400), 255)
+        strokes = [(120, 112), (280, 112), (180, 300)]
+        ImageDraw.Draw(picture).line(strokes, fill=0, width=width, joint="curve")
+        cropped = picture.crop(ImageOps.invert(picture).getbbox())
+        for one in (cropped, ImageOps.invert(cropped)):
+            found = like_mnist(np.asarray(one))
+            assert difference(found, like_mnist(np.asarray(picture))) < 3, width
+
+
+def spotted(kind):
+    """A seven in dots, in dashes, or sprayed."""
+    picture = Image.new("L", (400, 400), 255)
+    draw = ImageDraw.Draw(picture)
+    path = [(120, 112), (280, 112), (180, 300)]
+    for (x0, y0), (x1, y1) in pairwise(path):
+        for at in range(5):
+            x, y, u, v = (x0 + (x1 - x0) * at / 5, y0 + (y1 - y0) * at / 5, (x1 - x0) / 5, (y1 - y0) / 5)
+            if kind == "dots":
+                draw.ellipse([x - 11, y - 11, x + 11, y + 11], fill=0)
+            elif kind == "dashes":
+                draw.line([(x + 0.2 * u, y + 0.2 * v), (x + 0.8 * u, y + 0.8 * v)], fill=0, width=22)
+    if kind.startswith("spray"):
+        draw.line(path, fill=0, width=40, joint="curve")
+        density = 0.05 if kind == "spray, thin" else 0.15
+        sprayed = np.random.default_rng(0).random((400, 400)) < density
+        return Image.fromarray(np.where(sprayed & (np.asarray(picture) == 0), 0, 255).astype(np.uint8))
+    return picture
+
+
+@pytest.mark.parametrize("kind", ["dots", "dashes", "spray", "spray, thin"])
+def test_separate_spots_are_one_digit(kind):
+    from scipy import ndimage
+
+    picture = spotted(kind)
+    ImageDraw.Draw(picture).rectangle([20, 350, 24, 354], fill=0)  # dust
+    found, several = find_digit(np.asarray(picture))
+    assert not several
+    _, count = ndimage.label(found > 60, structure=np.ones((3, 3)))
+    assert count == 1
+    rows = np.flatnonzero((found > 60).any(axis=1))
+    assert np.ptp(rows) + 1 >= 19
+    assert found[rows[0] : rows[0] + 4].sum() > found[rows[-1] - 3 : rows[-1] + 1].sum()
+
+
+@pytest.mark.parametrize("gap", [6, 40])
+def test_two_digits_are_noticed(gap):
+    one = seven().crop((190, 30, 270, 160))
+    for shift in ((80 + gap, 0), (0, 130 + gap)):
+        picture = Image.new("L", (400, 400), 255)
+        picture.paste(one, (30, 30))
+        assert not find_digit(np.asarray(picture)).several
+        picture.paste(one, (30 + shift[0], 30 + shift[1]))
+        assert find_digit(np.asarray(picture)).several
+
+
+def test_a_digit_of_two_strokes_is_one():
+    five, four = Image.new("L", (400, 400), 255), Image.new("L", (400, 400), 255)
+    for picture, strokes in (
+        (
+            five,
+            [
+                [(150, 100), (280, 95)],
+                [(145, 120), (140, 190), (220, 185), (265, 240), (220, 300), (140, 295)],
+            ],
+        ),
+        (four, [[(160, 100), (130, 210), (280, 215)], [(240, 120), (235, 310)]]),
+    ):
+        for stroke in strokes:
+            ImageDraw.Draw(picture).line(stroke, fill=0, width=16, joint="curve")
+        found, several = find_digit(np.asarray(picture))
+        assert not several
+        assert np.ptp(np.flatnonzero(found.max(axis=1) > 60)) + 1 == 20
+
+
 def test_files_of_every_kind_give_the_same_digit(tmp_path):
     """Turned by EXIF, transparent, with a palette, in colour, as JPEG."""
     upright = seven()
@@ -130,6 +274,34 @@ def test_files_of_every_kind_give_the_same_digit(tmp_path):
 
     for path in sorted(tmp_path.iterdir()):
         assert difference(like_mnist(decode(path)), expected) < 2, path.name
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+@pytest.mark.parametrize("size", [(28, 28), (64, 48)])
+def test_files_like_those_of_the_training_are_taken_as_they_were(tmp_path, size, inverted):
+    """Training and reading see the same pixels; of files of another size the digit is sought."""
+    from ablations.datasets import ImageFiles
+
+    rng = np.random.default_rng(0)
+    for label in "ab":
+        (tmp_path / label).mkdir()
+        for at in range(10):
+            drawn = np.zeros(size[::-1], np.uint8)
+            y, x = rng.integers(2, 16, 2)
+            drawn[y : y + 9, x : x + 5] = 255
+            Image.fromarray(255 - drawn if inverted else drawn).save(tmp_path / label / f"{at}.png")
+    data = ImageFiles("images", str(tmp_path), 0.2, None).load()
+    assert data.pictures == (*size[::-1], inverted)
+    seen = {image.tobytes() for image in (*data.train_images, *data.test_images)}
+    for path in tmp_path.glob("?/*.png"):
+        for trained_on in (data.pictures, (0, 0, inverted)):
+            assert read_image(path, trained_on).pixels.tobytes() in seen
+        np.testing.assert_array_equal(read_image(path, (99, 99, inverted)).pixels, like_mnist(decode(path)))
+    Image.new("L", size, 255).save(tmp_path / "blank.png")
+    with pytest.raises(InputError, match=r"blank\.png: nothing to be seen"):
+        read_image(tmp_path / "blank.png", data.pictures)
+    ImageOps.invert(Image.open(path)).save(tmp_path / "other ground.png")
+    assert read_image(tmp_path / "other ground.png", data.pictures).pixels.tobytes() in seen
 
 
 @pytest.mark.parametrize("level", [0, 128, 255])
@@ -162,6 +334,24 @@ def test_any_picture_gives_an_image_or_one_error(picture):
     assert image.shape == (28, 28)
     assert image.dtype == np.uint8
     assert image.max() == 255
+
+
+@pytest.mark.parametrize("kind", ["dots", "dashes", "spray", "spray, thin"])
+def test_spots_are_read(mnist_reader, kind):
+    digits, _ = mnist_reader.read(like_mnist(np.asarray(spotted(kind)))[None])
+    assert digits[0] == 7
+
+
+def test_mnist_in_frames_or_cut_out_is_read_like_the_originals(mnist_root, mnist_reader):
+    images = read_idx(mnist_root / "t10k-images-idx3-ubyte.gz")[:200]
+    expected, _ = mnist_reader.read(images)
+    pictures = [Image.fromarray(255 - image).resize((112, 112), Image.Resampling.BICUBIC) for image in images]
+    cut = [picture.crop(ImageOps.invert(picture).getbbox()) for picture in pictures]
+    for altered, least in (([framed(picture) for picture in pictures], 0.97), (cut, 0.95)):
+        found = [find_digit(np.asarray(picture)) for picture in altered]
+        digits, _ = mnist_reader.read(np.stack([each.pixels for each in found]))
+        assert (digits == expected).mean() >= least
+        assert sum(each.several for each in found) <= 3
 
 
 @pytest.mark.parametrize("as_picture", ["png", "jpeg"])

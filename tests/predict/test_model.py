@@ -17,11 +17,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.artifacts import misread, write_features, write_model
 from ablations.paths import ROOT
-from ablations.predict.model import MODEL, NETWORK, Model
+from ablations.predict.model import MODEL, NETWORK, Model, save
 from ablations.training.loop import evaluate, train
 from ablations.training.recipe import assemble
 
@@ -166,6 +167,22 @@ def test_weights_of_another_network_are_refused(artifacts, tmp_path):
     np.savez(folder / "weights.npz", **arrays)
     with pytest.raises(InputError, match=r"F6.weight has shape \(80, 120\), expected \(84, 120\)"):
         Model.load(folder)
+
+
+def test_the_names_of_classes_are_kept(compose, tmp_path):
+    """As they are; what was saved without names reads digits."""
+    recipe = assemble(compose())
+    names = ("A", "1", "${seed}", "d", "e", "f", "g", "h", "i", "j")
+    save(tmp_path / "named", compose(), Model(recipe.network, recipe.normalization, names))
+    assert Model.load(tmp_path / "named").classes == names
+    assert Model.load(tmp_path / "named").pictures is None
+    own = Model(recipe.network, recipe.normalization, names, (64, 48, True))
+    save(tmp_path / "own", compose(), own)
+    assert Model.load(tmp_path / "own").pictures == (64, 48, True)
+    kept = OmegaConf.load(tmp_path / "named/network.yaml")
+    del kept["classes"], kept["pictures"]
+    OmegaConf.save(kept, tmp_path / "named/network.yaml")
+    assert Model.load(tmp_path / "named").classes == tuple("0123456789")
 
 
 # As MLflow has it

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -88,6 +89,34 @@ def test_a_run_by_rank_or_name(store, wanted, key):
     assert predict.choose(table(uri), wanted)["run_id"] == runs[key]
 
 
+@pytest.mark.parametrize(
+    ("datasets", "best"),
+    [
+        (["digits", "mnist"], 1),
+        (["digits", "images", "mnist", "fashion_mnist"], 2),
+        (["digits", "images", "fashion_mnist"], 1),
+        (["fashion_mnist", "digits"], 1),
+        (["fashion_mnist", "digits", "my_idx"], 2),
+        (["digits", None], 1),
+        (["mnist", "mnist"], 0),
+    ],
+)
+def test_the_best_is_chosen_by_its_data_set_first(datasets, best):
+    """The earlier ones have the higher accuracy, of other images."""
+    runs = pd.DataFrame(
+        {
+            "run_id": [str(at) for at in range(len(datasets))],
+            "run_name": "x",
+            "status": "FINISHED",
+            "params.dataset": datasets,
+            "tags.sweep": ["first", *["others"] * (len(datasets) - 1)],
+            "metrics.val/accuracy": np.linspace(0.99, 0.9, len(datasets)),
+        }
+    )
+    assert predict.choose(runs, "best")["run_id"] == str(best)
+    assert predict.choose(runs, "best:first")["run_id"] == "0"
+
+
 def test_a_run_by_its_id_or_enough_of_it(store):
     uri, runs = store
     frame = table(uri)
@@ -130,7 +159,7 @@ def test_an_empty_store_is_said(store):
 
 
 def read(model, path):
-    digits, probabilities = model.read(predict.read_image(path)[None])
+    digits, probabilities = model.read(predict.read_image(path).pixels[None])
     return int(digits[0]), probabilities[0]
 
 
@@ -157,9 +186,65 @@ def test_json_has_all_probabilities(store, trained, pictures, capsys):
     assert (said["run_id"], said["run_name"]) == (runs["max"], "pool=max seed=0")
     (file,) = said["files"]
     digit, probabilities = read(trained[1], pictures[1])
-    assert (file["file"], file["digit"]) == (str(pictures[1]), digit)
+    assert (file["file"], file["digit"], file["class"]) == (str(pictures[1]), digit, str(digit))
     assert file["confidence"] == max(file["probabilities"])
     np.testing.assert_allclose(file["probabilities"], probabilities, atol=1e-6)
+
+
+NAMES = ("zero", "eins", "二", "d", "e", "f", "g", "h", "i", "j")
+
+
+@pytest.fixture(scope="module")
+def named(tmp_path_factory, compose, trained):
+    """The address of a store with one run, whose classes have names."""
+    folder = tmp_path_factory.mktemp("named")
+    uri = f"sqlite:///{folder / 'mlflow.db'}"
+    (folder / "kept").mkdir()
+    write_model(folder / "kept", compose(), replace(trained[1], classes=NAMES), trained[0].test.pixels[:1])
+    tracker = Tracker.start(Store(uri), "lenet5", "named", {"dataset": "images"}, {})
+    tracker.log_metrics({"val/accuracy": 0.9}, step=1)
+    tracker.log_files(folder / "kept")
+    tracker.finish()
+    return uri, tracker.run_id
+
+
+def test_classes_are_called_by_their_names(named, trained, pictures, tmp_path, capsys, monkeypatch):
+    import mlflow
+
+    from ablations import plots
+
+    arguments = ["best", *map(str, pictures), "--tracking-uri", named[0]]
+    predict.main(arguments)
+    head, *rows, last = capsys.readouterr().out.splitlines()
+    assert head.split() == ["file", "digit", "class", "confidence"]
+    chosen = f"named, run {named[1]}, trained on images (90.00% of its validation images right)"
+    assert last == f"read by {chosen}"
+    expected = [read(trained[1], path)[0] for path in pictures]
+    assert [row.split()[-3:-1] for row in rows] == [[str(digit), NAMES[digit]] for digit in expected]
+    predict.main([*arguments, "--json"])
+    said = json.loads(capsys.readouterr().out)
+    assert said["classes"] == list(NAMES)
+    assert said["dataset"] == "images"
+    assert [(file["digit"], file["class"]) for file in said["files"]] == [(d, NAMES[d]) for d in expected]
+    predict.main(["best", "--register", "letters", "--tracking-uri", named[0]])
+    assert capsys.readouterr().out.splitlines()[1] == f"it is {chosen}"
+    drawn = []
+    original = plots.kernels_and_maps
+    monkeypatch.setattr(
+        plots, "kernels_and_maps", lambda *given: (drawn.append(given[3]), original(*given))[1]
+    )
+    predict.main([*arguments[:2], *arguments[-2:], "--plot", str(tmp_path / "seen.png")])
+    assert drawn == [NAMES]
+    kept = mlflow.get_tracking_uri()
+    try:
+        mlflow.set_tracking_uri(named[0])
+        model = mlflow.pyfunc.load_model(f"runs:/{named[1]}/model")
+    finally:
+        mlflow.set_tracking_uri(kept)
+    found = model.predict(trained[0].test.pixels[:40])
+    assert list(found) == ["digit", "class", *(f"p{digit}" for digit in range(10))]
+    assert found["class"].tolist() == [NAMES[digit] for digit in found["digit"]]
+    assert model.metadata.signature.outputs.input_names() == list(found)
 
 
 def test_plots_go_into_a_file_or_a_folder(store, pictures, tmp_path, capsys):
@@ -196,6 +281,50 @@ def test_bad_files_are_named_and_the_others_read(store, trained, pictures, tmp_p
         assert said in line
 
 
+def test_any_error_of_one_file_costs_no_other_answer(store, pictures, monkeypatch, capsys):
+    original = predict.read_image
+
+    def read_image(path, trained_on):
+        if path == pictures[1]:
+            raise IndexError("index 0 is out of bounds")
+        return original(path, trained_on)
+
+    monkeypatch.setattr(predict, "read_image", read_image)
+    assert predict.main(["best", *map(str, pictures[:3]), "--tracking-uri", store[0]]) == 2
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 4
+    assert err == f"error: {pictures[1]}: IndexError('index 0 is out of bounds')\n"
+
+
+def test_two_digits_in_one_picture_are_said(store, pictures, tmp_path, capsys):
+    one = Image.open(pictures[0])
+    both = Image.new("L", (400, 150), 255)
+    both.paste(one, (0, 0))
+    both.paste(one, (200, 0))
+    both.save(tmp_path / "both.png")
+    assert predict.main(["best", str(tmp_path / "both.png"), "--tracking-uri", store[0]]) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 3
+    assert err.startswith(f"warning: {tmp_path / 'both.png'}: more than one digit")
+    assert err.count("\n") == 1
+
+
+def test_options_stand_anywhere(store, pictures, capsys):
+    uri, _ = store
+    first, second = map(str, pictures[:2])
+    said = []
+    for arguments in (
+        ["best", first, second, "--json", "--tracking-uri", uri],
+        ["--tracking-uri", uri, "best", "--json", first, second],
+        ["best", "--json", first, "--tracking-uri", uri, second],
+        ["--json", "best", first, "--tracking-uri", uri, second],
+    ):
+        assert predict.main(arguments) == 0
+        said.append(capsys.readouterr().out)
+    assert len(json.loads(said[0])["files"]) == 2
+    assert len(set(said)) == 1
+
+
 @pytest.mark.parametrize(
     ("wanted", "said"), [("bare", "has no model"), ("broken", "has no model, it is FAILED")]
 )
@@ -220,7 +349,10 @@ def test_a_registered_model_is_loaded_by_name_and_version(store, trained, capsys
     images = trained[0].test.pixels[:40]
     for version in (1, 2):
         assert predict.main(["best:pools", "--register", "digits", "--tracking-uri", uri]) == 0
-        assert capsys.readouterr().out == f"registered digits version {version}: models:/digits/{version}\n"
+        assert capsys.readouterr().out.splitlines() == [
+            f"registered digits version {version}: models:/digits/{version}",
+            f"it is pool=max seed=0, run {runs['max']}",
+        ]
     kept = mlflow.get_tracking_uri()
     try:
         mlflow.set_tracking_uri(uri)
