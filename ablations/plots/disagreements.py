@@ -116,7 +116,7 @@ def disagreements(found: Disagreement, names: Sequence[str], classes: Sequence[s
             axes = page.axes(EDGE + column * CELL, down, 0.86 * CELL, 0.86 * CELL)
             axes.imshow(found.pixels[place], cmap=PIXELS, vmin=0, vmax=255)
             image = found.images.iloc[place]
-            shown = str if classes is None else lambda label: fitted(classes[int(label)], 10)
+            shown = str if classes is None else lambda label: fitted(classes[int(label)], 7)
             read = [f"true {shown(image['label'])}"]
             for who, name, of in zip("AB", ("first", "second"), found.runs, strict=True):
                 read.append(f"{who} {shown(image[name])} · {image[f'{name}_right']}/{of}")
