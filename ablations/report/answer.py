@@ -7,10 +7,12 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import many
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
+from ablations.report.tables import failure
 from ablations.report.text import Markdown, crossed, md, plain
 from ablations.tracking.columns import column, natural, param
 
@@ -25,7 +27,8 @@ def answer(analysis: Analysis) -> list[Markdown]:
         return first
     form = forms(analysis)[analysis.study.metric]
     together = table["factors"].map(len) > 1
-    last = [*_interactions(analysis, table[together], form), _basis(analysis)]
+    hopeless = pd.Series([bool(each.hopeless) for each in analysis.comparisons])
+    last = [*_interactions(analysis, table[together & ~hopeless[table.index]], form), _basis(analysis)]
     effects = list(_effects(analysis, table[~together], form, MOST_SENTENCES - len(first) - len(last)))
     return [*first, *effects, *last]
 
@@ -65,7 +68,7 @@ def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> 
     """Main effects, those that are settled first, of those the largest; what has no room is counted."""
     ranks = {verdict: rank // 2 for rank, verdict in enumerate(Verdict)}
     order = sorted(
-        table.to_dict("records"),
+        table.assign(at=table.index).to_dict("records"),
         key=lambda row: (ranks[row["verdict"]], -abs(row["mean_diff"]) if row["n"] else 0),
     )
     shown = len(order) if len(order) <= room else room - 1
@@ -81,8 +84,10 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     study = analysis.study
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
     what = md("**{}: {}** against {}", *names)
+    comparison = analysis.comparisons[row["at"]]
     if not row["n"]:
-        return md("{}: no seed gave a pair, so nothing can be said.", what)
+        why = _hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
+        return md("{}: {}, so nothing can be said.", what, why)
     side = "lower" if row["mean_diff"] < 0 else "higher"
     shown = form.with_unit(row["mean_diff"])
     size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
@@ -99,11 +104,18 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
             inside = md("{}, inside ±{}", interval, form.with_unit(study.margin))
             return md("{} makes no difference that matters{}: {} ({}).", what, over, difference, inside)
         case Verdict.INCONCLUSIVE:
-            return md("{} is not settled{}: {} ({}); {}.", what, over, difference, evidence, _needed(row))
+            return md(
+                "{} is not settled{}: {} ({}); {}.",
+                what,
+                over,
+                difference,
+                evidence,
+                _needed(row, comparison),
+            )
         case Verdict.TOO_FEW:
             lacking = "{} in {}, which cannot reach p < {} whatever the difference"
             lacking = md(lacking, difference, seeds, ALPHA)
-            return md("{} has too few seeds for a verdict: {}; {}.", what, lacking, _needed(row))
+            return md("{} has too few seeds for a verdict: {}; {}.", what, lacking, _needed(row, comparison))
 
 
 def _interval(row: Mapping[str, Any], form: Form) -> Markdown:
@@ -116,7 +128,22 @@ def _p(row: Mapping[str, Any]) -> Markdown:
     return md("p < {}", value) if sign else md("p = {}", value)
 
 
-def _needed(row: Mapping[str, Any]) -> str:
+def _hopeless(analysis: Analysis, comparison: Comparison) -> str:
+    """What of a comparison never gives a result, and why not."""
+    found = comparison.hopeless[0]
+    runs = analysis.runs.set_index("run_id").loc[list(found.run_ids)]
+    reason = failure(runs.iloc[-1].to_dict(), analysis.study)[1]
+    own = dict(zip(comparison.factors, comparison.variant, strict=True)) == found.setting
+    setting = " ".join(f"{factor}={level}" for factor, level in found.setting.items())
+    whose, of = ("its", "") if own else ("the", f" of {setting}")
+    if len(runs) == 1:
+        return f"{whose} one run{of} gave no result ({reason})"
+    return f"none of {whose} {len(runs)} runs{of} gave a result ({reason})"
+
+
+def _needed(row: Mapping[str, Any], comparison: Comparison) -> str:
+    if comparison.censored:
+        return "runs that never got there leave it open: more epochs would settle it, not more seeds"
     seeds = int(row["seeds_needed"])
     if seeds >= ENOUGH_SEEDS:
         return f"{ENOUGH_SEEDS} seeds or more would be needed to settle it"
@@ -166,7 +193,7 @@ def _basis(analysis: Analysis) -> Markdown:
     parts = [md("This rests on {} with {}", many(len(runs), "run"), many(len(seeds), "seed"))]
     if epochs:
         few = " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}"
-        parts.append(md("{} epochs each", few))
+        parts.append(md("{} {} each", few, "epoch" if epochs == ["1"] else "epochs"))
     if data:
         parts.append(md("on {}", " and ".join(data) if len(data) <= 3 else f"{len(data)} data sets"))
     settled = [Verdict(verdict).settled for verdict in analysis.effects["verdict"]]
