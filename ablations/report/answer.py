@@ -17,6 +17,7 @@ from ablations.report.text import Markdown, crossed, md, plain
 from ablations.tracking.columns import column, natural, param
 
 MOST_SENTENCES = 10
+MOST_TIED = 4
 
 
 def answer(analysis: Analysis) -> list[Markdown]:
@@ -56,12 +57,35 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
         yield md(alone, study.noun, reached)
         return
     side = "lowest" if study.smaller else "highest"
+    equal = [row for row in done if form.value(row["mean"]) == form.value(best["mean"])]
+    if len(equal) > 1:
+        yield _tie(equal, side, form, analysis)
+        return
     lost = ", though only {} of its {} runs finished" if best["n"] < best["planned"] else ""
     lost = md(lost, best["n"], best["planned"])
     name = variant_name(best, study.factors)
     yield md("**{}** has the {} mean {}: {}{}.", name, side, study.noun, reached, lost)
     if len(done) == 1:
         yield md("No other variant has a finished run.")
+
+
+def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analysis) -> Markdown:
+    """The variants that share the first place."""
+    study = analysis.study
+    names = [md("**{}**", variant_name(row, study.factors)) for row in equal[:MOST_TIED]]
+    more = len(equal) - len(names)
+    others = md(" and {}", f"{more} more" if more else names.pop())
+    percent = md(" %" if study.label.endswith("(%)") else "")
+    value = form.value(equal[0]["mean"])
+    return md(
+        "A tie: {}{} have the {} mean {}, {}{}.",
+        md(", ").join(names),
+        others,
+        side,
+        study.noun,
+        value,
+        percent,
+    )
 
 
 def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> Iterator[Markdown]:
@@ -101,7 +125,7 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
         case Verdict.BETTER | Verdict.WORSE as verdict:
             return md("{} is {}{}: {} ({}).", what, verdict, over, difference, evidence)
         case Verdict.NO_DIFFERENCE:
-            inside = md("{}, inside ±{}", interval, form.with_unit(study.margin))
+            inside = md("{}, inside ±{}", interval, form.with_unit(analysis.margin))
             return md("{} makes no difference that matters{}: {} ({}).", what, over, difference, inside)
         case Verdict.INCONCLUSIVE:
             return md(

@@ -121,11 +121,11 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     table = analysis.effects[analysis.effects["metric"] == study.metric]
     if table.empty:
         return
-    band = "; all within the band: one too small to matter" if study.margin else ""
+    band = "; all within the band: one too small to matter" if analysis.margin else ""
     caption = [md(CAPTIONS["forest"], band)]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
-    figure = forest(in_words(table), study.noun, study.unit, study.margin, study.smaller)
+    figure = forest(in_words(table), study.noun, study.unit, analysis.margin, study.smaller)
     yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
     for stem, heading, numbers, draw in (

@@ -10,7 +10,7 @@ from ablations.commands import many
 from ablations.comparison.pairs import Comparison, Gap, Reason, Unpaired
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
-from ablations.report.analysis import Analysis, more_seeds
+from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
@@ -175,7 +175,13 @@ def _legend(analysis: Analysis) -> Markdown:
     texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
     inside = "*No difference that matters*: the whole interval lies within ±{}."
     without = "No margin was given, so that no difference is called too small to matter."
-    texts.append(md(inside if study.margin else without, f"{study.margin:g} {study.unit}"))
+    shown = f"{analysis.margin:g} {study.unit}".rstrip()
+    texts.append(md(inside if analysis.margin else without, shown))
+    if analysis.margin > study.margin:
+        images = many(
+            one_image(analysis.everything, study.metric)[0], f"{study.metric.partition('/')[0]} image"
+        )
+        texts.append(md("The margin is {}: what one of {} changes.", shown, images))
     texts.append(md("*Beats it in*: the share of seeds in which the variant is ahead, ties counting half."))
     texts.append(md("*Effect size*: mean difference in its own standard deviations."))
     if left:

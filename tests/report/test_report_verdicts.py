@@ -92,8 +92,51 @@ def test_a_small_effect_makes_no_difference_that_matters(store, tmp_path):
     _, text = compiled(tmp_path)
     assert answer_of(text)[1] == (
         "**activation: tanh** against relu makes no difference that matters: its test error is "
-        "0.03 percentage points higher (95 % interval [+0.01, +0.05], inside ±0.10 percentage points)."
+        "0.03 percentage points higher (95 % interval [+0.01, +0.05], inside ±0.28 percentage points)."
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "images", "margin", "least"),
+    [
+        ("test/error_pct", 360, 0.1, "0.28 percentage points: what one of 360 test images changes"),
+        ("test/error_pct", 500, 0.1, "0.2 percentage points: what one of 500 test images changes"),
+        ("test/accuracy", 360, 0.001, "0.0028: what one of 360 test images changes"),
+        ("test/error_pct", 10_000, 0.01, None),
+        ("test/error_pct", 360, 0.5, None),
+        ("test/loss", 360, 0.001, None),
+    ],
+)
+def test_the_margin_is_at_least_what_one_image_changes(store, tmp_path, metric, images, margin, least):
+    one = 100 / images
+    planted(store, [one, 0, 0, one, one, one, 0, -one], a_study("activation", metric=metric, margin=margin))
+    for row in store.rows:
+        row["params.dataset.test_images"] = str(images)
+    text = compiled(tmp_path)[1]
+    assert ("The margin is" in text) == (least is not None)
+    if least is not None:
+        assert f"The margin is {least}." in text
+        assert rows_of(text, "## Verdicts")[0][3] == "no difference that matters"
+
+
+@pytest.mark.parametrize(
+    ("errors", "first"),
+    [
+        (
+            (2.0, 2.0, 3.0),
+            "A tie: **activation=a** and **activation=b** have the lowest mean test error, 2.00 %.",
+        ),
+        (
+            (2.0, 2.001, 2.0),
+            "A tie: **activation=a**, **activation=c** and **activation=b** have the lowest mean test error, 2.00 %.",
+        ),
+        ((2.0, 2.01, 3.0), "**activation=a** has the lowest mean test error: 2.00 % in its one run."),
+    ],
+)
+def test_a_tie_has_no_single_winner(store, tmp_path, errors, first):
+    for activation, error in zip("abc", errors, strict=True):
+        store.add(error, activation=activation)
+    assert answer_of(compiled(tmp_path)[1])[0] == first
 
 
 def test_without_a_margin_nothing_is_too_small_to_matter(store, tmp_path):
