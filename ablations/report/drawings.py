@@ -169,7 +169,8 @@ def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawi
     ours = histories[histories["metric"].isin(CURVES)]
     lines = curves(ours if len(ours) else histories, runs)
     if lines.empty or lines["step"].nunique() < 2:
-        return Drawing("learning_curves", heading, md("No metrics by epoch were logged."))
+        why = "One epoch: nothing to draw." if len(ours) else "No metrics by epoch were logged."
+        return Drawing("learning_curves", heading, md("{}", why))
     caption = [md(CAPTIONS["band" if (lines["n"] > 1).any() else "no_band"])]
     if len(shown.table) > HIGHLIGHTED:
         best = md("In colour the {} variants with the best mean {}.", HIGHLIGHTED, shown.study.label)

@@ -55,7 +55,7 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
 def measures(analysis: Analysis) -> dict[str, str]:
     """What the table per variant gives: its name in the report and, shorter, in the console."""
     table = analysis.variants
-    found = {"n": "n", analysis.study.label: "mean ± sd", "best": "best"}
+    found = {"n": "n", analysis.study.label: analysis.study.label, "best": "best"}
     if table["epoch_s"].notna().any():
         found["seconds/epoch"] = "s/epoch"
     if table["parameters"].notna().any():
@@ -71,7 +71,7 @@ def result_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     for row in table.to_dict("records"):
         cells = {
             "n": f"{row['n']}" if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}",
-            "mean ± sd": form.spread(row["mean"], row["sd"]) if row["n"] else "failed",
+            study.label: form.spread(row["mean"], row["sd"]) if row["n"] else "failed",
             "best": form.value(row["best"]),
             "s/epoch": number(row["epoch_s"], digits),
             "parameters": whole(row["parameters"]),
