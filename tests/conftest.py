@@ -7,6 +7,11 @@ choices of its own by `parametrize` keeps to them.
 
 import gc
 import os
+import signal
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
@@ -21,7 +26,7 @@ from threadpoolctl import threadpool_limits
 from ablations.nn.network import Network
 from ablations.paths import CONF, ROOT
 from ablations.sweep import overrides
-from ablations.tracking import Store, Tracker
+from ablations.tracking import AwayError, Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
 
@@ -125,3 +130,42 @@ def swept(tmp_path_factory: pytest.TempPathFactory) -> Store:
             tracker.finish()
     Tracker.start(store, "lenet5", "of no sweep", {}, {}).finish()
     return store
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Store]]:
+    """serve(store, workers=1): a server on a database, as docs/server.md starts it; the store that it is to others."""
+    servers = []
+
+    def serve(store: Store, workers: int = 1) -> Store:
+        folder = tmp_path_factory.mktemp("server")
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri]
+        command += ["--artifacts-destination", str(folder / "artifacts"), "--serve-artifacts"]
+        command += ["--host", "127.0.0.1", "--port", str(port), "--workers", str(workers)]
+        environment = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+        with open(folder / "log", "w") as log:
+            process = subprocess.Popen(
+                command,
+                cwd=folder,
+                env=os.environ | environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        servers.append(process)
+        server, until = Store(f"http://127.0.0.1:{port}"), time.monotonic() + 120
+        while True:
+            try:
+                server.require_answer()
+                return server
+            except AwayError:
+                assert process.poll() is None, (folder / "log").read_text()
+                assert time.monotonic() < until, "the server does not answer"
+                time.sleep(0.1)
+
+    yield serve
+    for process in servers:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()

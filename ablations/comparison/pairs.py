@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 
 from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.errors import InputError
-from ablations.tracking.columns import NOT_LOGGED, natural, param, tag, text
+from ablations.tracking.columns import NOT_LOGGED, natural, number, param, tag, text
 
 FINGERPRINTS = ("stream", "data_sha256")
 """Tags in which the runs of a pair must agree."""
@@ -66,6 +67,19 @@ class Unpaired:
 
 
 @dataclass(frozen=True)
+class Hopeless:
+    """A setting none of whose runs gave a result: further seeds would fare no better.
+
+    Attributes:
+        setting: the level of each factor.
+        run_ids: its runs, the oldest first.
+    """
+
+    setting: Mapping[str, str]
+    run_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Comparison:
     """One variant against another before the test: the differences seed by seed, and the seeds that gave none.
 
@@ -81,6 +95,8 @@ class Comparison:
         run_ids: for each seed the runs behind the difference.
         unpaired: the seeds that gave none, and why.
         fingerprinted: whether every pair rests on recorded fingerprints, not on its seed alone.
+        hopeless: the settings that it needs and that never give a result.
+        censored: the seeds of whose runs one never reached the target: in epochs to it the difference is a bound.
     """
 
     factors: tuple[str, ...]
@@ -92,6 +108,13 @@ class Comparison:
     run_ids: tuple[tuple[str, ...], ...]
     unpaired: tuple[Unpaired, ...]
     fingerprinted: bool
+    hopeless: tuple[Hopeless, ...] = ()
+    censored: tuple[str, ...] = ()
+
+    @property
+    def beyond_seeds(self) -> bool:
+        """Whether no further seeds can settle it."""
+        return self.foreign or bool(self.hopeless or self.censored)
 
     @property
     def foreign(self) -> bool:
@@ -185,7 +208,21 @@ class _Cells:
             run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
             unpaired=tuple(each for each in found.values() if isinstance(each, Unpaired)),
             fingerprinted=bool(used) and all(text(run.get(tag(key))) for run in used for key in FINGERPRINTS),
+            hopeless=tuple(filter(None, map(self._hopeless, weights))),
+            censored=tuple(seed for seed, runs in pairs.items() if any(map(self._censored, runs))),
         )
+
+    def _hopeless(self, setting: tuple[str, ...]) -> Hopeless | None:
+        """The setting, where all its runs have ended by themselves and none has a result."""
+        runs = [run for seed in self.seeds for run in self.at.get((setting, seed), [])]
+        if not all(_is_lost(run) for run in runs):
+            return None
+        ids = tuple(str(run.get("run_id", "")) for run in runs)
+        return Hopeless(dict(zip(self.factors, setting, strict=True)), ids)
+
+    def _censored(self, run: Mapping[str, Any]) -> bool:
+        """Whether the value, in epochs to a target, is one that the run did not have."""
+        return self.metric == EPOCHS_TO_TARGET and run["value"] > number(run.get(param("trainer.epochs")))
 
     def _weights(
         self, variant: Mapping[str, str], baseline: Mapping[str, str]
@@ -223,6 +260,12 @@ class _Cells:
             return Unpaired(seed, Reason.NOT_ONE_RUN, gaps=tuple(gaps))
         differing = tuple(key for key in FINGERPRINTS if len({text(run.get(tag(key))) for run in chosen}) > 1)
         return Unpaired(seed, Reason.FINGERPRINTS, differing=differing) if differing else chosen
+
+
+def _is_lost(run: Mapping[str, Any]) -> bool:
+    """Whether a run ended without a result, and would again: it was not stopped from outside."""
+    stopped = run["status"] == "KILLED" or text(run.get(tag("failure"))) == "interrupted"
+    return run["outcome"] not in (Outcome.FINISHED, Outcome.UNFINISHED) and not stopped
 
 
 def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> float:

@@ -176,12 +176,17 @@ def tabulate(
     """The verdict table of one study: a row for each of its comparisons, with exactly the columns `COLUMNS`.
 
     `factors`, `variant` and `baseline` are tuples, as in a `Comparison`. As in `judge`, there is one rule for all or
-    one for each; what can never be paired needs no seeds.
+    one for each; what no seeds can settle needs none. Runs that never reached a target do not make a tie, nor would
+    seeds end it: such a comparison is *inconclusive* unless it is *better* or *worse*.
 
     Raises:
         InputError: a margin is negative or not a number.
     """
     judged = judge([each.differences for each in comparisons], margin, smaller_is_better)
-    judged.loc[np.array([each.foreign for each in comparisons], bool), "seeds_needed"] = pd.NA
+    judged.loc[np.array([each.beyond_seeds for each in comparisons], bool), "seeds_needed"] = pd.NA
+    censored = np.array([bool(each.censored) for each in comparisons], bool)
+    judged.loc[censored & ~judged["verdict"].isin((Verdict.BETTER, Verdict.WORSE)), "verdict"] = (
+        Verdict.INCONCLUSIVE
+    )
     names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
     return judged.assign(**names)[list(COLUMNS)]

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import numpy as np
 from hydra.core.hydra_config import HydraConfig
 
 from ablations.errors import InputError, foreseen, one_line
@@ -22,6 +23,12 @@ from ablations.tracking.earlier import EarlierRun, copy_results
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step
 
+DID_NOT_LEARN = "did_not_learn"
+"""The tag of a run whose network is worth nothing."""
+
+OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN)
+"""Tags that a copied result has from where it was made."""
+
 
 class Record:
     """The run of a job that is being trained.
@@ -32,6 +39,7 @@ class Record:
     Attributes:
         state: to go on from; None: from the beginning.
         accuracy: of the test images, once it is finished.
+        learned: whether that is more than always answering one class would give.
         error: what the training failed with, if it did.
     """
 
@@ -39,6 +47,7 @@ class Record:
         self.job, self.tracker = job, tracker
         self.state: State | None = None if checkpoint is None else checkpoint.state
         self.accuracy: float | None = None
+        self.learned = True
         self.error: Exception | None = None
         self._checkpoints = Checkpoints(lease.folder)
         self._measured: list[Measured] = [] if checkpoint is None else list(checkpoint.measured)
@@ -95,6 +104,9 @@ class Record:
         # With the last epoch's time stamp, so that an evaluation that is done again is the same.
         epochs, last = self.job.recipe.options.epochs, self._measured[-1].time_ms
         self.tracker.log_metrics(_test_metrics(test), epochs, last)
+        self.learned = has_learned(test.accuracy, self.job.recipe.test.labels)
+        if not self.learned:
+            self.tracker.set_tags({DID_NOT_LEARN: "true"})
         history = [each.metrics for each in self._measured if "train/loss" in each.metrics]
         with tempfile.TemporaryDirectory() as folder:
             write_artifacts(Path(folder), self.job.config, self.job.recipe, history, test)
@@ -130,6 +142,13 @@ class Record:
             self.tracker.flush(every=1.0)
 
 
+def has_learned(accuracy: float, labels: np.ndarray) -> bool:
+    """Whether an accuracy on images of these labels is more than always answering the most frequent class gives, by
+    more than the standard error of that share: on 360 digits 11.9 %, on 10,000 of MNIST 11.7 %."""
+    share = np.bincount(labels).max() / len(labels)
+    return bool(accuracy == 1 or accuracy > share + np.sqrt(share * (1 - share) / len(labels)))
+
+
 @contextmanager
 def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
     """The record of a job's training: however the block ends, its run does not stay RUNNING.
@@ -153,7 +172,7 @@ def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
 def copy(job: Job, task: Copy, lease: Lease) -> str:
     """Give a sweep its own record of a result that another one has; return the id of its run."""
     source = task.source
-    kept = {tag: source.tags[tag] for tag in ("code", "machine", "versions") if tag in source.tags}
+    kept = {tag: source.tags[tag] for tag in OF_THE_RESULT if tag in source.tags}
     with undisturbed():
         tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
         copy_results(job.store, source.run_id, tracker)

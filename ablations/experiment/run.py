@@ -17,7 +17,7 @@ from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
 from ablations.experiment.progress import DONE, say
-from ablations.experiment.record import Record, copy, recorded, write_traceback
+from ablations.experiment.record import DID_NOT_LEARN, Record, copy, recorded, write_traceback
 from ablations.experiment.resume import (
     Adopt,
     Copy,
@@ -35,18 +35,21 @@ from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Evaluation, evaluate, train
 
+UNTAUGHT = ": it did not learn, always answering the most frequent class errs no more"
+
 
 @dataclass(frozen=True)
 class Result:
     """What a job came to, as the store has it: the test accuracy of its run, or the error that it failed with.
 
-    `remark` says where that is not from now.
+    `remark` says where that is not from now, `warning` what there is to say against it.
     """
 
     run_id: str
     accuracy: float | None = None
     error: Exception | None = None
     remark: str = ""
+    warning: str = ""
 
 
 def run(config: DictConfig) -> None:
@@ -85,7 +88,8 @@ def _result(job: Job) -> Result:
             case Train() as task:
                 with recorded(job, task, lease) as record:
                     record.finish(_trained(job, record))
-                return Result(record.tracker.run_id, record.accuracy, record.error)
+                warning = "" if record.learned else UNTAUGHT
+                return Result(record.tracker.run_id, record.accuracy, record.error, warning=warning)
 
 
 def _trained(job: Job, record: Record) -> Evaluation:
@@ -112,7 +116,7 @@ def _run_alone(config: DictConfig) -> None:
         sys.exit(f"error: {one_line(error)}{hint}")
     print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
-        f" test error {100 * (1 - result.accuracy):.2f} %\n"
+        f" test error {100 * (1 - result.accuracy):.2f} %{result.warning}\n"
         f"run {result.run_id} in {job.store.uri}\n"
         f"look at it: python -m ablations.ui"
     )
@@ -127,7 +131,7 @@ def _run_in_sweep(config: DictConfig) -> None:
     except Exception as error:  # before its training began: the store must know of it all the same
         result = _result(replace(job, problem=error))
     if result.error is None:
-        outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %"
+        outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %{result.warning}"
     else:
         outcome = f"FAILED: {one_line(result.error)}"
     (Path(HydraConfig.get().runtime.output_dir) / DONE).touch()
@@ -140,7 +144,8 @@ def _found(run: EarlierRun) -> Result:
         reason = run.tags.get("failure_reason", "diverged")
         again = f"as before (run {run.run_id}; tracking.rerun=true trains it again)"
         return Result(run.run_id, error=DivergedError(f"{reason}, {again}"))
-    return Result(run.run_id, run.metrics["test/accuracy"], remark=f"already finished (run {run.run_id}), ")
+    remark, warning = f"already finished (run {run.run_id}), ", UNTAUGHT if DID_NOT_LEARN in run.tags else ""
+    return Result(run.run_id, run.metrics["test/accuracy"], remark=remark, warning=warning)
 
 
 # What is there already

@@ -1,9 +1,11 @@
 """The command `python -m ablations.report`."""
 
 import argparse
+import csv
 import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from ablations.commands import many, one_line_errors
 from ablations.errors import InputError
@@ -33,19 +35,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if options.check:
             from ablations.report.check import check
 
-            print(check(options.name, store))
+            print(check(options.name, store, home=options.out))
             return
         words = sys.argv[1:] if arguments is None else arguments
         again = [shlex.join(["python", "-m", "ablations.report", *words])]
         request = _request(options)
+        usual = request == Request() and options.out is None
         report = compile_report(
-            options.name, store, request=request, again=again if request != Request() else None
+            options.name, store, request=request, again=None if usual else again, out=options.out
         )
         print(coloured(report.summary))
         if report.failed:
             print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
-        if not request.of_others:
+        if report.of_sweep:
             print(f"runs:   python -m ablations.ui {shlex.quote(plain(report.name))}")
 
 
@@ -61,26 +64,35 @@ def _parser() -> argparse.ArgumentParser:
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
     store = "the MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)"
     add("--tracking-uri", metavar="URI", help=store)
+    add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
-    add("--experiment", metavar="NAME", help="the MLflow experiment (default: any)")
-    add("--factors", metavar="A,B", help="the params that are compared")
+    several = "append"  # each may be given again, for another name
+    anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"
+    add("--experiment", metavar="NAME,NAME", action=several, help=anywhere)
+    add("--factors", metavar="A,B", action=several, help="the params that are compared")
     add("--metric", help="the outcome")
-    add("--baseline", metavar="A=X,B=Y", help="the levels that others are compared with")
+    add("--baseline", metavar="A=X,B=Y", action=several, help="the levels that others are compared with")
     add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
     add("--margin", type=float, help="largest difference that does not matter (default: 0)")
     better = "which values of the metric are (default: told by its name)"
     add("--better", choices=("lower", "higher"), help=better)
-    add("--nuisance", metavar="A,B", help="params of which each variant gets its own best value")
+    add(
+        "--nuisance",
+        metavar="A,B",
+        action=several,
+        help="params of which each variant gets its own best value",
+    )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
     return parser
 
 
 def _request(options: argparse.Namespace) -> Request:
-    if options.metric is not None and {options.experiment, options.factors, options.name} == {None}:
+    if options.metric is not None and not (options.experiment or options.factors or options.name):
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
-    same = ("experiment", "metric", "margin", "seed_param", "tuned_on")
+    same = ("metric", "margin", "seed_param", "tuned_on")
     return Request(
         **{name: getattr(options, name) for name in same},
+        experiment=_list(options.experiment),
         factors=_list(options.factors),
         baseline=_pairs(options.baseline),
         smaller_is_better=None if options.better is None else options.better == "lower",
@@ -88,19 +100,32 @@ def _request(options: argparse.Namespace) -> Request:
     )
 
 
-def _list(text: str | None) -> tuple[str, ...] | None:
-    keys = (key.strip() for key in (text or "").split(","))
-    return None if text is None else tuple(dict.fromkeys(key for key in keys if key))
-
-
-def _pairs(text: str | None) -> dict[str, str] | None:
-    if text is None:
+def _list(texts: Sequence[str] | None) -> tuple[str, ...] | None:
+    """Names parted by commas; quotes keep a comma in a name: `'"a,b",c'`."""
+    if texts is None:
         return None
-    pairs = [item.partition("=") for item in text.split(",")]
-    wrong = next((key for key, equals, _ in pairs if not equals or not key.strip()), None)
-    if wrong is not None:
-        raise InputError(f"--baseline: levels as factor=level,factor=level are expected, got {text!r}")
-    return {key.strip(): level.strip() for key, _, level in pairs}
+    names = (name.strip() for line in csv.reader(texts, skipinitialspace=True) for name in line)
+    return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:
+    """Levels by factor; what has no equals sign belongs to the level before it, which has a comma."""
+    if texts is None:
+        return None
+    pairs: dict[str, str] = {}
+    for text, pieces in zip(texts, csv.reader(texts, skipinitialspace=True), strict=True):
+        key = ""
+        for piece in pieces:
+            before, equals, after = map(str.strip, piece.partition("="))
+            if equals and before:
+                key = before
+                pairs[key] = after
+            elif key and not equals:
+                pairs[key] += f",{before}"
+            else:
+                expected = "levels as factor=level,factor=level are expected"
+                raise InputError(f"--baseline: {expected}, got {text!r}")
+    return pairs
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Everything that a report says in numbers, from the study and its runs."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -13,11 +14,18 @@ from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
 from ablations.errors import InputError
 from ablations.report.request import params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, param
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param
 from ablations.tracking.study import Study, smaller_is_better
 
 OPTIONAL = ("metric", "direction")
 """What a claim need not say."""
+
+IMAGES = {
+    "test/error_pct": ("dataset.test_images", 100),
+    "test/accuracy": ("dataset.test_images", 1),
+    "val/accuracy": ("dataset.val_images", 1),
+}
+"""Metrics that count images: the param with their number, and the value of all of them."""
 
 MOST_INTERACTIONS = 24
 """Beyond so many a report compares main effects alone: each comparison costs the others seeds."""
@@ -44,6 +52,7 @@ class Analysis:
 
     Attributes:
         study: what was asked.
+        margin: largest difference that does not matter, in the metric's unit: the study's, or what one image changes.
         everything: all runs, those at nuisance values that were not chosen as well, with `outcome`.
         left_out: runs that do not count, in words.
         tuned: as `designs.tuned` gives it; None without nuisance factors.
@@ -57,6 +66,7 @@ class Analysis:
     """
 
     study: Study
+    margin: float
     everything: pd.DataFrame
     left_out: tuple[str, ...]
     tuned: pd.DataFrame | None
@@ -99,12 +109,14 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
         runs, tuned = designs.tuned(everything, study.factors, study.nuisance, study.tuned_on, smaller)
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
-    rules = [_rule(study, each) for each in comparisons]
+    least = {each.metric: one_image(everything, each.metric)[1] for each in comparisons}
+    rules = [_rule(study, each, least[each.metric]) for each in comparisons]
     effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
     reached = variants.variants(ranked, study.factors, study.smaller)
     dependences = designs.dependences(effects[effects["metric"] == study.metric])
     answers = tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study))
-    asked = study, everything, tuple(left_out), tuned, ranked, reached
+    margin = raised(study.margin, one_image(everything, study.metric)[1])
+    asked = study, margin, everything, tuple(left_out), tuned, ranked, reached
     return Analysis(*asked, comparisons, effects, left_alone, dependences, answers)
 
 
@@ -156,16 +168,33 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 
 
-def _rule(study: Study, comparison: Comparison) -> tuple[float, bool]:
+def one_image(runs: pd.DataFrame, name: str) -> tuple[int, float]:
+    """How many images a metric counts, of several data sets in the smallest, and what one of them changes, rounded up
+    to two digits; nothing where that is not known."""
+    of, whole = IMAGES.get(name, ("", 0))
+    images = numbers(runs, param(of)).min()
+    if not images > 0:
+        return 0, 0.0
+    digit = 10.0 ** (math.floor(math.log10(whole / images)) - 1)
+    return int(images), digit * math.ceil(whole / images / digit - 1e-9)
+
+
+def raised(margin: float, least: float) -> float:
+    """A margin that is at least what one image changes; none where none was given."""
+    rounding = 1 + 1e-9
+    return least * rounding if 0 < margin * rounding < least else margin
+
+
+def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bool]:
     """The margin of a comparison, and whether smaller is better in its metric."""
     if comparison.metric == study.metric:
-        return study.margin, study.smaller
+        return raised(study.margin, least), study.smaller
     margins = [
         claim["margin"]
         for claim in study.claims
         if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
-    return float(margins[0] if margins else 0), smaller_is_better(comparison.metric)
+    return raised(float(margins[0] if margins else 0), least), smaller_is_better(comparison.metric)
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:

@@ -7,14 +7,17 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import many
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
+from ablations.report.tables import failure
 from ablations.report.text import Markdown, crossed, md, plain
 from ablations.tracking.columns import column, natural, param
 
 MOST_SENTENCES = 10
+MOST_TIED = 4
 
 
 def answer(analysis: Analysis) -> list[Markdown]:
@@ -25,7 +28,8 @@ def answer(analysis: Analysis) -> list[Markdown]:
         return first
     form = forms(analysis)[analysis.study.metric]
     together = table["factors"].map(len) > 1
-    last = [*_interactions(analysis, table[together], form), _basis(analysis)]
+    hopeless = pd.Series([bool(each.hopeless) for each in analysis.comparisons])
+    last = [*_interactions(analysis, table[together & ~hopeless[table.index]], form), _basis(analysis)]
     effects = list(_effects(analysis, table[~together], form, MOST_SENTENCES - len(first) - len(last)))
     return [*first, *effects, *last]
 
@@ -53,6 +57,10 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
         yield md(alone, study.noun, reached)
         return
     side = "lowest" if study.smaller else "highest"
+    equal = [row for row in done if form.value(row["mean"]) == form.value(best["mean"])]
+    if len(equal) > 1:
+        yield _tie(equal, side, form, analysis)
+        return
     lost = ", though only {} of its {} runs finished" if best["n"] < best["planned"] else ""
     lost = md(lost, best["n"], best["planned"])
     name = variant_name(best, study.factors)
@@ -61,11 +69,30 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
         yield md("No other variant has a finished run.")
 
 
+def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analysis) -> Markdown:
+    """The variants that share the first place."""
+    study = analysis.study
+    names = [md("**{}**", variant_name(row, study.factors)) for row in equal[:MOST_TIED]]
+    more = len(equal) - len(names)
+    others = md(" and {}", f"{more} more" if more else names.pop())
+    percent = md(" %" if study.label.endswith("(%)") else "")
+    value = form.value(equal[0]["mean"])
+    return md(
+        "A tie: {}{} have the {} mean {}, {}{}.",
+        md(", ").join(names),
+        others,
+        side,
+        study.noun,
+        value,
+        percent,
+    )
+
+
 def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> Iterator[Markdown]:
     """Main effects, those that are settled first, of those the largest; what has no room is counted."""
     ranks = {verdict: rank // 2 for rank, verdict in enumerate(Verdict)}
     order = sorted(
-        table.to_dict("records"),
+        table.assign(at=table.index).to_dict("records"),
         key=lambda row: (ranks[row["verdict"]], -abs(row["mean_diff"]) if row["n"] else 0),
     )
     shown = len(order) if len(order) <= room else room - 1
@@ -81,8 +108,10 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     study = analysis.study
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
     what = md("**{}: {}** against {}", *names)
+    comparison = analysis.comparisons[row["at"]]
     if not row["n"]:
-        return md("{}: no seed gave a pair, so nothing can be said.", what)
+        why = _hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
+        return md("{}: {}, so nothing can be said.", what, why)
     side = "lower" if row["mean_diff"] < 0 else "higher"
     shown = form.with_unit(row["mean_diff"])
     size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
@@ -96,14 +125,21 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
         case Verdict.BETTER | Verdict.WORSE as verdict:
             return md("{} is {}{}: {} ({}).", what, verdict, over, difference, evidence)
         case Verdict.NO_DIFFERENCE:
-            inside = md("{}, inside ±{}", interval, form.with_unit(study.margin))
+            inside = md("{}, inside ±{}", interval, form.with_unit(analysis.margin))
             return md("{} makes no difference that matters{}: {} ({}).", what, over, difference, inside)
         case Verdict.INCONCLUSIVE:
-            return md("{} is not settled{}: {} ({}); {}.", what, over, difference, evidence, _needed(row))
+            return md(
+                "{} is not settled{}: {} ({}); {}.",
+                what,
+                over,
+                difference,
+                evidence,
+                _needed(row, comparison),
+            )
         case Verdict.TOO_FEW:
             lacking = "{} in {}, which cannot reach p < {} whatever the difference"
             lacking = md(lacking, difference, seeds, ALPHA)
-            return md("{} has too few seeds for a verdict: {}; {}.", what, lacking, _needed(row))
+            return md("{} has too few seeds for a verdict: {}; {}.", what, lacking, _needed(row, comparison))
 
 
 def _interval(row: Mapping[str, Any], form: Form) -> Markdown:
@@ -116,7 +152,22 @@ def _p(row: Mapping[str, Any]) -> Markdown:
     return md("p < {}", value) if sign else md("p = {}", value)
 
 
-def _needed(row: Mapping[str, Any]) -> str:
+def _hopeless(analysis: Analysis, comparison: Comparison) -> str:
+    """What of a comparison never gives a result, and why not."""
+    found = comparison.hopeless[0]
+    runs = analysis.runs.set_index("run_id").loc[list(found.run_ids)]
+    reason = failure(runs.iloc[-1].to_dict(), analysis.study)[1]
+    own = dict(zip(comparison.factors, comparison.variant, strict=True)) == found.setting
+    setting = " ".join(f"{factor}={level}" for factor, level in found.setting.items())
+    whose, of = ("its", "") if own else ("the", f" of {setting}")
+    if len(runs) == 1:
+        return f"{whose} one run{of} gave no result ({reason})"
+    return f"none of {whose} {len(runs)} runs{of} gave a result ({reason})"
+
+
+def _needed(row: Mapping[str, Any], comparison: Comparison) -> str:
+    if comparison.censored:
+        return "runs that never got there leave it open: more epochs would settle it, not more seeds"
     seeds = int(row["seeds_needed"])
     if seeds >= ENOUGH_SEEDS:
         return f"{ENOUGH_SEEDS} seeds or more would be needed to settle it"
@@ -166,7 +217,7 @@ def _basis(analysis: Analysis) -> Markdown:
     parts = [md("This rests on {} with {}", many(len(runs), "run"), many(len(seeds), "seed"))]
     if epochs:
         few = " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}"
-        parts.append(md("{} epochs each", few))
+        parts.append(md("{} {} each", few, "epoch" if epochs == ["1"] else "epochs"))
     if data:
         parts.append(md("on {}", " and ".join(data) if len(data) <= 3 else f"{len(data)} data sets"))
     settled = [Verdict(verdict).settled for verdict in analysis.effects["verdict"]]

@@ -27,28 +27,29 @@ class DoesNotFollow(PlainError):
     """A number of a report is not the one that its runs give."""
 
 
-def check(name: str | None, store: Store, folder: Path | None = None) -> str:
+def check(name: str | None, store: Store, folder: Path | None = None, home: Path | None = None) -> str:
     """Recompute every number of a report; what was checked, in one sentence.
 
     Args:
         name: the report's.
         store: where its runs may be.
         folder: where reports are kept.
+        home: the report's own folder, instead of the name.
 
     Raises:
         InputError: there is no such report, or one without the files that a check needs.
         DoesNotFollow: with the first number that does not follow.
     """
-    if name is None:
+    if name is None and home is None:
         raise InputError("--check: the name of a report is expected")
-    home = home_of(name, folder)
+    home = home or home_of(name, folder)
     written = _written(home)
     about, study, request = _about(written["report.json"], home)
     runs = runs_from_csv(written["runs.csv"], study, about["metrics"])
 
     reader = _reader_of(store, list(runs["run_id"]))
     if reader is not None:
-        recomputed = compiled_from(reader, name, request, about["again"])
+        recomputed = compiled_from(reader, study.name, request, about["again"])
         source = "the store"
     else:
         analysis = analyse(study, runs, about["left_out"], strict=False)

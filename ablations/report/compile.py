@@ -5,20 +5,22 @@ the one before it in place.
 """
 
 import hashlib
+import json
 import os
 import re
 import shlex
 import tempfile
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import paths
 from ablations.errors import InputError
-from ablations.report.request import Request, asked
+from ablations.report.request import Request, asked, everywhere
 from ablations.report.text import md, plain
-from ablations.tracking.columns import metrics_in
+from ablations.tracking.columns import column, metrics_in, tag
 from ablations.tracking.study import Study
 
 if TYPE_CHECKING:
@@ -39,12 +41,14 @@ class Report:
     Attributes:
         name: the sweep's name.
         path: its README.md.
-        summary: results and verdicts as plain text, at most 100 columns wide.
+        of_sweep: whether its runs are those of a sweep.
+        summary: results and verdicts as plain text, on a terminal no wider than that.
         failed: how many of the covered runs have no result.
     """
 
     name: str
     path: Path
+    of_sweep: bool
     summary: str
     failed: int
 
@@ -56,6 +60,8 @@ class Compiled:
     files: Mapping[str, str]
     drawings: "Sequence[Drawing]"
     analysis: "Analysis"
+    own_metric: str | None = None
+    """The one that its study has by itself."""
 
 
 def compile_report(
@@ -64,6 +70,7 @@ def compile_report(
     folder: Path | None = None,
     request: Request = Request(),  # noqa: B008  # frozen
     again: Sequence[str] | None = None,
+    out: Path | None = None,
 ) -> Report:
     """Compile the report of a sweep, or of anybody's runs, from the tracked runs.
 
@@ -71,9 +78,11 @@ def compile_report(
         name: the sweep's name, the last sweep where it is None; for runs of others the name of the report, by default
             that of the experiment.
         store: that of the runs; the project's own (or MLFLOW_TRACKING_URI) where it is None.
-        folder: where reports are kept, `reports/` of the project by default; this one gets a folder in there.
+        folder: where reports are kept, `reports/` of the project by default; this one gets a folder in there, of
+            another metric than the study's own a folder beside that one.
         request: what to compare and how, where the store does not say it.
         again: the commands that compile and show it again, where they are not the usual ones.
+        out: the report's own folder, instead of one in `folder`.
 
     Raises:
         InputError: no such sweep or experiment, no runs, runs that cannot be compared as requested, or a folder that
@@ -84,15 +93,35 @@ def compile_report(
 
     compiled = compiled_from(Reader(store or Store()), name, request, again)
     study = compiled.analysis.study
-    home = home_of(study.name, folder)
+    home = _home(compiled, folder) if out is None else _empty_or_report(Path(out))
     try:
         _write(home, compiled)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
 
-    failed = len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", console(compiled.analysis), failed)
+    swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
+    summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
+    return Report(study.name, home / "README.md", bool(swept), summary, failed)
+
+
+def _home(compiled: Compiled, folder: Path | None) -> Path:
+    """The folder of a report, beside that of the same name where that is of another metric."""
+    study = compiled.analysis.study
+    home, own = home_of(study.name, folder), compiled.own_metric
+    if own is None:  # of another program: who was there first
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            own = json.loads((home / "report.json").read_text(encoding="utf-8"))["study"]["metric"]
+    if own in (None, study.metric):
+        return home
+    return home_of(f"{study.name}.{study.metric.replace('/', '_')}", folder)
+
+
+def _empty_or_report(out: Path) -> Path:
+    """A folder to write to. Raises InputError for one with a README.md that is no report's."""
+    if (out / "README.md").exists() and not (out / "report.json").exists():
+        raise InputError(f"--out: {out} has a README.md that is no report; choose another folder")
+    return out
 
 
 def home_of(name: str, folder: Path | None = None) -> Path:
@@ -117,7 +146,8 @@ def compiled_from(
     from ablations.report.drawings import drawings
     from ablations.report.tables import left_out
 
-    study, runs = asked(reader, name, request)
+    name, request = everywhere(reader, name, request)
+    study, runs, own = asked(reader, name, request)
     selection = select(runs, study.varied)
     finished = selection.runs.loc[selection.runs["status"] == "FINISHED", "run_id"]
     histories = _histories(reader, list(finished), selection.runs, study)
@@ -125,7 +155,8 @@ def compiled_from(
     strict = request.factors is not None or request.metric is not None
     analysis = analyse(study, everything, left_out(selection), strict)
     found = list(drawings(reader, analysis, histories))
-    return assembled(analysis, found, _again(study.name) if again is None else again, request)
+    compiled = assembled(analysis, found, _again(study.name) if again is None else again, request)
+    return replace(compiled, own_metric=own)
 
 
 def assembled(

@@ -1,7 +1,8 @@
-"""A report's results and verdicts as small tables of plain text, at most 100 columns wide, on a terminal in colour."""
+"""A report's results and verdicts as small tables of plain text, on a terminal no wider than that and in colour."""
 
 import os
 import re
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -12,7 +13,6 @@ from ablations.report.text import plain
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
 
-WIDTH = 100
 MOST_ROWS = 40
 SHOWN = ("factor", "variant", "against", "verdict", "seeds", "difference", "95 % interval", "seeds needed")
 """Of the verdict table."""
@@ -43,7 +43,7 @@ def console(analysis: "Analysis") -> str:
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:
-        claim = textwrap.shorten(plain(each.claim.text), WIDTH - 30, placeholder=" …")
+        claim = textwrap.shorten(plain(each.claim.text), max(_width() - 30, 40), placeholder=" …")
         text += f"\n{claim.removesuffix('.')}: {each.finding}"
     return text
 
@@ -52,12 +52,17 @@ def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], names: int, lef
     """Plain text; the first `names` columns are cut where it would be too wide, the first `left` lean left."""
     lines = [[plain(cell) for cell in line] for line in (head, *rows[:MOST_ROWS])]
     widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > WIDTH and max(widths[:names], default=0) > 4:
+    while sum(widths) + 2 * (len(widths) - 1) > _width() and max(widths[:names], default=0) > 4:
         widths[widths.index(max(widths[:names]))] -= 1
     text = ["  ".join(_fit(cell, widths[i], i >= left) for i, cell in enumerate(line)) for line in lines]
     if len(rows) > MOST_ROWS:
         text.append(f"… and {len(rows) - MOST_ROWS} more rows in the report")
-    return "\n".join(line.rstrip()[:WIDTH] for line in text)
+    return "\n".join(line.rstrip()[: _width()] for line in text)
+
+
+def _width() -> int:
+    """Of the terminal; who reads a file or a pipe has no end of lines."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
 
 
 def _fit(cell: str, width: int, right: bool) -> str:

@@ -118,11 +118,11 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     table = analysis.effects[analysis.effects["metric"] == study.metric]
     if table.empty:
         return
-    band = "; all within the band: one too small to matter" if study.margin else ""
+    band = "; all within the band: one too small to matter" if analysis.margin else ""
     caption = [md(CAPTIONS["forest"], band)]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
-    figure = forest(in_words(table), study.noun, study.unit, study.margin, study.smaller)
+    figure = forest(in_words(table), study.noun, study.unit, analysis.margin, study.smaller)
     yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
     for stem, heading, numbers, draw in (
@@ -166,7 +166,8 @@ def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawi
     ours = histories[histories["metric"].isin(CURVES)]
     lines = curves(ours if len(ours) else histories, runs)
     if lines.empty or lines["step"].nunique() < 2:
-        return Drawing("learning_curves", heading, md("No metrics by epoch were logged."))
+        why = "One epoch: nothing to draw." if len(ours) else "No metrics by epoch were logged."
+        return Drawing("learning_curves", heading, md("{}", why))
     caption = [md(CAPTIONS["band" if (lines["n"] > 1).any() else "no_band"])]
     if len(shown.table) > HIGHLIGHTED:
         best = md("In colour the {} variants with the best mean {}.", HIGHLIGHTED, shown.study.label)

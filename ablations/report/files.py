@@ -19,7 +19,7 @@ from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
 TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
-TAGS += ("code", "machine", "versions")
+TAGS += ("code", "machine", "versions", "did_not_learn")
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")

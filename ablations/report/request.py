@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
 from ablations.report.text import plain
-from ablations.tracking.columns import column, metrics_in, param, params_in, tag, text
+from ablations.tracking.columns import column, metric, metrics_in, param, params_in, tag, text
 from ablations.tracking.study import Study, tag_of
 
 if TYPE_CHECKING:
@@ -23,7 +23,8 @@ class Request:
     """What a report is to be about, where the study that a sweep left in the store does not say it all.
 
     Attributes:
-        experiment: all runs of this experiment, instead of those of a sweep.
+        experiment: all runs of this experiment or these, instead of those of a sweep; without a name and with factors
+            that the last sweep does not have, those of every experiment that has them.
         factors: the params that are compared.
         metric: the outcome.
         baseline: by factor the level that the others are compared with.
@@ -34,7 +35,7 @@ class Request:
         tuned_on: the metric that chooses it.
     """
 
-    experiment: str | None = None
+    experiment: str | tuple[str, ...] | None = None
     factors: tuple[str, ...] | None = None
     metric: str | None = None
     baseline: Mapping[str, str] | None = None
@@ -56,27 +57,51 @@ class Request:
         return {name: value for name, value in wanted.items() if value is not None}
 
 
-def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, "pd.DataFrame"]:
-    """The study and all its runs, the param that pairs them as that of the key `seed`. Raises InputError."""
+def everywhere(reader: "Reader", name: str | None, request: Request) -> tuple[str | None, Request]:
+    """The name and the request, with the experiments that have the factors where nobody said which runs are meant."""
+    parts = request.experiment if isinstance(request.experiment, tuple) else ()
+    if len(parts) > 1 and ",".join(parts) in reader.experiments():  # one whose name has commas
+        return name, replace(request, experiment=",".join(parts))
+    if name is not None or request.experiment is not None or request.factors is None:
+        return name, request
+    runs = reader.runs()
+    needed = [*map(param, request.factors), *([metric(request.metric)] if request.metric else [])]
+    have = runs.reindex(columns=needed).notna().all(axis=1)
+    sweeps = column(runs, tag("sweep")).fillna("")
+    last = sweeps[sweeps != ""].tail(1).isin(sweeps[have])
+    if last.any() or not have.any():
+        return name, request
+    return "-".join(request.factors), replace(
+        request, experiment=tuple(sorted(set(runs["experiment"][have])))
+    )
+
+
+def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, "pd.DataFrame", str | None]:
+    """The study and all its runs, the param that pairs them as that of the key `seed`, and the metric that the study
+    has by itself, if any. Raises InputError."""
+    own = None
     if request.of_others:
-        runs = reader.runs(request.experiment)
+        named = request.experiment
+        experiments = ",".join(named if isinstance(named, tuple) else (named,))
+        runs = reader.runs(named)
         if runs.empty:
-            raise InputError(f"the experiment {request.experiment!r} has no runs")
-        metric = request.metric or _only_metric(runs)
-        study = Study(name or str(request.experiment), (), {}, metric, margin=0.0, **UNSAID)
+            raise InputError(f"the experiment {experiments!r} has no runs")
+        outcome = request.metric or _only_metric(runs)
+        study = Study(name or experiments, (), {}, outcome, margin=0.0, **UNSAID)
         study = replace(study, **request.changes)
     else:
         found, runs = _sweep(reader, name, request.experiment)
-        study = replace(_kept(reader, found, runs), **request.changes)
+        kept = _kept(reader, found, runs)
+        own, study = kept.metric, replace(kept, **request.changes)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:
         factors = ", ".join(study.factors) or "none"
         raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
     if study.seed_param == "seed":
-        return study, runs
+        return study, runs, own
     require_seed(runs, study.seed_param)
     runs = runs.drop(columns=param("seed"), errors="ignore")
-    return study, runs.rename(columns={param(study.seed_param): param("seed")})
+    return study, runs.rename(columns={param(study.seed_param): param("seed")}), own
 
 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:
@@ -102,7 +127,9 @@ def _only_metric(runs: "pd.DataFrame") -> str:
     raise InputError(f"metric: say which one is compared (--metric); the runs have {named}")
 
 
-def _sweep(reader: "Reader", name: str | None, experiment: str | None) -> tuple[str, "pd.DataFrame"]:
+def _sweep(
+    reader: "Reader", name: str | None, experiment: str | tuple[str, ...] | None
+) -> tuple[str, "pd.DataFrame"]:
     """The sweep's name and all its runs."""
     if name is not None:
         runs = reader.runs(experiment, tags={"sweep": name})

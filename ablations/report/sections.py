@@ -4,11 +4,13 @@ import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
+
 from ablations.commands import many
 from ablations.comparison.pairs import Comparison, Gap, Reason, Unpaired
-from ablations.comparison.verdicts import fewest_seeds
+from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
-from ablations.report.analysis import Analysis, more_seeds
+from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
@@ -34,6 +36,14 @@ SECONDS = (
 LOST = (
     "**{} of {} gave no result**, in {}; they are named under [Failed runs](#failed-runs). A mean over the seeds that "
     "survived can flatter a variant."
+)
+UNTAUGHT = (
+    "**{} did not learn**, in {}: {} the test images no better than always answering the most frequent class would "
+    "(see [Runs](#runs)). Another learning rate or other initial weights may help, more seeds will not."
+)
+CENSORED = (
+    "**More epochs, not more seeds**: {} in {} {} runs that never got there, which count as one epoch more than they "
+    "had. How much later they would, or whether at all, only a longer training can say."
 )
 NOT_PAIRED = "**Not paired**: {} {}{}. Runs with different fingerprints of their random streams or data are no pairs{}."
 ON_TRUST = (
@@ -71,6 +81,7 @@ def before_figures(analysis: Analysis) -> Iterator[Markdown]:
         yield table(*tables.verdict_rows(analysis), numeric=8)
         yield _legend(analysis)
         yield from _unpaired(analysis)
+        yield from _censored(analysis)
     if analysis.answers:
         yield md("## Claims")
         yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
@@ -124,11 +135,30 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown
 
 
 def _lost(analysis: Analysis) -> Iterator[Markdown]:
-    """How many runs gave no result."""
+    """How many runs gave no result, and how many one that is worth nothing."""
     runs, failed = analysis.everything, analysis.failed
+    untaught = analysis.runs[column(analysis.runs, tag("did_not_learn")).notna()]
     if len(failed):
-        variants = failed[[param(key) for key in analysis.study.factors]].drop_duplicates().shape[0] or 1
-        yield md(LOST, len(failed), many(len(runs), "run"), many(variants, "variant"))
+        yield md(LOST, len(failed), many(len(runs), "run"), _variants(failed, analysis))
+    if len(untaught):
+        verb = "it reads" if len(untaught) == 1 else "they read"
+        yield md(UNTAUGHT, many(len(untaught), "run"), _variants(untaught, analysis), verb)
+
+
+def _variants(runs: pd.DataFrame, analysis: Analysis) -> str:
+    """In how many variants these runs are."""
+    return many(len(runs[list(map(param, analysis.study.factors))].drop_duplicates()) or 1, "variant")
+
+
+def _censored(analysis: Analysis) -> Iterator[Markdown]:
+    """The comparisons that are open because runs never reached the target."""
+    settled = (Verdict(verdict).settled for verdict in analysis.effects["verdict"])
+    found = [
+        each for each, done in zip(analysis.comparisons, settled, strict=True) if each.censored and not done
+    ]
+    if found:
+        comparisons = many(len(found), "comparison")
+        yield md(CENSORED, comparisons, label(found[0].metric), "has" if len(found) == 1 else "have")
 
 
 def _legend(analysis: Analysis) -> Markdown:
@@ -145,7 +175,13 @@ def _legend(analysis: Analysis) -> Markdown:
     texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
     inside = "*No difference that matters*: the whole interval lies within ±{}."
     without = "No margin was given, so that no difference is called too small to matter."
-    texts.append(md(inside if study.margin else without, f"{study.margin:g} {study.unit}"))
+    shown = f"{analysis.margin:g} {study.unit}".rstrip()
+    texts.append(md(inside if analysis.margin else without, shown))
+    if analysis.margin > study.margin:
+        images = many(
+            one_image(analysis.everything, study.metric)[0], f"{study.metric.partition('/')[0]} image"
+        )
+        texts.append(md("The margin is {}: what one of {} changes.", shown, images))
     texts.append(md("*Beats it in*: the share of seeds in which the variant is ahead, ties counting half."))
     texts.append(md("*Effect size*: mean difference in its own standard deviations."))
     if left:

@@ -11,7 +11,7 @@ from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
 from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
 from ablations.report.text import crossed, plain
-from ablations.tracking.columns import column, natural, param, params_in, tag
+from ablations.tracking.columns import column, natural, param, params_in, tag, text
 from ablations.tracking.study import Study, label
 
 SHARED = ("optimizer.lr", "trainer.batch_size")
@@ -55,7 +55,7 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
 def measures(analysis: Analysis) -> dict[str, str]:
     """What the table per variant gives: its name in the report and, shorter, in the console."""
     table = analysis.variants
-    found = {"n": "n", analysis.study.label: "mean ± sd", "best": "best"}
+    found = {"n": "n", analysis.study.label: analysis.study.label, "best": "best"}
     if table["epoch_s"].notna().any():
         found["seconds/epoch"] = "s/epoch"
     if table["parameters"].notna().any():
@@ -71,7 +71,7 @@ def result_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     for row in table.to_dict("records"):
         cells = {
             "n": f"{row['n']}" if row["n"] == row["planned"] else f"{row['n']} of {row['planned']}",
-            "mean ± sd": form.spread(row["mean"], row["sd"]) if row["n"] else "failed",
+            study.label: form.spread(row["mean"], row["sd"]) if row["n"] else "failed",
             "best": form.value(row["best"]),
             "s/epoch": number(row["epoch_s"], digits),
             "parameters": whole(row["parameters"]),
@@ -190,10 +190,11 @@ def _shared(runs: pd.DataFrame, study: Study) -> str:
 def failure_rows(analysis: Analysis) -> Rows:
     """Name, seed, status and reason of runs without a result."""
     failed = analysis.failed.to_dict("records")
-    return [(run["run_name"], seed_of(run), *_failure(run, analysis.study)) for run in failed]
+    return [(run["run_name"], seed_of(run), *failure(run, analysis.study)) for run in failed]
 
 
-def _failure(run: Mapping[str, Any], study: Study) -> tuple[str, str]:
+def failure(run: Mapping[str, Any], study: Study) -> tuple[str, str]:
+    """Status and reason of a run without a result."""
     kind, reason = (plain(run.get(tag(key))) for key in ("failure", "failure_reason"))
     if run["status"] in ("RUNNING", "SCHEDULED") and not kind:
         return run["status"], "still running, or killed before it could say why"
@@ -207,9 +208,13 @@ def run_rows(analysis: Analysis) -> Rows:
     """Name, seed, status, value and id of the runs that are compared."""
     form = forms(analysis)[analysis.study.metric]
     return [
-        (run["run_name"], seed_of(run), run["status"], form.value(run["value"]), run["run_id"])
+        (run["run_name"], seed_of(run), _status(run), form.value(run["value"]), run["run_id"])
         for run in analysis.runs.to_dict("records")
     ]
+
+
+def _status(run: Mapping[str, Any]) -> str:
+    return f"{run['status']}, did not learn" if text(run.get(tag("did_not_learn"))) else run["status"]
 
 
 def seed_of(run: Mapping[str, Any]) -> str:

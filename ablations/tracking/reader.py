@@ -60,22 +60,25 @@ class Reader:
         """Return the tags of an experiment, none for an unknown one."""
         return self._source.experiment_tags(experiment_id)
 
-    def runs(self, experiment: str | None = None, tags: Mapping[str, str] | None = None) -> "pd.DataFrame":
+    def runs(
+        self, experiment: str | Sequence[str] | None = None, tags: Mapping[str, str] | None = None
+    ) -> "pd.DataFrame":
         """Return one row per run that is not deleted, the oldest first, named as in `mlflow.search_runs`.
 
         Columns: `run_id`, `run_name`, `experiment_id`, `experiment`, `status`, `start_time`, `end_time`
         (UTC), `seconds`, `artifact_uri`, then `params.<key>` (text), `metrics.<name>` (the last value) and
-        `tags.<key>` (text), each kind sorted by name; missing where a run has none. Only runs of `experiment`
-        and with all of `tags`, where given.
+        `tags.<key>` (text), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
+        one or several, and with all of `tags`, where given.
 
         Raises InputError, with the names that exist, for an unknown experiment.
         """
         experiments = self._source.experiments()
         if experiment is not None:
-            experiments = {key: name for key, name in experiments.items() if name == experiment}
-            if not experiments:
+            wanted = (experiment,) if isinstance(experiment, str) else experiment
+            if unknown := [name for name in wanted if name not in experiments.values()]:
                 known = ", ".join(self.experiments()) or "none"
-                raise InputError(f"no experiment {experiment!r} in {self._store.uri}; there are: {known}")
+                raise InputError(f"no experiment {unknown[0]!r} in {self._store.uri}; there are: {known}")
+            experiments = {key: name for key, name in experiments.items() if name in wanted}
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
         return table.frame()

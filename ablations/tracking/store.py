@@ -282,4 +282,4 @@ def tame() -> None:
 def _line(error: BaseException) -> str:
     """The first line of an error's message, without SQLAlchemy's addenda."""
     lines = str(error).strip().splitlines()
-    return lines[0][:300] if lines else type(error).__name__
+    return lines[0][:1000] if lines else type(error).__name__

@@ -482,14 +482,56 @@ def test_failed_and_missing_runs_are_counted():
 
 
 def test_names_of_levels_are_never_read_as_reasons():
-    """A level called `different_lr` whose runs crashed can still be settled by more seeds."""
+    """A level called `different_lr` whose runs were stopped can still be settled by more seeds."""
     runs = runs_of(planted, activation=["relu", "tanh"]).replace("tanh", "different_lr")
-    runs.loc[runs["params.activation"] == "different_lr", ["status", "tags.failure"]] = ["FAILED", "error"]
+    runs.loc[runs["params.activation"] == "different_lr", ["status", "tags.failure"]] = [
+        "FAILED",
+        "interrupted",
+    ]
     found = compared(runs)
     assert {each.reason for each in found.unpaired} == {Reason.NOT_ONE_RUN}
     assert not found.foreign
     table = effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True)
     assert table.loc[0, ["n", "seeds_needed"]].tolist() == [0, 6]
+
+
+@pytest.mark.parametrize(
+    ("ended", "needed"),
+    [
+        ({"status": "FAILED", "tags.failure": "diverged"}, None),
+        ({"status": "FAILED", "tags.failure": "error"}, None),
+        ({"status": "FAILED"}, None),
+        ({f"metrics.{ERROR}": math.inf}, None),
+        ({"status": "FAILED", "tags.failure": "interrupted"}, 6),
+        ({"status": "KILLED"}, 6),
+        ({"status": "RUNNING"}, 6),
+    ],
+    ids=lambda value: str(value),
+)
+def test_a_variant_that_never_gives_a_result_needs_no_seeds(ended, needed):
+    runs = two()
+    for name, value in ended.items():
+        runs.loc[runs["params.activation"] == "tanh", name] = value
+    assert bool(compared(runs).hopeless) == (needed is None)
+    row = effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True).loc[0]
+    assert row[["n", "verdict"]].tolist() == [0, TOO_FEW]
+    assert pd.isna(row["seeds_needed"]) if needed is None else row["seeds_needed"] == needed
+
+
+def test_runs_that_never_reached_the_target_need_more_epochs():
+    runs = two().assign(**{"params.trainer.epochs": "5", "metrics.epochs_to_target": 3.0})
+    tanh = runs["params.activation"] == "tanh"
+
+    def judged(relu: float, other: float) -> list:
+        runs["metrics.epochs_to_target"] = np.where(tanh, other, relu)
+        table = effects(runs, ["activation"], {"activation": "relu"}, "epochs_to_target", 0, True)
+        return table.loc[0, ["verdict", "seeds_needed"]].tolist()
+
+    assert judged(3, 4)[0] == judged(3, 6)[0] == WORSE  # by two epochs or more
+    assert judged(3, 3)[0] == NO_DIFFERENCE
+    verdict, needed = judged(6, 6)  # no tie: neither ever got there
+    assert verdict == INCONCLUSIVE
+    assert pd.isna(needed)
 
 
 def test_what_can_never_be_paired_needs_no_seeds():

@@ -13,7 +13,7 @@ import pytest
 from ablations import report
 from ablations.errors import InputError
 from ablations.report import compile_report, folder_name
-from ablations.report.__main__ import main
+from ablations.report.__main__ import _list, _pairs, main
 from ablations.tracking.study import Study
 
 
@@ -70,7 +70,7 @@ def test_the_console_has_the_results_and_the_verdicts(store, tmp_path, without_f
     result, _ = compiled(tmp_path)
     results, verdicts = result.summary.split("\n\n")
     assert [re.split(r" {2,}", line) for line in results.splitlines()] == [
-        ["activation", "n", "mean ± sd", "best", "s/epoch", "parameters"],
+        ["activation", "n", "test error (%)", "best", "s/epoch", "parameters"],
         ["tanh", "6", "2.50 ± 0.55", "2.00", "1.50", "61,706"],
         ["relu", "6", "4.50 ± 0.55", "4.00", "1.50", "61,706"],
     ]
@@ -80,10 +80,15 @@ def test_the_console_has_the_results_and_the_verdicts(store, tmp_path, without_f
     ]
 
 
-def test_the_console_tables_fit(store, tmp_path, without_figures):
+def test_on_a_terminal_the_console_tables_fit_and_in_a_pipe_nothing_is_cut(
+    store, tmp_path, monkeypatch, without_figures
+):
     factors = ",".join(f"group{i}.some_long_setting" for i in range(5))
     for i in range(60):
         store.add(i + 1, factors=factors, **dict.fromkeys(factors.split(","), f"a long value {i}"))
+    assert factors.replace(",", "  ") in " ".join(compiled(tmp_path)[0].summary.split(" ")).split("\n")[0]
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", "100")
     result, _ = compiled(tmp_path)
     results, verdicts = (part.splitlines() for part in result.summary.split("\n\n"))
     assert max(map(len, results + verdicts)) <= 100
@@ -125,6 +130,91 @@ def test_seeds_alone_are_one_variant(store, tmp_path):
     assert (result.path.parent / "figures" / "learning_curves.png").exists()
     assert not (result.path.parent / "effects.csv").exists()
     assert not (result.path.parent / "verdicts.tex").exists()
+
+
+def test_one_epoch_is_no_curve(store, tmp_path):
+    store.add(2.0, epochs=1)
+    store.add(4.0, epochs=1, activation="tanh")
+    result, text = compiled(tmp_path)
+    assert "### Learning curves\n\nOne epoch: nothing to draw.\n" in text
+    assert "No metrics by epoch" not in text
+    assert not (result.path.parent / "figures" / "learning_curves.png").exists()
+    assert ", 1 epoch each, on digits" in text
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        (["a,b"], ("a", "b")),
+        (["a, b", "c"], ("a", "b", "c")),
+        (['"a,b",c'], ("a,b", "c")),
+        (['c, "a,b"'], ("c", "a,b")),
+        (None, None),
+    ],
+)
+def test_names_are_parted_by_commas_and_kept_by_quotes(given, names):
+    assert _list(given) == names
+
+
+@pytest.mark.parametrize(
+    ("given", "levels"),
+    [
+        (["a=x,b=y"], {"a": "x", "b": "y"}),
+        (["a=x, b=y"], {"a": "x", "b": "y"}),
+        (["a=x", "b=y"], {"a": "x", "b": "y"}),
+        (["a=(5,5),b=y"], {"a": "(5,5)", "b": "y"}),
+        (['"a=x,b=y",c=z'], {"a": "x,b=y", "c": "z"}),
+        (['"a,b=x"'], {"a,b": "x"}),
+        (["a=lr=0.1"], {"a": "lr=0.1"}),
+        (None, None),
+    ],
+)
+def test_levels_may_have_commas(given, levels):
+    assert _pairs(given) == levels
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_second_metric_has_a_report_of_its_own(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path)
+    for seed, error in enumerate((2.0, 3.0)):
+        store.add(error, seed=seed)
+        store.add(error + 1, seed=seed, activation="tanh")
+    main(["s", "--metric", "val/accuracy"])
+    main(["s"])
+    main(["s", "--metric", "test/error_pct", "--margin", "1"])
+    first, second = ((tmp_path / name / "README.md").read_text() for name in ("s", "s.val_accuracy"))
+    assert "mean test error" in first
+    assert "mean validation accuracy" in second
+    assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir() and path.name != "artifacts") == [
+        "s",
+        "s.val_accuracy",
+    ]
+    capsys.readouterr()
+    main(["--check", "s.val_accuracy"])
+    assert (
+        "s.val_accuracy: README.md, runs.csv, effects.csv and verdicts.tex follow from the store"
+        in capsys.readouterr().out
+    )
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_report_can_be_written_anywhere(store, tmp_path, capsys):
+    store.add(2.0)
+    store.add(4.0, activation="tanh")
+    out = tmp_path / "mine"
+    main(["s", "--out", str(out)])
+    assert f"report: {out / 'README.md'}" in capsys.readouterr().out
+    assert f"--out {out}" in (out / "README.md").read_text()
+    main(["--check", "--out", str(out)])
+    assert "follow from the store" in capsys.readouterr().out
+
+    taken = tmp_path / "project"
+    taken.mkdir()
+    (taken / "README.md").write_text("somebody's")
+    with pytest.raises(SystemExit):
+        main(["s", "--out", str(taken)])
+    assert "has a README.md that is no report; choose another folder" in capsys.readouterr().err
+    assert (taken / "README.md").read_text() == "somebody's"
 
 
 FIGURES = {"value_by_variant", "learning_curves", "value_against_time", "confusion_matrix"}

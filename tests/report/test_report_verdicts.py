@@ -6,6 +6,7 @@ seven, of equally spaced differences, from the second to the last but one, and p
 
 import csv
 import io
+import itertools
 import math
 import re
 
@@ -91,8 +92,51 @@ def test_a_small_effect_makes_no_difference_that_matters(store, tmp_path):
     _, text = compiled(tmp_path)
     assert answer_of(text)[1] == (
         "**activation: tanh** against relu makes no difference that matters: its test error is "
-        "0.03 percentage points higher (95 % interval [+0.01, +0.05], inside ±0.10 percentage points)."
+        "0.03 percentage points higher (95 % interval [+0.01, +0.05], inside ±0.28 percentage points)."
     )
+
+
+@pytest.mark.parametrize(
+    ("metric", "images", "margin", "least"),
+    [
+        ("test/error_pct", 360, 0.1, "0.28 percentage points: what one of 360 test images changes"),
+        ("test/error_pct", 500, 0.1, "0.2 percentage points: what one of 500 test images changes"),
+        ("test/accuracy", 360, 0.001, "0.0028: what one of 360 test images changes"),
+        ("test/error_pct", 10_000, 0.01, None),
+        ("test/error_pct", 360, 0.5, None),
+        ("test/loss", 360, 0.001, None),
+    ],
+)
+def test_the_margin_is_at_least_what_one_image_changes(store, tmp_path, metric, images, margin, least):
+    one = 100 / images
+    planted(store, [one, 0, 0, one, one, one, 0, -one], a_study("activation", metric=metric, margin=margin))
+    for row in store.rows:
+        row["params.dataset.test_images"] = str(images)
+    text = compiled(tmp_path)[1]
+    assert ("The margin is" in text) == (least is not None)
+    if least is not None:
+        assert f"The margin is {least}." in text
+        assert rows_of(text, "## Verdicts")[0][3] == "no difference that matters"
+
+
+@pytest.mark.parametrize(
+    ("errors", "first"),
+    [
+        (
+            (2.0, 2.0, 3.0),
+            "A tie: **activation=a** and **activation=b** have the lowest mean test error, 2.00 %.",
+        ),
+        (
+            (2.0, 2.001, 2.0),
+            "A tie: **activation=a**, **activation=c** and **activation=b** have the lowest mean test error, 2.00 %.",
+        ),
+        ((2.0, 2.01, 3.0), "**activation=a** has the lowest mean test error: 2.00 % in its one run."),
+    ],
+)
+def test_a_tie_has_no_single_winner(store, tmp_path, errors, first):
+    for activation, error in zip("abc", errors, strict=True):
+        store.add(error, activation=activation)
+    assert answer_of(compiled(tmp_path)[1])[0] == first
 
 
 def test_without_a_margin_nothing_is_too_small_to_matter(store, tmp_path):
@@ -331,16 +375,79 @@ def test_seeds_that_gave_no_pair_are_made_up_for(store, tmp_path):
 
 
 def test_names_of_levels_are_never_read_as_reasons(store, tmp_path):
-    """A level called `different_lr` whose runs crashed is not foreign, and more seeds can settle it."""
+    """A level called `different_lr` whose runs were stopped is not foreign, and more seeds can settle it."""
     store.keep(a_study("activation"))
     for seed in range(6):
         store.add(5.0, seed=seed)
-        store.add(None, seed=seed, status="FAILED", activation="different_lr")
+        stopped = {"failure": "interrupted"}
+        store.add(None, seed=seed, status="FAILED", activation="different_lr", tags=stopped)
     text = compiled(tmp_path)[1]
     assert rows_of(text, "## Verdicts")[0][1:5] == ["different_lr", "relu", "too few seeds", "0"]
     assert rows_of(text, "## Verdicts")[0][-1] == "6"
     assert "**Not paired**" not in text
     assert "is without 6 seeds (seed 0: activation=different_lr crashed; " in text
+
+
+@pytest.mark.parametrize(
+    ("status", "tags", "reason"),
+    [
+        ("FAILED", {"failure": "diverged", "failure_reason": "the loss is nan"}, "diverged: the loss is nan"),
+        ("FAILED", {"failure": "error", "failure_reason": "lr: no number"}, "error: lr: no number"),
+        ("FAILED", {}, "no reason was logged"),
+        ("FINISHED", {}, "no finite test/error_pct was logged"),
+    ],
+    ids=["diverged", "refused", "unsaid", "without result"],
+)
+def test_a_variant_that_always_fails_needs_no_seeds(store, tmp_path, status, tags, reason):
+    planted(store, [-1.0, -1.1, -0.9])
+    for seed in range(3):
+        store.add(None, seed=seed, activation="wild", status=status, tags=tags)
+    text = compiled(tmp_path)[1]
+    rows = rows_of(text, "## Verdicts")
+    assert [(row[1], row[3], row[4], row[-1]) for row in rows] == [
+        ("tanh", "too few seeds", "3", "7"),
+        ("wild", "too few seeds", "0", ""),
+    ]
+    assert (
+        f"**activation: wild** against relu: none of its 3 runs gave a result ({reason}), so nothing" in text
+    )
+    assert "about 7 seeds in all that give a pair would settle 1 comparison" in text
+
+
+def test_where_all_is_hopeless_no_seeds_are_advised(store, tmp_path):
+    store.keep(a_study("activation"))
+    for seed in range(3):
+        store.add(5.0, seed=seed, activation="tanh")
+        store.add(None, seed=seed, status="FAILED", tags={"failure": "diverged"})
+    text = compiled(tmp_path)[1]
+    assert "none of the 3 runs of activation=relu gave a result (diverged), so nothing can be said." in text
+    assert "Add the seeds" not in text
+
+
+def test_one_setting_that_always_fails_stops_all_that_needs_it(store, tmp_path):
+    store.keep(a_study("activation", "pool"))
+    for seed, activation, pool in itertools.product(range(3), ("relu", "tanh"), ("max", "avg")):
+        lost = (activation, pool) == ("tanh", "avg")
+        failure = {"status": "FAILED", "tags": {"failure": "diverged"}} if lost else {}
+        chosen = {"factors": "activation,pool", "activation": activation, "pool": pool}
+        store.add(None if lost else 5.0, seed=seed, **chosen, **failure)
+    text = compiled(tmp_path)[1]
+    assert [row[-1] for row in rows_of(text, "## Verdicts")] == ["", "", ""]
+    assert text.count("none of the 3 runs of activation=tanh pool=avg gave a result (diverged)") == 2
+    assert "depends on another" not in text
+    assert "Add the seeds" not in text
+
+
+def test_a_run_that_did_not_learn_is_named(store, tmp_path):
+    planted(store, [-1.0, -1.1, -0.9])
+    store.add(90.0, seed=0, activation="deaf", tags={"did_not_learn": "true"})
+    result, text = compiled(tmp_path)
+    assert (
+        "**1 run did not learn**, in 1 variant: it reads the test images no better than always answering"
+        in text
+    )
+    assert [row[2] for row in rows_of(text, "## Runs")] == ["FINISHED"] * 6 + ["FINISHED, did not learn"]
+    assert "did_not_learn" in (result.path.parent / "runs.csv").read_text(encoding="utf-8")
 
 
 def crossed_names(store) -> None:

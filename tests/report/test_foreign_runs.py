@@ -3,6 +3,7 @@
 The store is made with MLflow's own client, and read by SQL and through a server.
 """
 
+import json
 import os
 import re
 import shutil
@@ -113,8 +114,7 @@ TUNING = {"experiment": "tuning", "factors": "lr,arch", "metric": "val_acc", "ba
 
 
 SENTENCES = [
-    "**lr=0.1 arch=large** has the highest mean val_acc: 0.75 ± 0.03 (mean and standard deviation, 7 seeds), "
-    "though only 7 of its 8 runs finished.",
+    "A tie: **lr=0.1 arch=large** and **lr=0.1 arch=small** have the highest mean val_acc, 0.75.",
     # seven paired seeds: the interval is from the second difference to the last but one, p is three times 2/128
     "**lr: 0.01** against 0.1 is worse on average over arch: its val_acc is 0.11 lower "
     "(95 % interval [-0.14, -0.08], p = 0.047 after Holm's correction, 7 seeds).",
@@ -195,6 +195,34 @@ def test_missing_and_repeated_seeds_leave_no_pair_and_are_named(uri, reports):
         "- opt: b against a is without 2 seeds (seed 5: opt=b has 2 finished runs; seed 6: opt=b missing)"
         in text
     )
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_runs_of_several_experiments_are_compared(uri, reports, capsys):
+    """Without --experiment those that have factors and metric: `tuning` has other metrics, `folds` no lr."""
+    main(arguments(uri, factors="lr", metric="loss"))
+    text = (reports / "lr" / "README.md").read_text(encoding="utf-8")
+    assert {row[0] for row in rows_of(text, "## Results")} == {"0.01", "0.1", "1"}
+    assert check("lr", Store(uri), reports).endswith("2 comparisons")
+    assert json.loads((reports / "lr" / "report.json").read_text())["request"]["experiment"] == [
+        *("losses", "unseeded")
+    ]
+    for experiments in (["losses,folds"], ["losses", "folds"]):
+        words = [word for name in experiments for word in ("--experiment", name)]
+        main([*arguments(uri, factors="lr", metric="loss"), *words])
+        text = (reports / "losses,folds" / "README.md").read_text(encoding="utf-8")
+        assert [row[0] for row in rows_of(text, "## Results")] == ["0.01", "0.1", "1", "(not logged)"]
+    with pytest.raises(SystemExit):
+        main(arguments(uri, experiment="losses,nope", factors="lr", metric="loss"))
+    assert "no experiment 'nope' in" in capsys.readouterr().err
+
+
+def test_a_store_of_files_has_all_of_mlflows_hint(tmp_path, capsys):
+    (tmp_path / "mlruns").mkdir()
+    with pytest.raises(SystemExit):
+        main(arguments(str(tmp_path / "mlruns"), experiment="e", factors="lr"))
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "MLFLOW_ALLOW_FILE_STORE=true" in line
 
 
 def test_the_command_as_somebody_types_it(uri, tmp_path):
