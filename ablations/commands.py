@@ -1,13 +1,17 @@
-"""What the commands share: how they end, their `--help`, and the words that they count with."""
+"""What the commands share: how they end, their `--help`, what they say on a terminal, the words they count with."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TextIO
 
 from ablations.errors import foreseen, one_line
 from ablations.signals import exit_code, stoppable
+
+CLEAR_LINE = "\r\x1b[K"
 
 
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -31,6 +35,40 @@ def duration(seconds: float) -> str:
         return f"{seconds:.1f} s"
     minutes, rest = divmod(round(seconds), 60)
     return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line, on stdout by default; on a terminal over the bar that may stand there, which is drawn again."""
+    stream = stream or sys.stdout
+    print((CLEAR_LINE if stream.isatty() else "") + line, file=stream, flush=True)
+
+
+def say_doing(what: str) -> None:
+    """Tell on stderr what the user waits for, so that no screen stays blank for seconds."""
+    say(f"{what} …", sys.stderr)
+
+
+class LineHandler(logging.StreamHandler):
+    """Logs lines as `say` prints them; Hydra's configuration names it (conf/config.yaml)."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return (CLEAR_LINE if self.stream.isatty() else "") + super().format(record)
+
+
+def columns(stream: TextIO) -> int | None:
+    """How many characters fit on a line of a terminal; None for a file or a pipe, where nothing is cut."""
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or None if stream.isatty() else None
+    except (OSError, ValueError):
+        return None
+
+
+def shortened(text: str, width: int) -> str:
+    """The text where it fits, else its beginning and its end, which both tell names apart, around `…`."""
+    if len(text) <= width:
+        return text
+    start, end = width // 2, width - width // 2 - 1
+    return f"{text[:start]}…{text[len(text) - end :]}"
 
 
 @contextmanager

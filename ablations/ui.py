@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import IO
 
-from ablations.commands import command_parser, one_line_errors
+from ablations.commands import command_parser, one_line_errors, say_doing
 from ablations.errors import InputError
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -154,6 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def _serve(store: Store, host: str, port: int, sweep: SweepViews | None) -> None:
     for sign in (signal.SIGINT, signal.SIGTERM):  # however this ends, the server ends too
         signal.signal(sign, signal.default_int_handler)
+    say_doing("starting the MLflow server, about ten seconds")
     try:
         with server(store, host, port) as process:
             _announce(store, f"http://{_reachable(host)}:{port}", sweep)

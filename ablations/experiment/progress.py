@@ -2,29 +2,33 @@
 
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from statistics import mean
 from types import TracebackType
 
+from ablations.commands import columns, shortened
 from ablations.training.loop import Step
 
 REFRESH_STEPS = 10
 REFRESH_S = 0.5
 DONE = "done"
-CLEAR_LINE = "\r\x1b[K"
-
-
-def say(line: str) -> None:
-    """Print a line; on a terminal over the bar that may stand there, which whoever drew it draws again."""
-    print((CLEAR_LINE if sys.stdout.isatty() else "") + line, flush=True)
+SWEEP_BAR = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} [{elapsed}{postfix}]"
+RUN_BAR = "{desc}: {percentage:3.0f}%|{bar}| {remaining} left{postfix}"
+WIDE = 110
+"""From so many columns on, a run's bar has room for its gradients."""
+BAR_AND_NUMBERS = 55
+"""Columns of a run's bar that are not for its name: a short bar, the time, loss and accuracy."""
 
 
 @contextmanager
 def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
     """A bar over the runs of a sweep with the time that is left, whatever launches them.
 
-    A run that has ended says so by a file named `DONE` in its own folder in `folder`.
+    Each has a numbered folder in `folder` from its beginning on. One that has ended says so by a file named `DONE`
+    there, with the seconds that it trained.
     """
     if not sys.stderr.isatty():
         yield
@@ -32,12 +36,18 @@ def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
     from tqdm import tqdm
 
     ended = threading.Event()
-    with tqdm(total=runs, desc="sweep", unit="run", dynamic_ncols=True, leave=False, smoothing=0.1) as bar:
+    with tqdm(
+        total=runs, desc="sweep", dynamic_ncols=True, leave=False, bar_format=SWEEP_BAR, mininterval=0
+    ) as bar:
 
         def refresh() -> None:
+            workers = 1
             while not ended.wait(REFRESH_S):
-                bar.update(sum(1 for _ in folder.glob(f"*/{DONE}")) - bar.n)
-                bar.refresh()
+                ages, results = _look(folder)
+                workers = max(workers, len(ages))
+                left = seconds_left(runs - len(results) - len(ages), ages, results, workers)
+                bar.n = len(results)
+                bar.set_postfix_str("" if left is None else f"{bar.format_interval(left)} left")
 
         watcher = threading.Thread(target=refresh, daemon=True)
         watcher.start()
@@ -48,8 +58,50 @@ def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
             watcher.join()
 
 
+def seconds_left(
+    waiting: int, ages: Sequence[float], ended: Sequence[tuple[float, float]], workers: int
+) -> float | None:
+    """How long a sweep still takes; None before any of its runs was trained.
+
+    Args:
+        waiting: how many runs have not begun.
+        ages: for how many seconds those under way have been.
+        ended: by time, when each of the others ended, and for how many seconds it was trained: 0 where it had its
+            result already.
+        workers: how many runs go on at a time.
+    """
+    trained = [at for at, (_, seconds) in enumerate(ended) if seconds]
+    if not trained:
+        return None
+    # The first run of each worker is longer than the others, by what it imports.
+    each = mean(_took(ended, at) for at in trained[workers:] or trained)
+    # Of those that wait some may have their results, too: as many as among those that ended lately.
+    lately = trained[-1] - trained[0]
+    share = (len(trained) - 1) / lately if lately else 1.0
+    rest = [max(each - age, 0.0) for age in ages]
+    return max((waiting * share * each + sum(rest)) / workers, *rest, 0.0)
+
+
+def _took(ended: Sequence[tuple[float, float]], at: int) -> float:
+    """Seconds from the end of the run before this one, as far as can be told, to its own end."""
+    end, seconds = ended[at]
+    return end - max((before for before, _ in ended[:at] if before <= end - seconds), default=end - seconds)
+
+
+def _look(folder: Path) -> tuple[list[float], list[tuple[float, float]]]:
+    """The runs under way and those that have ended, as `seconds_left` takes them."""
+    ages, ended = [], []
+    for run in folder.glob("[0-9]*"):
+        with suppress(OSError, ValueError):  # a file that is just being written
+            try:
+                ended.append(((run / DONE).stat().st_mtime, float((run / DONE).read_text() or 0)))
+            except FileNotFoundError:
+                ages.append(max(time.time() - run.stat().st_mtime, 0.0))
+    return ages, sorted(ended)
+
+
 class ProgressBar:
-    """A bar over all steps of a run with running loss, accuracy and largest absolute gradient.
+    """A bar over all steps of a run with running loss, accuracy and, in a wide window, largest absolute gradient.
 
     `done` of them were made before. Nothing is shown where stderr is not a terminal, or when `shown` is false
     (parallel sweeps).
@@ -60,14 +112,16 @@ class ProgressBar:
         if shown and sys.stderr.isatty():  # else not even its lock is made, which workers would leave behind
             from tqdm import tqdm
 
+            width = columns(sys.stderr) or WIDE
+            self._wide = width >= WIDE
             self._bar = tqdm(
                 total=steps,
                 initial=done,
-                desc=description,
-                unit="step",
+                desc=shortened(description, max(width - BAR_AND_NUMBERS - 25 * self._wide, 8)),
                 leave=False,
                 position=1,  # below that of the sweep, where there is one
                 dynamic_ncols=True,
+                bar_format=RUN_BAR,
             )
         self._loss = self._accuracy = None
         self._largest = 0.0
@@ -91,8 +145,8 @@ class ProgressBar:
         )
         self._largest = max(self._largest, step.grad_max_abs)
         if step.number % REFRESH_STEPS == 0:
+            gradient = f", |gradient| ≤ {self._largest:.2g}" if self._wide else ""
             self._bar.set_postfix_str(
-                f"loss {self._loss:.3f}, accuracy {self._accuracy:.1%}, |gradient| ≤ {self._largest:.2g}",
-                refresh=False,
+                f"loss {self._loss:.3f}, accuracy {self._accuracy:.1%}{gradient}", refresh=False
             )
         self._bar.update()

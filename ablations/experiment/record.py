@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from hydra.core.hydra_config import HydraConfig
 
+from ablations.commands import say
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.artifacts import write_artifacts
 from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
@@ -63,7 +64,7 @@ class Record:
         steps = -(-len(recipe.training) // recipe.options.batch_size)
         if self.state is not None:
             done = self.state.epoch
-            print(f"{self.job.name}: goes on after epoch {done} of {recipe.options.epochs}", flush=True)
+            say(f"{self.job.name}: goes on after epoch {done} of {recipe.options.epochs}")
             self._send()
         alone = "basic" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
         with ProgressBar(self.job.name, recipe.options.epochs * steps, alone, done * steps) as self._bar:
@@ -94,7 +95,7 @@ class Record:
         except OSError as error:  # a full disk does not stop the training
             saved = True
             if not self._warned:
-                print(f"{self.job.name}: goes on without checkpoints: {error}", flush=True)
+                say(f"{self.job.name}: goes on without checkpoints: {error}")
                 self._warned = True
         if saved:
             self._send()

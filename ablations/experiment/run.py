@@ -12,11 +12,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ablations.commands import say
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
-from ablations.experiment.progress import DONE, say
+from ablations.experiment.progress import DONE
 from ablations.experiment.record import DID_NOT_LEARN, Record, copy, recorded, write_traceback
 from ablations.experiment.resume import (
     Adopt,
@@ -114,7 +115,7 @@ def _run_alone(config: DictConfig) -> None:
     except Exception as error:  # Hydra would print more than the one line that is the user's concern
         hint = "" if foreseen(error) else f" (traceback in {write_traceback(error)})"
         sys.exit(f"error: {one_line(error)}{hint}")
-    print(
+    say(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" test error {100 * (1 - result.accuracy):.2f} %{result.warning}\n"
         f"run {result.run_id} in {job.store.uri}\n"
@@ -134,8 +135,10 @@ def _run_in_sweep(config: DictConfig) -> None:
         outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %{result.warning}"
     else:
         outcome = f"FAILED: {one_line(result.error)}"
-    (Path(HydraConfig.get().runtime.output_dir) / DONE).touch()
-    say(f"{job.name}: {outcome}, {time.perf_counter() - started:.1f} s")
+    seconds = time.perf_counter() - started
+    done = "" if result.remark else str(seconds)
+    (Path(HydraConfig.get().runtime.output_dir) / DONE).write_text(done, encoding="utf-8")
+    say(f"{job.name}: {outcome}, {seconds:.1f} s")
 
 
 def _found(run: EarlierRun) -> Result:
@@ -171,7 +174,7 @@ def _what_is_left(job: Job, lease: Lease) -> Adopt | Copy | Train:
     """What to do for the job, once no other process does it; what stands in the way is cleared."""
     checkpoint, complaints = Checkpoints(lease.folder).latest(job.identity)
     for complaint in complaints:
-        print(f"{job.name}: {complaint}", flush=True)
+        say(f"{job.name}: {complaint}")
     try:
         earlier = _settled(job, lease)
         unfinished = [run.run_id for run in earlier if not has_result(run)]
@@ -216,7 +219,7 @@ def _settled(job: Job, lease: Lease) -> list[EarlierRun]:
 
 
 def _say_busy(job: Job, process: str) -> None:
-    print(f"{job.name}: is being trained by process {process}, waiting for it", flush=True)
+    say(f"{job.name}: is being trained by process {process}, waiting for it")
 
 
 def _earlier(job: Job) -> list[EarlierRun]:

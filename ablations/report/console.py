@@ -1,22 +1,27 @@
-"""A report's results and verdicts as small tables of plain text, on a terminal no wider than that and in colour."""
+"""A report's results and verdicts as small tables of plain text, as wide as the terminal, and there in colour."""
 
 import os
 import re
-import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ablations.commands import columns, shortened
 from ablations.report.text import plain
 
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
 
 MOST_ROWS = 40
+NAME_WIDTH = 12
+"""Of a factor or a level where it is shortened; columns of numbers go before any is shorter."""
+
 SHOWN = ("factor", "variant", "against", "verdict", "seeds", "difference", "95 % interval", "seeds needed")
 """Of the verdict table."""
 SHORT = {"seeds": "n", "seeds needed": "needs"}
+SPARE = ("seeds", "seeds needed", "95 % interval", "against")
+"""What the verdict table does without where the terminal is narrow, first the first; the report has all of it."""
 
 # Blue and orange are told apart by everybody; what is open is dim.
 COLOURS = {
@@ -31,42 +36,59 @@ def console(analysis: "Analysis") -> str:
     """The results, where runs were compared the verdicts, and the answers to claims."""
     from ablations.report.tables import measures, result_rows, verdict_rows
 
+    width = columns(sys.stdout)
     head, rows = result_rows(analysis)
     factors = len(analysis.study.factors)
-    text = _aligned((*head[:factors], *measures(analysis).values()), rows, factors, left=factors)
+    head = (*head[:factors], *measures(analysis).values())
+    text = _aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
     if len(analysis.effects):
         head, rows = verdict_rows(analysis)
         at = [head.index(name) for name in SHOWN]
         ours = analysis.effects["metric"] == analysis.study.metric
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
-        text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, left=4)
+        spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
+        text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:
-        claim = textwrap.shorten(plain(each.claim.text), max(_width() - 30, 40), placeholder=" …")
-        text += f"\n{claim.removesuffix('.')}: {each.finding}"
+        answer = f"{plain(each.claim.text).removesuffix('.')}: {each.finding}"
+        text += f"\n{textwrap.fill(answer, width, subsequent_indent='  ') if width else answer}"
     return text
 
 
-def _aligned(head: Sequence[str], rows: Sequence[Sequence[str]], names: int, left: int) -> str:
-    """Plain text; the first `names` columns are cut where it would be too wide, the first `left` lean left."""
+def _aligned(
+    head: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    names: int,
+    left: int,
+    spare: Sequence[int],
+    width: int | None,
+) -> str:
+    """Plain text of at most `width` columns, of any for None.
+
+    The first `left` columns lean left. Where it would be too wide, columns of `spare` go one by one and the first
+    `names` are shortened.
+    """
     lines = [[plain(cell) for cell in line] for line in (head, *rows[:MOST_ROWS])]
-    widths = [max(map(len, cells)) for cells in zip(*lines, strict=True)]
-    while sum(widths) + 2 * (len(widths) - 1) > _width() and max(widths[:names], default=0) > 4:
-        widths[widths.index(max(widths[:names]))] -= 1
-    text = ["  ".join(_fit(cell, widths[i], i >= left) for i, cell in enumerate(line)) for line in lines]
+    widths = {i: max(map(len, cells)) for i, cells in enumerate(zip(*lines, strict=True))}
+
+    def excess() -> int:
+        return sum(widths.values()) + 2 * (len(widths) - 1) - (width or sys.maxsize)
+
+    for column in spare:
+        if excess() <= sum(max(widths[i] - NAME_WIDTH, 0) for i in widths if i < names):
+            break
+        del widths[column]
+    while excess() > 0 and (longest := max((widths[i], i) for i in widths if i < names)) > (4,):
+        widths[longest[1]] -= 1
+    text = ["  ".join(_fit(line[i], widths[i], i >= left) for i in widths) for line in lines]
     if len(rows) > MOST_ROWS:
         text.append(f"… and {len(rows) - MOST_ROWS} more rows in the report")
-    return "\n".join(line.rstrip()[: _width()] for line in text)
-
-
-def _width() -> int:
-    """Of the terminal; who reads a file or a pipe has no end of lines."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    return "\n".join(line.rstrip() for line in text)
 
 
 def _fit(cell: str, width: int, right: bool) -> str:
-    cell = cell if len(cell) <= width else cell[: width - 1] + "…"
+    cell = shortened(cell, width)
     return cell.rjust(width) if right else cell.ljust(width)
 
 

@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from ablations.commands import say, say_doing
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
 from ablations.sweep.overrides import quoted, read_overrides
@@ -83,7 +84,7 @@ def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobRetur
 def _deliver(store: Store) -> None:
     for delivery in deliver(store):
         if delivery.problem is not None:
-            print(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
+            say(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
 
 
 def _report(name: str, store: Store) -> int:
@@ -92,6 +93,7 @@ def _report(name: str, store: Store) -> int:
     from ablations.report.console import coloured
     from ablations.report.text import plain
 
+    say_doing("writing the report")
     share_views(store, name)
     report = compile_report(name, store)
     print(f"\n{coloured(report.summary)}\n")

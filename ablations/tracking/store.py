@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations.commands import say_doing
 from ablations.errors import InputError
 from ablations.paths import MLRUNS
 
@@ -181,6 +182,7 @@ class Store:
             fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when this process ends, however it ends
             if self._has_tables():
                 return
+            say_doing(f"making the store {path}, once")
             # Left beside a database that was deleted, these would be taken for the new one's.
             for ending in ("-wal", "-shm"):
                 path.with_name(path.name + ending).unlink(missing_ok=True)

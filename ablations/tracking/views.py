@@ -52,7 +52,7 @@ class View:
 
     @property
     def key(self) -> str:
-        """The name under which the experiment keeps the state: the same for a sweep's table and its charts."""
+        """The name under which the experiment keeps the state: the same for variants in a table and in charts."""
         grouped = "variants" if self.state["groupBy"] else "runs"
         return f"{grouped}-{hashlib.sha256(self.name.encode()).hexdigest()[:16]}"
 
@@ -105,19 +105,19 @@ class SweepViews:
 
     @property
     def views(self) -> tuple[View, View, View]:
-        """Its runs as a table, their means by variant, and their curves."""
+        """Its runs as a table, their means by variant as a table, and as curves."""
         runs = self._state((*self.params, self.seed) if self.seed else self.params)
         variants = self._state(self.params) | self._groups()
         return (
             View("runs", self.experiment_id, self.name, runs),
             View("variants", self.experiment_id, self.name, variants),
-            View("charts", self.experiment_id, self.name, runs, charts=True),
+            View("charts", self.experiment_id, self.name, variants, charts=True),
         )
 
     def share(self, store: Store) -> bool:
         """Keep them in their experiment. False where that is refused: the runs can be looked at without them."""
         try:
-            for view in self.views[:2]:  # the charts share the state of the table
+            for view in self.views[:2]:  # the charts share the state of the variants
                 store.tag_experiment(view.experiment_id, *view.tag())
         except InputError:
             return False

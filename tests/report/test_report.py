@@ -80,21 +80,40 @@ def test_the_console_has_the_results_and_the_verdicts(store, tmp_path, without_f
     ]
 
 
-def test_on_a_terminal_the_console_tables_fit_and_in_a_pipe_nothing_is_cut(
-    store, tmp_path, monkeypatch, without_figures
+@pytest.mark.parametrize("width", [80, 100, None])
+def test_the_console_tables_fit_the_terminal_and_are_whole_in_a_pipe(
+    width, store, tmp_path, without_figures, monkeypatch
 ):
+    monkeypatch.setattr("ablations.report.console.columns", lambda _: width)
     factors = ",".join(f"group{i}.some_long_setting" for i in range(5))
     for i in range(60):
         store.add(i + 1, factors=factors, **dict.fromkeys(factors.split(","), f"a long value {i}"))
-    assert factors.replace(",", "  ") in " ".join(compiled(tmp_path)[0].summary.split(" ")).split("\n")[0]
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
-    monkeypatch.setenv("COLUMNS", "100")
     result, _ = compiled(tmp_path)
     results, verdicts = (part.splitlines() for part in result.summary.split("\n\n"))
-    assert max(map(len, results + verdicts)) <= 100
     assert results[-1] == "… and 20 more rows in the report"
-    assert results[1].endswith("61,706")
+    if width is None:
+        assert results[0].split()[:5] == factors.split(",")
+        assert results[1].endswith("61,706")
+    else:
+        assert max(map(len, results + verdicts)) <= width
+        assert {line.split()[0][:4] for line in verdicts[1:-1]} == {"grou"}
+        assert all("too few seeds" in line for line in verdicts[1:-1])
     assert verdicts[-1] == f"… and {5 * 59 - 40} more rows in the report"
+
+
+def test_a_narrow_console_does_without_columns_before_names_are_cut(
+    store, tmp_path, without_figures, monkeypatch
+):
+    monkeypatch.setattr("ablations.report.console.columns", lambda _: 80)
+    for seed in range(6):
+        for level, error in (("momentum, Polyak's", 2.0), ("momentum, Nesterov's of 1983", 2.01)):
+            store.add(error + seed % 3 * (error - 1), seed=seed, factors="optimizer", optimizer=level)
+    result, _ = compiled(tmp_path)
+    verdicts = result.summary.split("\n\n")[1].splitlines()
+    assert [re.split(r" {2,}", line) for line in verdicts] == [
+        ["variant", "against", "verdict", "difference"],
+        ["momentum, Polyak's", "momentum, …s of 1983", "no difference that matters", "-0.02"],
+    ]
 
 
 def test_one_seed_claims_no_spread(store, tmp_path):
