@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, printable
+from ablations.tracking import columns
 from ablations.tracking.reader import Reader
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 BEST = "best"
 JUDGED_BY = "val/accuracy"
+ACCURACY, DATASET = columns.metric(JUDGED_BY), columns.param("dataset")
 PREFERRED = ("mnist", "images")
 LAST = ("digits", "fashion_mnist")
 """By what a network was trained on, the best is chosen first: on pictures as people have them before any other, and
@@ -46,21 +48,21 @@ def choose(runs: "pd.DataFrame", wanted: str) -> "pd.Series":
 
 
 def _best(runs: "pd.DataFrame", group: str | None) -> "pd.Series":
-    metric, loss = f"metrics.{JUDGED_BY}", "metrics.val/loss"
+    accuracy, loss = ACCURACY, columns.metric("val/loss")
     if group is not None:
-        tags = [f"tags.{kind}" for kind in ("sweep", "study") if f"tags.{kind}" in runs]
+        tags = [tag for tag in map(columns.tag, ("sweep", "study")) if tag in runs]
         known = {name for tag in tags for name in runs[tag].dropna()}
         if group not in known:
             near = difflib.get_close_matches(group, known, n=SHOWN, cutoff=0.5) or sorted(known)
             raise InputError(f"no sweep or study {group!r}; there are: {_some(near) or 'none yet'}")
         runs = runs[(runs[tags] == group).any(axis=1)]
     runs = runs[runs["status"] == "FINISHED"]
-    runs = runs.dropna(subset=metric) if metric in runs else runs.iloc[:0]
+    runs = runs.dropna(subset=accuracy) if accuracy in runs else runs.iloc[:0]
     if runs.empty:
         raise InputError(f"no finished run with the metric {JUDGED_BY}{f' in {group}' if group else ''}")
-    order = [column for column in (metric, loss) if column in runs]
-    ascending = [column != metric for column in order]
-    ranks = runs.get("params.dataset", runs["run_id"]).map(_rank)
+    order = [column for column in (accuracy, loss) if column in runs]
+    ascending = [column != accuracy for column in order]
+    ranks = runs.get(DATASET, runs["run_id"]).map(_rank)
     runs = runs[ranks == ranks.min()]
     return runs.sort_values(order, ascending=ascending, kind="stable").iloc[0]
 
@@ -73,10 +75,10 @@ def _rank(dataset: object) -> int:
 def described(run: "pd.Series") -> str:
     """A run by its name and id, with its data set and its validation accuracy where they are known."""
     text = f"{printable(run['run_name'])}, run {run['run_id']}"
-    dataset, accuracy = run.get("params.dataset"), run.get(f"metrics.{JUDGED_BY}")
-    if isinstance(dataset, str):
+    if dataset := columns.text(run.get(DATASET)):
         text += f", trained on {printable(dataset)}"
-        text += f" ({accuracy:.2%} of its validation images right)" if accuracy == accuracy else ""
+        if ACCURACY in run and run[ACCURACY] >= 0:  # not where it is missing
+            text += f" ({run[ACCURACY]:.2%} of its validation images right)"
     return text
 
 
