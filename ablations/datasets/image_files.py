@@ -78,8 +78,8 @@ class ImageFiles(Source):
         if is_dark_on_light(images):
             images, inverted = 255 - images, "dark on light, inverted to light on dark"
         changes = [change for change in (joined, scaled, inverted) if change]
-        for change in changes:
-            log.warning("%s: %s", printable(root), change)
+        if changes:
+            log.warning("%s: %s", printable(root), "; ".join(changes))
         other = np.flatnonzero(have_light_ground(images))
         if len(other) > MIXED * len(images):
             first = printable(files[other[0]].path)

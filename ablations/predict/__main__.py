@@ -11,8 +11,9 @@ import numpy as np
 
 from ablations.commands import one_line_errors
 from ablations.errors import InputError, foreseen, one_line, printable
-from ablations.predict.choosing import choose, described, load
+from ablations.predict.choosing import DATASET, choose, described, load
 from ablations.predict.digit_image import read_image
+from ablations.tracking import columns
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 
@@ -129,9 +130,8 @@ def _json(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> s
         }
         for path, digit, each in _answers(model, images)
     ]
-    dataset = run.get("params.dataset")
     about = {"run_id": run["run_id"], "run_name": run["run_name"]}
-    about |= {"dataset": dataset if isinstance(dataset, str) else None, "classes": model.classes}
+    about |= {"dataset": columns.text(run.get(DATASET)), "classes": model.classes}
     return json.dumps(about | {"files": files}, indent=2)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, printable
-from ablations.tracking.columns import column, metric, param, tag
+from ablations.tracking.columns import column, metric, param, tag, text
 from ablations.tracking.reader import Reader
 
 if TYPE_CHECKING:
@@ -71,12 +71,13 @@ def _rank(dataset: object) -> int:
 
 def described(run: "pd.Series") -> str:
     """A run by its name and id, with its data set and its validation accuracy where they are known."""
-    text = f"{printable(run['run_name'])}, run {run['run_id']}"
-    dataset, accuracy = run.get(param("dataset")), run.get(metric(JUDGED_BY))
-    if isinstance(dataset, str):
-        text += f", trained on {printable(dataset)}"
-        text += f" ({accuracy:.2%} of its validation images right)" if accuracy == accuracy else ""
-    return text
+    words = f"{printable(run['run_name'])}, run {run['run_id']}"
+    if dataset := text(run.get(param("dataset"))):
+        words += f", trained on {printable(dataset)}"
+        accuracy = run.get(metric(JUDGED_BY), -1)
+        if accuracy >= 0:  # not where it is missing
+            words += f" ({accuracy:.2%} of its validation images right)"
+    return words
 
 
 def _some(names: Sequence[str]) -> str:
