@@ -11,7 +11,7 @@ import numpy as np
 
 from ablations.commands import one_line_errors
 from ablations.errors import InputError, foreseen, one_line, printable
-from ablations.predict.choosing import DATASET, choose, described, load
+from ablations.predict.choosing import choose, described, load
 from ablations.predict.digit_image import read_image
 from ablations.tracking import columns
 from ablations.tracking.reader import Reader
@@ -131,7 +131,7 @@ def _json(run: "pd.Series", model: "Model", images: dict[Path, np.ndarray]) -> s
         for path, digit, each in _answers(model, images)
     ]
     about = {"run_id": run["run_id"], "run_name": run["run_name"]}
-    about |= {"dataset": columns.text(run.get(DATASET)), "classes": model.classes}
+    about |= {"dataset": columns.text(run.get(columns.param("dataset"))), "classes": model.classes}
     return json.dumps(about | {"files": files}, indent=2)
 
 
