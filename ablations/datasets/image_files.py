@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ablations.datasets.download import cache_folder
 from ablations.datasets.idx import idx_header
 from ablations.datasets.source import Dataset, Source, assemble, split
 from ablations.errors import InputError, printable
+from ablations.paths import draft_folder
 
 log = logging.getLogger(__name__)
 
@@ -137,10 +137,10 @@ def list_images(root: Path) -> list[list[ImageFile]]:
     Raises InputError for a folder that cannot be listed or is empty, and for files without a label or with an
     index that was there before.
     """
-    folders = [entry.name for entry in entries(root) if entry.is_dir()]
+    folders = [entry.name for entry in entries(root) if is_folder(entry)]
     if folders and set(folders) <= {"train", "test"}:
         for entry in entries(root):
-            if not entry.is_dir():
+            if not is_folder(entry):
                 raise InputError(
                     f"{printable(entry.path)}: not in train or test; accepted: all images in these two folders"
                 )
@@ -153,9 +153,9 @@ def list_part(folder: Path) -> list[ImageFile]:
     files = []
     numbered: dict[int, str] = {}
     for entry in entries(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             for image in entries(Path(entry.path)):
-                if image.is_dir():
+                if is_folder(image):
                     raise InputError(
                         f"{printable(image.path)}: a folder in a class's folder; accepted: {LAYOUTS}"
                     )
@@ -186,6 +186,14 @@ def entries(folder: Path) -> list[os.DirEntry]:
     if not found:
         raise InputError(f"{printable(folder)}: an empty folder; accepted: a folder of images")
     return sorted(found, key=lambda entry: natural(entry.name))
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Raises InputError for a link that leads to itself."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise InputError(f"{printable(entry.path)}: {error.strerror}; accepted: {LAYOUTS}") from None
 
 
 def natural(name: str) -> tuple[object, ...]:
@@ -252,15 +260,11 @@ def read_cache(path: Path, key: str, count: int) -> np.ndarray | None:
 
 
 def write_cache(path: Path, key: str, images: np.ndarray) -> None:
-    """Write a cache file under a temporary name, then rename it. Raises OSError."""
+    """Write a cache file aside, then move it into place. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            np.savez(file, key=key, sha256=content_hash(images), images=images)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with draft_folder(path.parent, ".writing-") as folder:
+        np.savez(folder / path.name, key=key, sha256=content_hash(images), images=images)
+        os.replace(folder / path.name, path)
 
 
 def content_hash(images: np.ndarray) -> str:

@@ -3,7 +3,7 @@
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -16,8 +16,12 @@ CLEAR_LINE = "\r\x1b[K"
 
 
 def say(line: str) -> None:
-    """Print a line; on a terminal over the bar that may stand there, which whoever drew it draws again."""
-    print((CLEAR_LINE if sys.stdout.isatty() else "") + line, flush=True)
+    """Print a line; on a terminal over the bar that may stand there, which whoever drew it draws again.
+
+    A stdout that is full, or that nobody reads any more, does not stop a training.
+    """
+    with suppress(OSError):
+        print((CLEAR_LINE if sys.stdout.isatty() else "") + line, flush=True)
 
 
 @contextmanager

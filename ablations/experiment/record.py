@@ -1,6 +1,5 @@
 """The MLflow run of a job, while it is trained: what is measured, kept and left behind, and how it ended."""
 
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,9 +13,10 @@ from ablations.experiment.artifacts import write_artifacts
 from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
 from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Lease
-from ablations.experiment.progress import ProgressBar
+from ablations.experiment.progress import ProgressBar, say
 from ablations.experiment.provenance import provenance
 from ablations.experiment.resume import Copy, Train
+from ablations.paths import draft_folder
 from ablations.signals import Terminated, stop_if_told, undisturbed
 from ablations.tracking.earlier import EarlierRun, copy_results
 from ablations.tracking.writer import Tracker
@@ -54,7 +54,7 @@ class Record:
         steps = -(-len(recipe.training) // recipe.options.batch_size)
         if self.state is not None:
             done = self.state.epoch
-            print(f"{self.job.name}: goes on after epoch {done} of {recipe.options.epochs}", flush=True)
+            say(f"{self.job.name}: goes on after epoch {done} of {recipe.options.epochs}")
             self._send()
         alone = "basic" in str(HydraConfig.get().runtime.choices["hydra/launcher"])
         with ProgressBar(self.job.name, recipe.options.epochs * steps, alone, done * steps) as self._bar:
@@ -85,7 +85,7 @@ class Record:
         except OSError as error:  # a full disk does not stop the training
             saved = True
             if not self._warned:
-                print(f"{self.job.name}: goes on without checkpoints: {error}", flush=True)
+                say(f"{self.job.name}: goes on without checkpoints: {error}")
                 self._warned = True
         if saved:
             self._send()
@@ -96,10 +96,10 @@ class Record:
         epochs, last = self.job.recipe.options.epochs, self._measured[-1].time_ms
         self.tracker.log_metrics(_test_metrics(test), epochs, last)
         history = [each.metrics for each in self._measured if "train/loss" in each.metrics]
-        with tempfile.TemporaryDirectory() as folder:
-            write_artifacts(Path(folder), self.job.config, self.job.recipe, history, test)
+        with draft_folder() as folder:
+            write_artifacts(folder, self.job.config, self.job.recipe, history, test)
             with undisturbed():
-                self.tracker.log_files(Path(folder))
+                self.tracker.log_files(folder)
         with undisturbed():
             self.tracker.finish()
             self.accuracy = test.accuracy
@@ -108,7 +108,7 @@ class Record:
     def fail(self, error: BaseException) -> None:
         """End the run as FAILED, saying why; the traceback goes to the log file and the artifacts."""
         if isinstance(error, KeyboardInterrupt):
-            by = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+            by = error.signal.name if isinstance(error, Terminated) else "Ctrl-C"
             with suppress(InputError):  # the run is taken up again in any case
                 self.tracker.fail("interrupted", f"stopped by {by}")
             return
@@ -144,7 +144,8 @@ def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
         yield record
     except BaseException as error:
         if record is not None and record.accuracy is None:
-            record.fail(error)
+            with undisturbed():  # by a signal after the signal
+                record.fail(error)
         if record is None or not isinstance(error, Exception):
             raise
         record.error = error

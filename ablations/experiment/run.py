@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from ablations.commands import settle_streams
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import Job
@@ -58,6 +59,7 @@ def run(config: DictConfig) -> None:
     """
     from threadpoolctl import threadpool_limits
 
+    settle_streams()
     with (
         stoppable(),
         # These matrices are small, and the last bits must not depend on the number of cores.
@@ -166,7 +168,7 @@ def _what_is_left(job: Job, lease: Lease) -> Adopt | Copy | Train:
     """What to do for the job, once no other process does it; what stands in the way is cleared."""
     checkpoint, complaints = Checkpoints(lease.folder).latest(job.identity)
     for complaint in complaints:
-        print(f"{job.name}: {complaint}", flush=True)
+        say(f"{job.name}: {complaint}")
     try:
         earlier = _settled(job, lease)
         unfinished = [run.run_id for run in earlier if not has_result(run)]
@@ -211,7 +213,7 @@ def _settled(job: Job, lease: Lease) -> list[EarlierRun]:
 
 
 def _say_busy(job: Job, process: str) -> None:
-    print(f"{job.name}: is being trained by process {process}, waiting for it", flush=True)
+    say(f"{job.name}: is being trained by process {process}, waiting for it")
 
 
 def _earlier(job: Job) -> list[EarlierRun]:
