@@ -6,7 +6,7 @@ python run.py -m activation=relu,tanh pool=max,avg
 import hydra
 from omegaconf import DictConfig
 
-from ablations.commands import one_line_errors
+from ablations.commands import one_line_errors, require_usable_folders
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
@@ -19,4 +19,5 @@ def main(config: DictConfig) -> None:
 
 if __name__ == "__main__":
     with one_line_errors("interrupted: the same command goes on from here"):
+        require_usable_folders()
         main()

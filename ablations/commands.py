@@ -1,17 +1,22 @@
 """What the commands share: how they end, their `--help`, what they say on a terminal, the words they count with."""
 
 import argparse
+import errno
+import io
 import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from ablations.errors import foreseen, one_line
+from ablations.errors import InputError, foreseen, one_line, printable
+from ablations.paths import ROOT
 from ablations.signals import exit_code, stoppable
 
 CLEAR_LINE = "\r\x1b[K"
+UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
+"""What a stream on a full or broken device says."""
 
 
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -38,9 +43,13 @@ def duration(seconds: float) -> str:
 
 
 def say(line: str, stream: TextIO | None = None) -> None:
-    """Print a line, on stdout by default; on a terminal over the bar that may stand there, which is drawn again."""
+    """Print a line, on stdout by default; on a terminal over the bar that may stand there, which is drawn again.
+
+    A stream that is full, or that nobody reads any more, does not stop a training.
+    """
     stream = stream or sys.stdout
-    print((CLEAR_LINE if stream.isatty() else "") + line, file=stream, flush=True)
+    with suppress(OSError):
+        print((CLEAR_LINE if stream.isatty() else "") + line, file=stream, flush=True)
 
 
 def say_doing(what: str) -> None:
@@ -78,19 +87,70 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     The latter two say `interrupted` and no more. Errors that nobody foresaw go on as they are.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors here instead of printing them
+    settle_streams()
     try:
         with stoppable():
             yield
+            sys.stdout.flush()
     except KeyboardInterrupt as stop:
         _exit(interrupted, exit_code(stop))
     except BrokenPipeError:  # the reader of a pipe (`| head`) has gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        pass
     except Exception as error:
+        if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:
+            _exit(f"error: cannot write the output: {error.strerror}", 2)
         if not foreseen(error):
             raise
         _exit(f"error: {one_line(error)}", 2)
+    finally:
+        _flush()
+
+
+def settle_streams() -> None:
+    """Let nothing that stdout and stderr cannot take stop what is going on.
+
+    What an encoding lacks is shown as an escape; a stream that was closed takes everything and shows nothing.
+    """
+    logging.raiseExceptions = False  # it would show a traceback for each line that it cannot write
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.open(
+                os.devnull, os.O_RDWR
+            )  # gets this number, the lowest that is free, before any other file does
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
+            stream.reconfigure(errors="backslashreplace")
+
+
+def require_usable_folders() -> None:
+    """Raise InputError where Hydra cannot work in the project's folder or the working directory."""
+    try:
+        folders = str(ROOT), os.getcwd()
+    except FileNotFoundError:
+        raise InputError("the working directory does not exist any more; change into another one") from None
+    for folder in folders:
+        if "${" in folder:  # a reference to a key, for Hydra
+            raise InputError(
+                f"{printable(folder)}: Hydra cannot work in a folder with ${{ in its name; rename it"
+            )
+        if os.fsencode(folder).decode(errors="replace") != folder:
+            raise InputError(
+                f"{printable(folder)}: Hydra cannot work in a folder whose name is not UTF-8; rename it"
+            )
+
+
+def _flush() -> None:
+    """Show what is not shown yet; where that fails, Python is not to say so once more when it ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError):
+            with suppress(OSError, ValueError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _exit(message: str, code: int) -> None:
-    print(message, file=sys.stderr)
+    with suppress(OSError):
+        print(message, file=sys.stderr)
     raise SystemExit(code) from None

@@ -3,15 +3,14 @@
 import json
 import os
 import shlex
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from uuid import uuid4
 
 from ablations.commands import command_parser, one_line_errors
 from ablations.datasets import DIGITS, Dataset
 from ablations.errors import InputError, printable
+from ablations.paths import draft_folder
 from ablations.sweep.overrides import compose
 
 EXAMPLES = """\
@@ -42,22 +41,19 @@ def export(dataset: Dataset, folder: Path, limit: int | None = None) -> int:
     require_free(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = folder.with_name(f".{folder.name}.{uuid4().hex}.part")
-        try:
-            written = 0
+        written = 0
+        with draft_folder(folder.parent, f".{folder.name}.") as draft:
             for part, images, labels in (
                 ("train", dataset.train_images[:limit], dataset.train_labels[:limit]),
                 ("test", dataset.test_images[:limit], dataset.test_labels[:limit]),
             ):
-                (temporary / part).mkdir(parents=True)
+                (draft / "data" / part).mkdir(parents=True)
                 numbered = enumerate(zip(images, labels, strict=True))
                 bar = tqdm(numbered, part, len(labels), unit="image", leave=False, disable=None)
                 for index, (image, label) in bar:
-                    Image.fromarray(image).save(temporary / part / f"idx-{index}-label-{label}.png")
+                    Image.fromarray(image).save(draft / "data" / part / f"idx-{index}-label-{label}.png")
                 written += len(labels)
-            os.rename(temporary, folder)  # onto an empty folder it works, too
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
+            os.rename(draft / "data", folder)  # onto an empty folder it works, too
     except OSError as error:
         raise _unusable(folder, error) from None
     return written

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: stop soon, leave everything in order, and take the workers along."""
+"""SIGINT, SIGTERM and SIGHUP: stop soon, leave everything in order, and take the workers along."""
 
 import multiprocessing
 import os
@@ -9,10 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
 import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 GRACE_S = 4.5
 """How long a process may take to put things in order before it is cut off."""
@@ -21,8 +22,19 @@ WORKER_GRACE_S = 3.0
 """The same for a worker, whose parent waits for it."""
 
 
+PARENT = "ABLATIONS_PARENT"
+"""The variable that tells workers the id of the process that they work for, which may end before they have begun."""
+
+LOOK_S = 0.5
+"""How often a worker looks whether that process lives."""
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which is to be treated as Ctrl-C is."""
+    """SIGTERM, or SIGHUP as of a terminal that was closed; to be treated as Ctrl-C is."""
+
+    def __init__(self, number: int = signal.SIGTERM) -> None:
+        super().__init__()
+        self.signal = signal.Signals(number)
 
 
 class _Process:
@@ -33,16 +45,16 @@ class _Process:
     busy = False  # something wants to be told by an exception
     undisturbed = False  # but not now
     lost = False  # the exception was raised where nothing can be raised, as in a finalizer
-    parent = os.getppid()
 
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn SIGINT into KeyboardInterrupt and SIGTERM into Terminated, once; further ones change nothing.
+    """Turn SIGINT into KeyboardInterrupt, SIGTERM and SIGHUP into Terminated, once; further ones change nothing.
 
-    Workers that were started meanwhile are told first and waited for, so that none outlives this process. What takes
-    longer than `GRACE_S` to be put in order is cut off. Contexts may be nested: the outermost counts. A worker
-    itself ends with the signal's exit code (128 + its number) instead of reporting to a parent that is leaving.
+    Workers that were started meanwhile are told first and waited for, so that none outlives this process; should it
+    be killed, they notice. What takes longer than `GRACE_S` to be put in order is cut off. Contexts may be nested:
+    the outermost counts. A worker itself ends with the signal's exit code (128 + its number) instead of reporting
+    to a parent that is leaving.
     """
     if _Process.busy or threading.current_thread() is not threading.main_thread():
         stop_if_told()
@@ -66,7 +78,7 @@ def stoppable() -> Iterator[None]:
 
 @contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let SIGINT and SIGTERM wait until the end of the block, which must be short; it may be nested."""
+    """Let signals wait until the end of the block, which must be short; it may be nested."""
     before, _Process.undisturbed = _Process.undisturbed, True
     try:
         yield
@@ -79,17 +91,29 @@ def undisturbed() -> Iterator[None]:
 def stop_if_told() -> None:
     """To be called often by what takes long: raise where this process is to stop.
 
-    It makes up for an exception that somebody caught, and for a parent that was killed.
+    It makes up for an exception that somebody caught.
     """
     if _Process.signal is not None:
         raise _exception(_Process.signal)
-    if _is_worker() and os.getppid() != _Process.parent:
-        raise Terminated
 
 
 def exit_code(error: KeyboardInterrupt) -> int:
     """The shell's convention for a process that a signal ended: 128 + its number."""
-    return 128 + (signal.SIGTERM if isinstance(error, Terminated) else signal.SIGINT)
+    return 128 + (error.signal if isinstance(error, Terminated) else signal.SIGINT)
+
+
+def watch_workers() -> None:
+    """Have joblib's workers listen to signals, and for the end of this process, from their start on.
+
+    By themselves they wait for five minutes for work that nobody will send.
+    """
+    from joblib.parallel import LokyBackend, register_parallel_backend
+
+    class Listening(LokyBackend):
+        def configure(self, *arguments: Any, **options: Any) -> int:
+            return super().configure(*arguments, initializer=_listen, **options)
+
+    register_parallel_backend("loky", Listening)
 
 
 def _listen() -> Callable[[], None]:
@@ -97,7 +121,13 @@ def _listen() -> Callable[[], None]:
     if _Process.listening:
         return lambda: None
     _Process.listening = True
-    handlers = {number: signal.signal(number, _stop) for number in SIGNALS}
+    if _is_worker():
+        threading.Thread(target=_follow_parent, daemon=True).start()
+    else:
+        os.environ[PARENT] = str(os.getpid())
+    # What `nohup` has started does not mind a terminal that is closed.
+    numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    handlers = {number: signal.signal(number, _stop) for number in numbers}
     heard, told = os.pipe()
     os.set_blocking(told, False)
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
@@ -110,6 +140,7 @@ def _listen() -> Callable[[], None]:
         signal.set_wakeup_fd(before)
         sys.unraisablehook = hook
         os.close(told)
+        os.environ.pop(PARENT, None)
         _Process.listening = False
 
     return ignore
@@ -140,6 +171,14 @@ def _raise_later(lost: "sys.UnraisableHookArgs") -> None:
     again.start()
 
 
+def _follow_parent() -> None:
+    """End this worker, in order, as soon as the process that it works for is gone."""
+    parent = int(os.environ.get(PARENT, os.getppid()))
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def _cut_off(heard: int) -> None:
     """End the process some time after a signal.
 
@@ -154,7 +193,7 @@ def _cut_off(heard: int) -> None:
 
 
 def _exception(number: int) -> KeyboardInterrupt:
-    return Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+    return KeyboardInterrupt() if number == signal.SIGINT else Terminated(number)
 
 
 def _leave(number: int) -> None:
@@ -182,10 +221,14 @@ def _stop_children(seconds: float) -> None:
             child.kill()
 
 
-def _children() -> set[psutil.Process]:
+def _children() -> set[Any]:
     """The children that run; but multiprocessing's trackers, which ignore signals and end by themselves."""
+    try:
+        found = psutil.Process().children()
+    except (psutil.Error, OSError):  # there is no /proc
+        return set(multiprocessing.active_children())
     children = set()
-    for child in psutil.Process().children():
+    for child in found:
         with suppress(psutil.Error):  # it has ended
             if (command := child.cmdline()) and "resource_tracker" not in " ".join(command):
                 children.add(child)

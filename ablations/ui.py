@@ -5,7 +5,6 @@ import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -14,11 +13,15 @@ from typing import IO
 
 from ablations.commands import command_parser, one_line_errors, say_doing
 from ablations.errors import InputError
+from ablations.paths import draft_folder
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.views import SweepViews, sweep_views
 
 START_SECONDS = 120.0
+UNTIL_WE_END = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL 0) 2>/dev/null & exec "$@" </dev/null 3<&-'
+"""Starts a command whose process group is killed when stdin ends: when this process does, however it ends."""
+
 TITLE_WIDTH = 10
 PAGE = 100
 """How many runs MLflow's page loads at a time."""
@@ -46,10 +49,16 @@ def server(store: Store, host: str, port: int) -> Iterator[subprocess.Popen[byte
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
-    with tempfile.TemporaryDirectory(prefix="mlflow-ui-") as folder, tempfile.TemporaryFile() as log:
+    with draft_folder() as folder, open(folder / "log", "w+b") as log:
         # A session of its own: Ctrl-C reaches us alone, and its workers can be ended together.
         process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, start_new_session=True
+            ["sh", "-c", UNTIL_WE_END, "sh", *command],
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.PIPE,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
         try:
             _wait(process, f"http://{_reachable(host)}:{port}", log)
@@ -152,8 +161,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _serve(store: Store, host: str, port: int, sweep: SweepViews | None) -> None:
-    for sign in (signal.SIGINT, signal.SIGTERM):  # however this ends, the server ends too
-        signal.signal(sign, signal.default_int_handler)
     say_doing("starting the MLflow server, about ten seconds")
     try:
         with server(store, host, port) as process:

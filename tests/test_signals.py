@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, sent to real processes."""
+"""SIGINT, SIGTERM, SIGHUP and SIGKILL, sent to real processes."""
 
 import os
 import signal
@@ -8,12 +8,13 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from ablations.paths import ROOT
 from ablations.signals import Terminated, exit_code, stoppable
 
-CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 QUIET = "interrupted: that is all\n"
 
 HEAD = """
@@ -28,9 +29,9 @@ def say(line):
 """
 
 
-def start(body: str, *arguments: object) -> subprocess.Popen[str]:
+def start(body: str, *arguments: object, before: str = "") -> subprocess.Popen[str]:
     """Run a script whose `body` is inside the context that every command has; returns once it says "ready"."""
-    code = HEAD + 'with one_line_errors("interrupted: that is all"):\n'
+    code = before + HEAD + 'with one_line_errors("interrupted: that is all"):\n'
     code += "".join(f"    {line}\n" for line in body.strip().splitlines())
     process = subprocess.Popen(
         [sys.executable, "-c", code, *map(str, arguments)],
@@ -172,6 +173,19 @@ second.execute("BEGIN IMMEDIATE")
     assert end(process) == (143, "", "")
 
 
+def test_what_nohup_started_outlives_its_terminal():
+    process = start(
+        """
+say("ready")
+time.sleep(0.3)
+say("done")
+""",
+        before="import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN)",
+    )
+    process.send_signal(signal.SIGHUP)
+    assert end(process) == (0, "done\n", "")
+
+
 WORKERS = """
 from joblib import Parallel, delayed
 
@@ -188,14 +202,15 @@ def job(folder, number):
             raise
 
 say("ready")
-Parallel(n_jobs=2)(delayed(job)(Path(sys.argv[1]), number) for number in range(6))
+signals.watch_workers()
+Parallel(n_jobs=int(sys.argv[2]))(delayed(job)(Path(sys.argv[1]), number) for number in range(int(sys.argv[3])))
 """
 
 
-def workers(folder: Path) -> subprocess.Popen[str]:
-    process = start(WORKERS, folder)
+def workers(folder: Path, count: int = 2, jobs: int = 6) -> subprocess.Popen[str]:
+    process = start(WORKERS, folder, count, jobs)
     for _ in range(3000):
-        if len(list(folder.glob("* begun"))) == 2:
+        if len(list(folder.glob("* begun"))) == min(count, jobs):
             return process
         time.sleep(0.01)
     pytest.fail("the workers did not begin")
@@ -228,6 +243,23 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
     }
 
 
+def test_nor_do_those_that_have_nothing_to_do(tmp_path):
+    """joblib's workers wait for more for five minutes; three of these have never had anything."""
+    process = workers(tmp_path, count=4, jobs=1)
+    process.kill()
+    process.communicate(timeout=30)
+    assert group_is_gone(process)
+
+
+def test_nor_do_those_that_begin_when_their_parent_is_gone_already(tmp_path):
+    process = start(WORKERS, tmp_path, 2, 6)
+    while len(psutil.Process(process.pid).children()) < 3:  # one is the tracker
+        time.sleep(0.001)
+    process.kill()
+    process.communicate(timeout=30)
+    assert group_is_gone(process)
+
+
 def test_afterwards_signals_do_what_they_did():
     before = [signal.getsignal(number) for number in CODES]
     with stoppable(), stoppable():
@@ -251,3 +283,4 @@ def test_in_another_thread_nothing_is_changed():
 def test_exit_codes():
     assert exit_code(KeyboardInterrupt()) == 130
     assert exit_code(Terminated()) == 143
+    assert exit_code(Terminated(signal.SIGHUP)) == 129

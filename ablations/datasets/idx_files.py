@@ -4,10 +4,10 @@ import hashlib
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
@@ -15,6 +15,7 @@ from ablations.datasets import download
 from ablations.datasets.idx import idx_header, read_idx
 from ablations.datasets.source import Dataset, Source, assemble
 from ablations.errors import InputError, printable
+from ablations.paths import draft_folder
 
 log = logging.getLogger(__name__)
 
@@ -155,17 +156,16 @@ class IdxFiles(Source):
         for mirror in self.mirrors:
             if not mirror.startswith("https://"):
                 raise InputError(f"dataset.mirrors: {mirror}; accepted: addresses that begin with https://")
-        partial = target.with_suffix(f".{uuid4().hex}.part")  # of this process alone
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            partial.touch()
-        except OSError as error:
-            raise InputError(
-                f"{printable(target.parent)}: {error.strerror}; set XDG_CACHE_HOME to a folder that can be written, "
-                "or dataset.root to one that holds the IDX files"
-            ) from None
         failures = []
-        try:
+        with ExitStack() as stack:
+            try:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                partial = stack.enter_context(draft_folder(target.parent, ".downloading-")) / target.name
+            except OSError as error:
+                raise InputError(
+                    f"{printable(target.parent)}: {error.strerror}; set XDG_CACHE_HOME to a folder that can be "
+                    "written, or dataset.root to one that holds the IDX files"
+                ) from None
             for mirror in self.mirrors:
                 url = f"{mirror.rstrip('/')}/{target.name}"
                 try:
@@ -176,8 +176,6 @@ class IdxFiles(Source):
                 except (OSError, HTTPException, ValueError) as error:
                     failures.append(f"{url}: {str(error).removeprefix(f'{printable(partial)}: ')}")
                     log.warning(failures[-1])
-        finally:
-            partial.unlink(missing_ok=True)
         reasons = "; ".join(failures) or "dataset.mirrors is empty"
         raise InputError(
             f"{part} of {self.name} could not be downloaded ({reasons}); "

@@ -7,7 +7,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 
@@ -15,6 +14,7 @@ from ablations.datasets.download import cache_folder
 from ablations.datasets.idx import idx_header
 from ablations.datasets.source import Dataset, Source, assemble, split
 from ablations.errors import InputError, printable
+from ablations.paths import draft_folder
 
 log = logging.getLogger(__name__)
 
@@ -172,7 +172,7 @@ def list_images(root: Path) -> tuple[list[list[ImageFile]], str]:
     """
     found = entries(root)
     kinds = {name: kind for kind, names in PARTS.items() for name in names}
-    folders = {entry.name: kinds.get(entry.name.lower()) for entry in found if entry.is_dir()}
+    folders = {entry.name: kinds.get(entry.name.lower()) for entry in found if is_folder(entry)}
     if not folders or None in folders.values():
         return [list_part(root)], ""
     names = {kind: name for name, kind in folders.items()}
@@ -207,9 +207,9 @@ def list_part(folder: Path) -> list[ImageFile]:
     files = []
     numbered: dict[int, str] = {}
     for entry in entries(folder):
-        if entry.is_dir():
+        if is_folder(entry):
             for image in entries(Path(entry.path)):
-                if image.is_dir():
+                if is_folder(image):
                     raise InputError(
                         f"{printable(image.path)}: a folder in a class's folder; accepted: {LAYOUTS}"
                     )
@@ -240,6 +240,14 @@ def entries(folder: Path) -> list[os.DirEntry]:
     if not found:
         raise InputError(f"{printable(folder)}: an empty folder; accepted: a folder of images")
     return sorted(found, key=lambda entry: natural(entry.name))
+
+
+def is_folder(entry: os.DirEntry) -> bool:
+    """Raises InputError for a link that leads to itself."""
+    try:
+        return entry.is_dir()
+    except OSError as error:
+        raise InputError(f"{printable(entry.path)}: {error.strerror}; accepted: {LAYOUTS}") from None
 
 
 def natural(name: str) -> tuple[object, ...]:
@@ -339,16 +347,12 @@ def read_cache(path: Path, key: str, count: int) -> tuple[np.ndarray, tuple[int,
 
 
 def write_cache(path: Path, key: str, images: np.ndarray, shape: tuple[int, int], scaled: str) -> None:
-    """Write a cache file under a temporary name, then rename it. Raises OSError."""
+    """Write a cache file aside, then move it into place. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.stem}.{uuid4().hex}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            digest = content_hash(images)
-            np.savez(file, key=key, sha256=digest, images=images, shape=shape, scaled=scaled)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with draft_folder(path.parent, ".writing-") as folder:
+        digest = content_hash(images)
+        np.savez(folder / path.name, key=key, sha256=digest, images=images, shape=shape, scaled=scaled)
+        os.replace(folder / path.name, path)
 
 
 def content_hash(images: np.ndarray) -> str:

@@ -1,12 +1,12 @@
 """What a run leaves behind for those who use its network or look into it."""
 
-import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.paths import draft_folder
 from ablations.predict import model
 from ablations.tracking.models import save_model
 from ablations.training.loop import Evaluation
@@ -43,8 +43,8 @@ def write_artifacts(
 
 def write_model(folder: Path, config: DictConfig, trained: model.Model, example: np.ndarray) -> None:
     """Write the MLflow model into the folder of a run's artifacts; `example`: images (n, 28, 28) to keep with it."""
-    with tempfile.TemporaryDirectory() as name:
-        content = Path(name) / "network"
+    with draft_folder() as draft:
+        content = draft / "network"
         model.save(content, config, trained)
         columns = {"digit": "long"} | ({"class": "string"} if trained.has_names else {})
         columns |= {f"p{digit}": "double" for digit in range(len(trained.classes))}

@@ -1,6 +1,5 @@
 """The MLflow run of a job, while it is trained: what is measured, kept and left behind, and how it ended."""
 
-import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -19,6 +18,7 @@ from ablations.experiment.lease import HOLDER_TAG, Lease
 from ablations.experiment.progress import ProgressBar
 from ablations.experiment.provenance import provenance
 from ablations.experiment.resume import Copy, Train
+from ablations.paths import draft_folder
 from ablations.signals import Terminated, stop_if_told, undisturbed
 from ablations.tracking.earlier import EarlierRun, copy_results
 from ablations.tracking.writer import Tracker
@@ -109,10 +109,10 @@ class Record:
         if not self.learned:
             self.tracker.set_tags({DID_NOT_LEARN: "true"})
         history = [each.metrics for each in self._measured if "train/loss" in each.metrics]
-        with tempfile.TemporaryDirectory() as folder:
-            write_artifacts(Path(folder), self.job.config, self.job.recipe, history, test)
+        with draft_folder() as folder:
+            write_artifacts(folder, self.job.config, self.job.recipe, history, test)
             with undisturbed():
-                self.tracker.log_files(Path(folder))
+                self.tracker.log_files(folder)
         with undisturbed():
             self.tracker.finish()
             self.accuracy = test.accuracy
@@ -121,7 +121,7 @@ class Record:
     def fail(self, error: BaseException) -> None:
         """End the run as FAILED, saying why; the traceback goes to the log file and the artifacts."""
         if isinstance(error, KeyboardInterrupt):
-            by = "SIGTERM" if isinstance(error, Terminated) else "Ctrl-C"
+            by = error.signal.name if isinstance(error, Terminated) else "Ctrl-C"
             with suppress(InputError):  # the run is taken up again in any case
                 self.tracker.fail("interrupted", f"stopped by {by}")
             return
@@ -164,7 +164,8 @@ def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
         yield record
     except BaseException as error:
         if record is not None and record.accuracy is None:
-            record.fail(error)
+            with undisturbed():  # by a signal after the signal
+                record.fail(error)
         if record is None or not isinstance(error, Exception):
             raise
         record.error = error

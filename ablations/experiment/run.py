@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ablations.commands import say
+from ablations.commands import say, settle_streams
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import Job
@@ -62,6 +62,7 @@ def run(config: DictConfig) -> None:
     """
     from threadpoolctl import threadpool_limits
 
+    settle_streams()
     with (
         stoppable(),
         # These matrices are small, and the last bits must not depend on the number of cores.

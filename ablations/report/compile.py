@@ -9,7 +9,6 @@ import json
 import os
 import re
 import shlex
-import tempfile
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -214,8 +213,7 @@ def _write(home: Path, compiled: Compiled) -> None:
     readme = home / "README.md"
     before = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
     drawn = {drawing.stem: drawing.figure for drawing in compiled.drawings if drawing.figure is not None}
-    with tempfile.TemporaryDirectory(dir=home.parent, prefix=f".{home.name}.") as draft:
-        new = Path(draft)
+    with paths.draft_folder(home.parent, f".{home.name}.") as new:
         (new / "figures").mkdir()
         for stem, figure in drawn.items():
             save(figure, new / "figures" / f"{stem}.png", colours=FIGURE_COLOURS)

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 from ablations.commands import say, say_doing
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
+from ablations.signals import watch_workers
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import SEED, Plan, PlannedRun, plan
 from ablations.sweep.study import keep, study_of
@@ -72,6 +73,8 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
 
 def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobReturn]:
     """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+    if name == "joblib":
+        watch_workers()
     try:
         return launcher.launch([list(overrides) for overrides in planned.runs], initial_job_idx=0)
     except Exception as error:  # any: each launcher has its own; what a run raises is in its result

@@ -1,10 +1,9 @@
 """The runs that a store has of one configuration, and the result of one as that of another sweep."""
 
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
+from ablations.paths import draft_folder
 from ablations.tracking.columns import KINDS, METRIC
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -49,13 +48,13 @@ def copy_results(store: Store, run_id: str, tracker: Tracker) -> None:
 
     It may be done again after an interruption: nothing is doubled.
     """
-    with store.client() as api, tempfile.TemporaryDirectory() as folder:
+    with store.client() as api, draft_folder() as folder:
         for name in api.get_run(run_id).data.metrics:
             for point in api.get_metric_history(run_id, name):
                 tracker.log_metrics({name: point.value}, point.step, point.timestamp)
         tracker.flush()
-        api.download_artifacts(run_id, "", folder)
-        tracker.log_files(Path(folder))
+        api.download_artifacts(run_id, "", str(folder))
+        tracker.log_files(folder)
 
 
 def last_epoch(store: Store, run_id: str, metric: str) -> int:

@@ -7,16 +7,17 @@ every other store is read through the API. Both give the same tables.
 import math
 import os
 import sqlite3
-import tempfile
 import urllib.parse
+import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
+from ablations.paths import draft_folder
 from ablations.tracking.columns import INFINITY, KINDS, METRIC, PARAM, TAG, tag
 from ablations.tracking.store import Store, pages
 
@@ -50,7 +51,7 @@ class Reader:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._source: _Sqlite | _Api = _Sqlite(store) if store.path else _Api(store)
-        self._downloads: tempfile.TemporaryDirectory[str] | None = None
+        self._downloads: Path | None = None
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments, sorted; deleted ones are left out."""
@@ -119,8 +120,10 @@ class Reader:
         if location.startswith("mlflow-artifacts:") and self._store.path:
             return None
         if self._downloads is None:
-            self._downloads = tempfile.TemporaryDirectory(prefix="artifacts-", ignore_cleanup_errors=True)
-        return _download(self._store, run_id, path, Path(self._downloads.name))
+            stack = ExitStack()
+            weakref.finalize(self, stack.close)
+            self._downloads = stack.enter_context(draft_folder())
+        return _download(self._store, run_id, path, self._downloads)
 
 
 _HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "float64", "timestamp": "int64"}

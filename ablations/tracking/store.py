@@ -2,8 +2,8 @@
 
 import http.client
 import os
+import re
 import sqlite3
-import tempfile
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.commands import say_doing
-from ablations.errors import InputError
-from ablations.paths import MLRUNS
+from ablations.errors import InputError, printable
+from ablations.paths import MLRUNS, draft_folder, remove_drafts
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -31,6 +31,10 @@ PROBE_SECONDS = 2.0
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 """MLflow's answers to what it will refuse the next time, too. All else may be over later."""
+
+
+CREATING = ".creating-"
+"""How the folder begins, beside a store, in which it is made."""
 
 
 class AwayError(InputError):
@@ -89,6 +93,7 @@ class Store:
         with self._file_errors():
             if not self._has_tables():
                 self._create()
+            remove_drafts(self.path.parent, CREATING)
             self._require_writable()
             known = self._known_experiment(experiment)
         return known or self._experiment_id(experiment)
@@ -143,7 +148,7 @@ class Store:
 
     def connect(self, mode: str = "ro", wait: float | None = None) -> sqlite3.Connection:
         """Open the SQLite file, which exists, read-only unless told otherwise; `wait` for a lock LOCK_SECONDS."""
-        uri = f"file:{urllib.parse.quote(str(self.path))}?mode={mode}"
+        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS if wait is None else wait)
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
@@ -186,8 +191,8 @@ class Store:
             # Left beside a database that was deleted, these would be taken for the new one's.
             for ending in ("-wal", "-shm"):
                 path.with_name(path.name + ending).unlink(missing_ok=True)
-            with tempfile.TemporaryDirectory(dir=path.parent, prefix=".creating-") as folder:
-                fresh = Store(f"sqlite:///{Path(folder) / path.name}")
+            with draft_folder(path.parent, CREATING) as folder:
+                fresh = Store(f"sqlite:///{folder / path.name}")
                 fresh._build(self.artifacts)
                 os.replace(fresh.path, path)
 
@@ -243,7 +248,12 @@ def _sqlite_path(uri: str) -> Path | None:
     scheme, _, rest = uri.partition("://")
     if scheme.partition("+")[0] != "sqlite":
         return None
-    path = rest.partition("?")[0].removeprefix("/")
+    path, _, query = rest.removeprefix("/").partition("?")
+    if "/" in query or re.search("%[0-9a-fA-F]{2}", path):  # SQLAlchemy 2.1 decodes the latter, 2.0 does not
+        raise InputError(
+            f"the store {printable(uri)}: MLflow finds no SQLite file in a folder with ? or %20 or the like in its"
+            " name; rename it, or give another place (tracking.uri=sqlite:///folder/mlflow.db)"
+        )
     if path in ("", ":memory:"):
         raise InputError(f"the store {uri} names no file: use sqlite:///folder/mlflow.db")
     return Path(path).absolute()

@@ -5,7 +5,6 @@ import json
 import logging
 import math
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -13,6 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ablations.errors import InputError
+from ablations.paths import draft_folder
 from ablations.tracking.journal import LOCAL, Journal, outbox_folder
 from ablations.tracking.models import model_tags
 from ablations.tracking.outbox import deliver, patience_with, send_all
@@ -191,14 +191,14 @@ class Tracker:
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log a text as the artifact `artifact_file`, a relative path as `log_files` takes."""
         require_name(artifact_file)
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / artifact_file
+        with draft_folder() as folder:
+            file = folder / artifact_file
             try:
                 file.parent.mkdir(parents=True, exist_ok=True)
                 file.write_text(text, encoding="utf-8", errors="backslashreplace")
             except OSError as error:
                 raise InputError(f"artifact {artifact_file[:100]!r}: {error.strerror}") from error
-            self.log_files(Path(folder))
+            self.log_files(folder)
 
     def set_tags(self, tags: Mapping[str, str]) -> None:
         """Set or replace tags, shortened as `start` does."""
