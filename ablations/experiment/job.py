@@ -17,10 +17,19 @@ from ablations.paths import MLRUNS
 from ablations.tracking.store import Store
 from ablations.training.recipe import Recipe, assemble, typed
 
-NOT_DETERMINING = ("name", "sweep", "study", "dry_run", "tracking", "dataset.root", "dataset.mirrors")
+NOT_DETERMINING = (
+    "name",
+    "sweep",
+    "study",
+    "dry_run",
+    "figures",
+    "tracking",
+    "dataset.root",
+    "dataset.mirrors",
+)
 """Keys that do not change the result of a run, and so do not enter its `config_hash`."""
 
-NOT_PARAMS = ("name", "sweep", "study", "dry_run", "tracking")
+NOT_PARAMS = ("name", "sweep", "study", "dry_run", "figures", "tracking")
 """Sections that are no params of a run."""
 
 

@@ -4,7 +4,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import ArrayLike, NDArray
 
 from ablations.plots.axes import Page, by_epoch, fitted, level_ticks, limits, percent
@@ -47,6 +49,8 @@ def learning_curves(history: pd.DataFrame) -> Figure:
 def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: Sequence[str]) -> Figure:
     """Which class was read as which: counts, coloured by their share of the true class.
 
+    The scale is logarithmic, so that a mistake in a hundred differs from none; what never happened is white.
+
     Args:
         labels: true classes, integers from 0.
         predictions: predicted classes, integers from 0.
@@ -59,17 +63,20 @@ def confusion_matrix(labels: ArrayLike, predictions: ArrayLike, classes: Sequenc
     side, room = min(max(0.48 * len(names), 2.5), 12), 0.55 + 0.075 * max(map(len, names), default=0)
     page = Page(room + side + 1.0, room + side + 0.15, dpi=100)
     axes = page.axes(room, 0.15, side, side)
-    image = axes.imshow(shares, cmap=COUNTS, vmin=0, vmax=1)
+    norm = LogNorm(min(0.5 * shares[shares > 0].min(initial=1), 0.01), 1)
+    image = axes.imshow(shares, cmap=COUNTS, norm=norm)
     axes.set_yticks(range(len(names)), names)
     slanted = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(names)), names, **slanted if any(len(name) > 2 for name in names) else {})
     axes.set(xlabel="read as", ylabel="true class")
     if len(classes) <= 20:
         for i, j in zip(*np.nonzero(counts), strict=True):
-            colour = "white" if shares[i, j] > 0.5 else "black"
+            colour = "white" if norm(shares[i, j]) > 0.6 else "black"
             axes.text(j, i, str(counts[i, j]), ha="center", va="center", color=colour, fontsize=8)
     scale = page.axes(room + side + 0.15, 0.15, 0.15, side)
-    page.figure.colorbar(image, cax=scale, label="share of the true class")
+    bar = page.figure.colorbar(image, cax=scale, format=lambda share, _: f"{100 * share:g}")
+    bar.ax.yaxis.set_minor_formatter(NullFormatter())
+    bar.set_label("share of the true class (%), logarithmic")
     return page.figure
 
 

@@ -1,5 +1,7 @@
 """How figures look: colours, markers, how much fits; and how they are written to files."""
 
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ BASELINE = "black"
 MARGIN = "#d9e6f2"
 """Differences that do not matter."""
 MEAN = "black"
-NOT_RUN = "#e4e4e4"
-"""A cell of a grid without a finished run."""
+NOT_RUN = {"hatch": "////", "facecolor": "white", "edgecolor": "#a0a0a0", "lw": 0}
+"""A cell of a grid without a finished run: no colour of the scale."""
 
 # Colour, marker and whether it is filled: no verdict is told by its colour alone.
 BETTER = ("#029e73", "^", True)
@@ -34,7 +36,7 @@ NO_DIFFERENCE = ("#0173b2", "s", True)
 INCONCLUSIVE = ("#6e6e6e", "o", True)
 TOO_FEW = ("#6e6e6e", "o", False)
 
-COUNTS, VALUES, WEIGHTS, PIXELS = "Blues", "cividis", "RdBu_r", "gray"
+COUNTS, VALUES, WEIGHTS, PIXELS = "Blues", "viridis", "RdBu_r", "gray"
 """Colour maps."""
 
 
@@ -48,6 +50,17 @@ def look(variant: int, marked: bool = True) -> dict[str, Any]:
         "marker": MARKERS[variant] if marked else None,
         "markersize": 5,
     }
+
+
+def save_vectors(figure: Figure, path: Path, formats: Sequence[str]) -> None:
+    """Write the figure as vector graphics beside the PNG of this path; the same figure gives the same bytes."""
+    from matplotlib import rc_context
+
+    logging.getLogger("fontTools").setLevel(logging.WARNING)  # it logs each table of each font
+    undated = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
+    with rc_context({"svg.hashsalt": path.stem, "pdf.fonttype": 42}):  # fonts that journals accept
+        for each in formats:
+            figure.savefig(path.with_suffix(f".{each}"), format=each, metadata=undated[each])
 
 
 def save(figure: Figure, path: str | Path, colours: int | None = None) -> None:

@@ -117,7 +117,7 @@ def value_grids(
         axes.set_yticks(axes.get_yticks(), axes.get_yticklabels(), rotation=0)
         if max(len(str(name)) for name in grid.columns) > 7 or grid.shape[1] > 12:
             axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=45, ha="right")
-        axes.set_facecolor(NOT_RUN)
+        axes.patch.set(**NOT_RUN)
         if facet:
             axes.set_title(fitted(f"{facet} = {level}", int(10 * width)), fontsize="medium")
     for axes in panels[len(grids) :]:

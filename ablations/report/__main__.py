@@ -40,9 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         words = sys.argv[1:] if arguments is None else arguments
         again = [shlex.join(["python", "-m", "ablations.report", *words])]
         request = _request(options)
-        usual = request == Request() and options.out is None
+        usual = request == Request() and options.out is None and not options.figures
         report = compile_report(
-            options.name, store, request=request, again=None if usual else again, out=options.out
+            options.name,
+            store,
+            request=request,
+            again=None if usual else again,
+            out=options.out,
+            formats=options.figures,
         )
         print(coloured(report.summary))
         if report.failed:
@@ -65,6 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     store = "the MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)"
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
+    add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
     several = "append"  # each may be given again, for another name
     anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
+VECTORS = ("svg", "pdf")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,7 @@ def compile_report(
     request: Request = Request(),  # noqa: B008  # frozen
     again: Sequence[str] | None = None,
     out: Path | None = None,
+    formats: str | Sequence[str] = (),
 ) -> Report:
     """Compile the report of a sweep, or of anybody's runs, from the tracked runs.
 
@@ -82,19 +84,21 @@ def compile_report(
         request: what to compare and how, where the store does not say it.
         again: the commands that compile and show it again, where they are not the usual ones.
         out: the report's own folder, instead of one in `folder`.
+        formats: of figures, besides the PNGs that the page shows: `svg`, `pdf`; a text parts them by commas.
 
     Raises:
-        InputError: no such sweep or experiment, no runs, runs that cannot be compared as requested, or a folder that
-            cannot be written.
+        InputError: no such sweep or experiment, no runs, runs that cannot be compared as requested, a folder that
+            cannot be written, or another format.
     """
     from ablations.tracking.reader import Reader
     from ablations.tracking.store import Store
 
+    vectors = vector_formats(formats)
     compiled = compiled_from(Reader(store or Store()), name, request, again)
     study = compiled.analysis.study
     home = _home(compiled, folder) if out is None else _empty_or_report(Path(out))
     try:
-        _write(home, compiled)
+        _write(home, compiled, vectors)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
@@ -102,6 +106,15 @@ def compile_report(
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
     summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
     return Report(study.name, home / "README.md", bool(swept), summary, failed)
+
+
+def vector_formats(formats: str | Sequence[str]) -> list[str]:
+    """The formats besides PNG, of a text parted by commas or a list. Raises InputError for another one."""
+    named = formats.split(",") if isinstance(formats, str) else formats
+    found = [str(each).strip().lower() for each in named if each]
+    if unknown := set(found) - {"png", *VECTORS}:
+        raise InputError(f"figures: {min(unknown)} is no format; accepted: png, {', '.join(VECTORS)}")
+    return [each for each in VECTORS if each in found]
 
 
 def _home(compiled: Compiled, folder: Path | None) -> Path:
@@ -201,13 +214,13 @@ def _again(name: str) -> list[str]:
     return [f"python -m ablations.report {sweep}", f"python -m ablations.ui {sweep}"]
 
 
-def _write(home: Path, compiled: Compiled) -> None:
+def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
     """Replace the report file by file, each of them complete, the README after what it shows.
 
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
     them stays.
     """
-    from ablations.plots.style import save
+    from ablations.plots.style import save, save_vectors
 
     (home / "figures").mkdir(parents=True, exist_ok=True)
     readme = home / "README.md"
@@ -217,11 +230,14 @@ def _write(home: Path, compiled: Compiled) -> None:
         (new / "figures").mkdir()
         for stem, figure in drawn.items():
             save(figure, new / "figures" / f"{stem}.png", colours=FIGURE_COLOURS)
+            save_vectors(figure, new / "figures" / f"{stem}.png", vectors)
         for name, text in compiled.files.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
-        for path in (*(f"figures/{stem}.png" for stem in drawn), *compiled.files):
+        written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
+        for path in (*sorted(written), *compiled.files):
             os.replace(new / path, home / path)
-    for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - set(drawn):
-        (home / "figures" / f"{stem}.png").unlink(missing_ok=True)
+    for stem in re.findall(r"\]\(figures/(\w+)\.png\)", before):
+        for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
+            (home / old).unlink(missing_ok=True)
     for name in {"effects.csv", "verdicts.tex"} - set(compiled.files):
         (home / name).unlink(missing_ok=True)

@@ -49,11 +49,12 @@ CAPTIONS = {
     "band": "A line is a variant's mean over its seeds, the band reaches from the lowest to the highest seed.",
     "no_band": "A line is one run: with one seed there is no band.",
     "value_grid": "Each cell is a mean over seeds. Where the step from row to row is the same in every column, the "
-    "two choices act independently of each other. Grey: no finished run.",
+    "two choices act independently of each other.{}",
     "value_against_time": "Each point is one run; {} left is better and quicker. Time is the sum over the run's "
     "epochs, on a machine that may have done other work.",
     "confusion_matrix": "{}: {} of {} test images misread. Rows are the true classes, columns what was read; numbers "
-    "count images, the colour is their share of the true class. Off the diagonal: mistakes.",
+    "count images, the colour is their share of the true class, logarithmic, so that few mistakes are seen. Off the "
+    "diagonal: mistakes.",
     "agreement": "A is the baseline {}, B the best other variant {}. Of {} test images A reads {} more reliably over "
     "its seeds, B {}.",
     "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
@@ -172,13 +173,24 @@ def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawi
     if len(shown.table) > HIGHLIGHTED:
         best = md("In colour the {} variants with the best mean {}.", HIGHLIGHTED, shown.study.label)
         caption.append(best)
+    lines, without = _without_rare_validation(lines)
     measured = set(lines["metric"])
-    if "val/loss" in measured:
+    if without:
+        caption.append(md("Not drawn: validation metrics, which {} of {} variants have.", *without))
+    elif "val/loss" in measured:
         caption.append(md("A gap that opens between the two sides is overfitting."))
     elif measured & set(CURVES):
         caption.append(md("No validation metrics were logged."))
     figure = sweep_curves(lines, shown.names, shown.title)
     return Drawing("learning_curves", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
+
+
+def _without_rare_validation(lines: pd.DataFrame) -> tuple[pd.DataFrame, tuple[int, ...]]:
+    """The curves without those of validation where fewer than half of the variants have them, and of those how many
+    have them and how many variants there are; panels for them would be all but empty."""
+    validation = lines["metric"].isin([name for name in CURVES if name.startswith("val/")])
+    have, variants = lines["variant"][validation].nunique(), lines["variant"].nunique()
+    return (lines[~validation], (have, variants)) if 0 < have < variants / 2 else (lines, ())
 
 
 def _grid(table: pd.DataFrame, study: Study) -> Drawing:
@@ -189,7 +201,8 @@ def _grid(table: pd.DataFrame, study: Study) -> Drawing:
         return Drawing("value_grid", heading, md("Not drawn: {} levels in one factor.", levels))
     means = grids(table, factors)
     drawn = factors[: 2 if "" in means else 3]
-    caption = [md(CAPTIONS["value_grid"])]
+    gaps = any(grid.isna().any(axis=None) for grid in means.values())
+    caption = [md(CAPTIONS["value_grid"], md(" Hatched: no finished run." if gaps else ""))]
     if len(drawn) < len(factors):
         caption.append(md("Averaged over {}.", ", ".join(factors[len(drawn) :])))
     heading = md("Mean {} over {}", study.label, BETWEEN.join(drawn))

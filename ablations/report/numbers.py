@@ -18,7 +18,7 @@ NO_SPREAD = "–"
 
 def number(value: float, digits: int = 2) -> str:
     """A number with so many decimals; a dash where there is none."""
-    return f"{value:.{digits}f}" if value == value else NO_SPREAD
+    return f"{value:z.{digits}f}" if value == value else NO_SPREAD
 
 
 def whole(value: float) -> str:
@@ -35,7 +35,7 @@ def effect_size(value: float) -> str:
     """A standardised difference with its sign."""
     if math.isinf(value):
         return "∞" if value > 0 else "-∞"
-    return f"{value:+.1f}" if value == value else NO_SPREAD
+    return f"{value:+z.1f}" if value == value else NO_SPREAD
 
 
 def seeds_needed(value: Any) -> str:
@@ -78,7 +78,7 @@ class Form:
 
     def difference(self, value: float) -> str:
         """A difference with its sign."""
-        return f"{value:+.{self.decimals}f}" if value == value else NO_SPREAD
+        return f"{value:+z.{self.decimals}f}" if value == value else NO_SPREAD
 
     def ends(self, low: float, high: float) -> str:
         """`-0.10, +0.24`; '' where no finite interval exists."""

@@ -65,5 +65,5 @@ def _beside(runs: pd.DataFrame, metric: str, figure: float | None) -> tuple[str,
     if ours.empty:
         return (words, theirs, NO_SPREAD, NO_SPREAD, "0", NO_SPREAD)
     mean, low, high = (f"{value:.{decimals}f}" for value in (ours.mean(), ours.min(), ours.max()))
-    difference = NO_SPREAD if figure is None else f"{ours.mean() - times * figure:+.{decimals}f}"
+    difference = NO_SPREAD if figure is None else f"{ours.mean() - times * figure:+z.{decimals}f}"
     return (words, theirs, mean, f"{low} to {high}", str(len(ours)), difference)

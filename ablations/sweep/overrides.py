@@ -49,8 +49,12 @@ def read_overrides(loader: "ConfigLoader", arguments: Sequence[str]) -> dict[str
             raise InputError(f"{key}: only lists of values, range(…) and glob(…) can be swept")
         swept = override.is_sweep_override()
         values = tuple(override.sweep_string_iterator()) if swept else (override.get_value_element_as_str(),)
+        line = override.input_line or ""
+        if swept and key == "figures.format":  # several at once, not one after the other
+            values, swept = (f"[{','.join(values)}]",), False
+            line = f"{key}={values[0]}"
         prefix = override.get_key_element()[: -len(key)] if not override.is_delete() else ""
-        given[key] = Given(values, swept, prefix, override.input_line or "")
+        given[key] = Given(values, swept, prefix, line)
     return given
 
 

@@ -42,6 +42,9 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     # Composing all of them finds mistakes before anything starts.
     runs = [PlannedRun.composed(loader.load_sweep_config(config, list(run))) for run in planned.runs]
     study = study_of(name, section, planned, runs, shlex.join(["python", "run.py", *sys.argv[1:]]))
+    from ablations.report.compile import vector_formats
+
+    formats = vector_formats(runs[0].config.figures.format)
     store = Store(config.tracking.uri)
     if config.dry_run:
         from ablations.sweep.preview import preview
@@ -63,7 +66,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     with sweep_bar(Path(config.hydra.sweep.dir), len(runs)):
         results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(store)
-    failed = _report(name, store)
+    failed = _report(name, store, formats)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
     if failed:
@@ -90,7 +93,7 @@ def _deliver(store: Store) -> None:
             say(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
 
 
-def _report(name: str, store: Store) -> int:
+def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     """Compile and show the report; how many of its runs have no result."""
     from ablations.report import compile_report
     from ablations.report.console import coloured
@@ -98,7 +101,7 @@ def _report(name: str, store: Store) -> int:
 
     say_doing("writing the report")
     share_views(store, name)
-    report = compile_report(name, store)
+    report = compile_report(name, store, formats=formats)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
     print(f"look at the runs: python -m ablations.ui {shlex.quote(plain(report.name))}")

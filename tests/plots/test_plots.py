@@ -90,6 +90,17 @@ def test_the_confusion_matrix_shows_shares_and_counts():
     assert [label.get_text() for label in axes.get_yticklabels()] == ["zero", "one"]
 
 
+def test_single_mistakes_have_a_colour_of_their_own():
+    labels = np.repeat([0, 1], 1000)
+    read = labels.copy()
+    read[0] = read[1000:1010] = 2
+    (image,) = confusion_matrix(labels, read, ["0", "1", "2"]).axes[0].images
+    colours = image.to_rgba(image.get_array())
+    one, ten, most = (colours[at][:3].sum() for at in ((0, 2), (1, 2), (0, 0)))
+    assert colours[0, 1, 3] == 0  # what never happened is white as the paper
+    assert 3 - 0.1 > one > ten + 0.3 > most + 0.6
+
+
 @pytest.mark.parametrize("classes", [2, 10, 26, 47])
 def test_any_number_of_classes(classes, tmp_path):
     labels = np.arange(200) % classes
@@ -202,6 +213,14 @@ def test_the_grid_writes_its_numbers():
         texts
     )
     assert "mean test error (%)" in texts
+
+
+def test_no_colour_of_the_grid_stands_for_no_run():
+    grid = pd.DataFrame([[1.0, 2.0], [np.nan, 3.0]])
+    axes = value_grids({"": grid}, "loss", "a", "b").axes[0]
+    assert axes.patch.get_hatch() == "////"
+    cells = axes.collections[0].to_rgba(np.linspace(1, 3, 50))[:, :3]
+    assert (np.ptp(cells, axis=1) > 0.2).all()  # none is grey
 
 
 @pytest.mark.parametrize("values", [[[2.0]], [[2.0, 2.0]], [[0.0, 50.0]], [[1.0, 90.0]]])

@@ -14,6 +14,7 @@ from ablations import report
 from ablations.errors import InputError
 from ablations.report import compile_report, folder_name
 from ablations.report.__main__ import _list, _pairs, main
+from ablations.report.request import UNSAID
 from ablations.tracking.study import Study
 
 
@@ -159,6 +160,34 @@ def test_one_epoch_is_no_curve(store, tmp_path):
     assert "No metrics by epoch" not in text
     assert not (result.path.parent / "figures" / "learning_curves.png").exists()
     assert ", 1 epoch each, on digits" in text
+
+
+def test_figures_as_vector_graphics(store, tmp_path):
+    store.add(2.0)
+    store.add(4.0, activation="tanh")
+    figures = tmp_path / "reports" / "s" / "figures"
+    plain = {path.name for path in compiled(tmp_path)[0].path.parent.glob("figures/*")}
+    text = compile_report(folder=tmp_path / "reports", formats="svg, pdf").path.read_text(encoding="utf-8")
+    assert {path.name for path in figures.iterdir()} == {
+        name.replace(".png", f".{kind}") for name in plain for kind in ("png", "svg", "pdf")
+    }
+    assert (figures / "forest.svg").read_text(encoding="utf-8").startswith("<?xml")
+    assert (figures / "forest.pdf").read_bytes().startswith(b"%PDF")
+    assert ".svg" not in text
+    compile_report(folder=tmp_path / "reports")
+    assert {path.name for path in figures.iterdir()} == plain
+    with pytest.raises(InputError, match="figures: bmp is no format; accepted: png, svg, pdf"):
+        compile_report(folder=tmp_path / "reports", formats=["bmp"])
+
+
+def test_validation_that_few_variants_have_is_not_drawn(store, tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr("ablations.report.drawings.sweep_curves", lambda lines, *_: drawn.append(lines))
+    for number in range(5):
+        store.add(2.0 + number, activation=f"a{number}", validation=number == 2)
+    text = compiled(tmp_path)[1]
+    assert set(drawn[0]["metric"]) == {"train/loss", "train/accuracy"}
+    assert "Not drawn: validation metrics, which 1 of 5 variants have." in text
 
 
 @pytest.mark.parametrize(
@@ -392,7 +421,7 @@ def assert_stays_text(store, tmp_path, text):
 
 def test_crosses_in_names_reach_the_figures(store, tmp_path):
     baseline = {"size × depth": "2 × 2", "pool": "max"}
-    store.keep(Study("s", tuple(baseline), baseline, "test/error_pct", 0.1))
+    store.keep(Study("s", tuple(baseline), baseline, "test/error_pct", 0.1, **UNSAID))
     for seed in range(2):
         for size, pool in product(("2 × 2", "4 × 4"), ("max", "avg × 1")):
             chosen = {"size × depth": size, "pool": pool}

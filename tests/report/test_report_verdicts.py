@@ -453,7 +453,7 @@ def test_a_run_that_did_not_learn_is_named(store, tmp_path):
 def crossed_names(store) -> None:
     """`planted_grid` of the factors `size × depth` and `pool`, whose levels have crosses, too."""
     baseline = {"size × depth": "2 × 2", "pool": "max × 1"}
-    store.keep(Study("s", tuple(baseline), baseline, "test/error_pct", 0.1, command=COMMAND))
+    store.keep(Study("s", tuple(baseline), baseline, "test/error_pct", 0.1, command=COMMAND, **UNSAID))
     for seed, more in enumerate(SPACED):
         for size, high in (("2 × 2", 0), ("4 × 4", 1)):
             for pool, both in (("max × 1", 0), ("avg × 1", 1)):
@@ -486,7 +486,7 @@ def test_a_cross_in_a_name_is_a_letter_like_any_other(store, tmp_path):
 
 
 def test_a_factor_with_a_cross_and_no_second_factor_is_no_interaction(store, tmp_path):
-    store.keep(Study("s", ("a × b",), {"a × b": "1"}, "test/error_pct", 0.1))
+    store.keep(Study("s", ("a × b",), {"a × b": "1"}, "test/error_pct", 0.1, **UNSAID))
     for seed in range(6):
         for level, error in (("1", 5.0), ("2", 4.0)):
             store.add(error, seed=seed, factors="a × b", **{"a × b": level})
@@ -507,7 +507,7 @@ def test_what_is_the_same_for_all_is_told_from_the_params(store, tmp_path):
 
 
 def test_levels_have_one_order_everywhere(store, tmp_path):
-    store.keep(Study("s", ("net",), {"net": "v1"}, "test/error_pct", 0.1))
+    store.keep(Study("s", ("net",), {"net": "v1"}, "test/error_pct", 0.1, **UNSAID))
     for seed in range(2):
         for level in ("v10", "v2", "v1"):
             store.add(5.0, seed=seed, factors="net", net=level)
