@@ -48,7 +48,7 @@ def check(name: str | None, store: Store, folder: Path | None = None) -> str:
 
     reader = _reader_of(store, list(runs["run_id"]))
     if reader is not None:
-        recomputed = compiled_from(reader, name, request, about["again"])
+        recomputed = compiled_from(reader, study.name, request, about["again"])
         source = "the store"
     else:
         analysis = analyse(study, runs, about["left_out"], strict=False)

@@ -5,16 +5,19 @@ the one before it in place.
 """
 
 import hashlib
+import json
 import os
 import re
-import shlex
 import tempfile
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import paths
+from ablations.commands import module_command
 from ablations.errors import InputError
 from ablations.report.request import Request, asked
 from ablations.report.text import md, plain
@@ -31,6 +34,12 @@ if TYPE_CHECKING:
 
 FIGURE_COLOURS = 256
 
+PUBLISHED = "PUBLISHED"
+"""A file of this name in a report's folder keeps it as it is until somebody asks for another."""
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+"""Names that Windows gives to devices."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -41,12 +50,14 @@ class Report:
         path: its README.md.
         summary: results and verdicts as plain text, at most 100 columns wide.
         failed: how many of the covered runs have no result.
+        remark: why it is not in the folder of its name, '' where it is.
     """
 
     name: str
     path: Path
     summary: str
     failed: int
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -64,6 +75,7 @@ def compile_report(
     folder: Path | None = None,
     request: Request = Request(),  # noqa: B008  # frozen
     again: Sequence[str] | None = None,
+    replace: bool = False,
 ) -> Report:
     """Compile the report of a sweep, or of anybody's runs, from the tracked runs.
 
@@ -74,6 +86,7 @@ def compile_report(
         folder: where reports are kept, `reports/` of the project by default; this one gets a folder in there.
         request: what to compare and how, where the store does not say it.
         again: the commands that compile and show it again, where they are not the usual ones.
+        replace: whether it may take the place of a published report, or of one of other settings.
 
     Raises:
         InputError: no such sweep or experiment, no runs, runs that cannot be compared as requested, or a folder that
@@ -82,9 +95,16 @@ def compile_report(
     from ablations.tracking.reader import Reader
     from ablations.tracking.store import Store
 
-    compiled = compiled_from(Reader(store or Store()), name, request, again)
+    store = store or Store()
+    option = store.option
+    compiled = compiled_from(Reader(store), name, request, again, option)
     study = compiled.analysis.study
-    home = home_of(study.name, folder)
+    home, reason = home_of(study.name, folder), ""
+    if not replace:
+        home, reason = place(home, compiled.analysis, request.of_others)
+    if reason:
+        command = module_command("report", plain(study.name), *option, "--replace")
+        reason = f"(reports/{folder_name(study.name)} {reason}, and stays as it is; `{command}` replaces it)"
     try:
         _write(home, compiled)
     except OSError as error:
@@ -92,7 +112,7 @@ def compile_report(
     from ablations.report.console import console
 
     failed = len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", console(compiled.analysis), failed)
+    return Report(study.name, home / "README.md", console(compiled.analysis), failed, reason)
 
 
 def home_of(name: str, folder: Path | None = None) -> Path:
@@ -101,14 +121,59 @@ def home_of(name: str, folder: Path | None = None) -> Path:
 
 
 def folder_name(name: str) -> str:
-    """A sweep's name as the name of one folder; different names stay different."""
-    safe = re.sub(r"[^\w.=,+-]+", "-", name, flags=re.ASCII).strip("-.")[:80]
+    """A sweep's name as the name of one folder on any system; different names stay different."""
+    kept = "".join(c if c in "_.=,+-" or unicodedata.category(c)[0] in "LMN" else " " for c in name)
+    safe = "-".join(kept.split()).strip("-.").encode()[:160].decode(errors="ignore")[:80]
+    if RESERVED.match(safe):
+        safe = f"_{safe}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if safe == name != "" else f"{safe or 'sweep'}-{digest}"
 
 
+def place(home: Path, analysis: "Analysis", of_others: bool) -> tuple[Path, str]:
+    """Where a report goes, and what keeps it from `home`, '' where nothing does.
+
+    Beside a report that is published, or whose runs have other settings, it goes into `home-2`, `home-3`, …
+    """
+    reason = ""
+    for number in count(2):
+        folder = home if number == 2 else home.with_name(f"{home.name}-{number - 1}")
+        found = _stays(folder, analysis, of_others)
+        if not found:
+            return folder, reason
+        reason = reason or found
+    raise AssertionError("unreachable")
+
+
+def _stays(folder: Path, analysis: "Analysis", of_others: bool) -> str:
+    """Why the report in a folder is not to be replaced by one of these numbers; '' where there is no reason."""
+    from ablations.comparison.selection import disagreements
+    from ablations.report.files import runs_from_csv
+
+    if (folder / PUBLISHED).exists():
+        return "is published"
+    try:
+        about = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        study = Study.read(about["study"])
+        runs = runs_from_csv((folder / "runs.csv").read_text(encoding="utf-8"), study, about["metrics"])
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return ""  # no report, or none that says what it is about
+    if study.name != analysis.study.name:
+        return f"is of {plain(study.name)}"
+    ours = analysis.everything
+    theirs = runs[~runs["run_id"].isin(ours["run_id"])]
+    for run in () if of_others else disagreements(theirs, ours, analysis.study.varied):
+        for name, there, here in run:
+            return f"is of other runs ({name.partition('.')[2]}: {there} there, {here} here)"
+    return ""
+
+
 def compiled_from(
-    reader: "Reader", name: str | None, request: Request, again: Sequence[str] | None = None
+    reader: "Reader",
+    name: str | None,
+    request: Request,
+    again: Sequence[str] | None = None,
+    option: Sequence[str] = (),
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
     from ablations.comparison.selection import select
@@ -125,7 +190,7 @@ def compiled_from(
     strict = request.factors is not None or request.metric is not None
     analysis = analyse(study, everything, left_out(selection), strict)
     found = list(drawings(reader, analysis, histories))
-    return assembled(analysis, found, _again(study.name) if again is None else again, request)
+    return assembled(analysis, found, _again(study.name, option) if again is None else again, request)
 
 
 def assembled(
@@ -167,9 +232,8 @@ def _histories(
     return reader.histories(list(finished), sorted(wanted & there))
 
 
-def _again(name: str) -> list[str]:
-    sweep = shlex.quote(plain(name))
-    return [f"python -m ablations.report {sweep}", f"python -m ablations.ui {sweep}"]
+def _again(name: str, option: Sequence[str]) -> list[str]:
+    return [module_command(command, plain(name), *option) for command in ("report", "ui")]
 
 
 def _write(home: Path, compiled: Compiled) -> None:
