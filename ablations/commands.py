@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,11 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def module_command(name: str, *words: str) -> str:
+    """`python -m ablations.NAME …`, to be pasted into a shell."""
+    return shlex.join(["python", "-m", f"ablations.{name}", *words])
 
 
 def many(count: int, noun: str) -> str:
