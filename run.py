@@ -7,17 +7,16 @@ import hydra
 from omegaconf import DictConfig
 
 from ablations.commands import one_line_errors, require_usable_folders
+from ablations.sweep.command_line import for_each_study, hand_on
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="config")
 def main(config: DictConfig) -> None:
     """Hand the composed configuration on."""
-    from ablations.experiment import run
-
-    run(config)
+    hand_on(config)
 
 
 if __name__ == "__main__":
     with one_line_errors("interrupted: the same command goes on from here"):
         require_usable_folders()
-        main()
+        for_each_study(main)

@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,11 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def module_command(name: str, *words: str) -> str:
+    """`python -m ablations.NAME …`, to be pasted into a shell."""
+    return shlex.join(["python", "-m", f"ablations.{name}", *words])
 
 
 def many(count: int, noun: str) -> str:

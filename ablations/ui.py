@@ -16,7 +16,7 @@ from ablations.errors import InputError
 from ablations.paths import draft_folder
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
-from ablations.tracking.views import SweepViews, sweep_views
+from ablations.tracking.views import SweepViews, run_page, sweep_views
 
 START_SECONDS = 120.0
 UNTIL_WE_END = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL 0) 2>/dev/null & exec "$@" </dev/null 3<&-'
@@ -29,6 +29,7 @@ PAGE = 100
 EXAMPLES = """examples:
   python -m ablations.ui                        the last sweep
   python -m ablations.ui activation-pool        a sweep or a study by its name
+  python -m ablations.ui 3f2a9c                 a run by its id, or the beginning of it
   python -m ablations.ui --port 0               on any free port
   python -m ablations.ui --tracking-uri sqlite:////data/runs/mlflow.db
 """
@@ -119,8 +120,10 @@ def _free(host: str, port: int) -> int:
         return 0
 
 
-def _announce(store: Store, address: str, sweep: SweepViews | None) -> None:
-    if sweep is None:
+def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> None:
+    if isinstance(sweep, str):
+        print(f"the run:\n  {address}{sweep}")
+    elif sweep is None:
         print(f"no sweep yet; all experiments:\n  {address}/#/experiments?workflowType=machine_learning")
     else:
         shared = sweep.share(store)
@@ -141,7 +144,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         "Start the MLflow UI and print the addresses at which the runs of a sweep are compared.",
         EXAMPLES,
     )
-    parser.add_argument("name", nargs="?", help="a sweep, or a study (default: the last sweep)")
+    parser.add_argument("name", nargs="?", help="a sweep, a study, or a run's id (default: the last sweep)")
     parser.add_argument(
         "--port", type=int, default=5000, help="port to listen on; 0: any free one (default: 5000)"
     )
@@ -153,14 +156,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors():
         store = Store(options.tracking_uri)
         port = 0 if store.server else _port(options.host, options.port)
-        sweep = sweep_views(Reader(store), options.name)
+        sweep = _found(Reader(store), options.name)
         if store.server:
             _announce(store, store.server, sweep)
         else:
             _serve(store, options.host, port, sweep)
 
 
-def _serve(store: Store, host: str, port: int, sweep: SweepViews | None) -> None:
+def _found(reader: Reader, name: str | None) -> SweepViews | str | None:
+    """What is asked for: the page of a run, or the views of a sweep."""
+    from ablations.comparison.selection import belonging
+
+    page = None if name is None else run_page(reader, name)
+    return page or sweep_views(reader, name, belonging)
+
+
+def _serve(store: Store, host: str, port: int, sweep: SweepViews | str | None) -> None:
     say_doing("starting the MLflow server, about ten seconds")
     try:
         with server(store, host, port) as process:

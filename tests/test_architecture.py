@@ -148,7 +148,7 @@ def test_run_py_only_hands_on():
         if isinstance(node, ast.Import | ast.ImportFrom)
         for alias in node.names
     }
-    assert names == {"hydra", "omegaconf", "ablations.commands", "ablations.experiment"}
+    assert names == {"hydra", "omegaconf", "ablations.commands", "ablations.sweep.command_line"}
 
 
 @pytest.mark.parametrize(

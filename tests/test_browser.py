@@ -120,7 +120,9 @@ def project(tmp_path_factory) -> Project:
 @pytest.fixture(scope="module")
 def left(project) -> dict[str, str]:
     """The experiment's tags as the sweep left them."""
-    done = project.run("-m", "activation=relu,tanh", "pool=max,avg", "seed=0,1", "trainer.epochs=2")
+    done = project.run(
+        "-m", "activation=relu,tanh", "pool=max,avg", "seed=0,1", "trainer.epochs=2", "name=activation-pool"
+    )
     assert done.returncode == 0, done.stderr
     return project.reader.experiment_tags(project.runs("activation-pool")["experiment_id"].iloc[0])
 

@@ -164,13 +164,13 @@ def test_same_numbers_to_the_last_bit_under_any_launcher(project, card):
 def test_a_failed_run_is_reported_and_the_others_go_on(project):
     done = project.run("-m", "optimizer.lr=0.001,1e30,-1", QUICK)
     assert done.returncode == 1
-    runs = project.runs("optimizer.lr").set_index("params.optimizer.lr")
+    runs = project.runs("optimizer.lr,trainer.epochs=2").set_index("params.optimizer.lr")
     assert dict(runs["status"]) == {"0.001": "FINISHED", "1e+30": "FAILED", "-1": "FAILED"}
     assert runs.loc["1e+30", "tags.failure"] == "diverged"
     assert "not finite at step 2" in runs.loc["1e+30", "tags.failure_reason"]
     assert runs.loc["-1", "tags.failure"] == "error"
     assert "must be a positive number" in runs.loc["-1", "tags.failure_reason"]
-    text = (project.root / "reports" / "optimizer.lr" / "README.md").read_text()
+    text = (project.root / "reports" / "optimizer.lr,trainer.epochs=2" / "README.md").read_text()
     assert "diverged" in text
     assert "optimizer.lr=-1 seed=0" in text
 

@@ -155,7 +155,7 @@ def ran(tmp_path_factory):
         for words in commands(page)
         if words[0] == "python" and shlex.join(words) not in not_run()
     }
-    first = "python run.py -m activation=relu,tanh pool=max,avg trainer.epochs=1"
+    first = "python run.py -m activation=relu,tanh pool=max,avg trainer.epochs=1 name=activation-pool"
     wanted = {first: first.split()} | wanted
 
     def here(word: str) -> str:
@@ -422,7 +422,7 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     assert both["tags.data_sha256"].nunique() == both["metrics.test/error_pct"].nunique() == 1
     _, preview, _ = results["python run.py +study=batch_size dry_run=true"]
     assert "24 runs planned" in preview
-    report = (copy.root / "reports" / "batch_size" / "README.md").read_text("utf-8")
+    report = (copy.root / "reports" / "batch_size,trainer.epochs=1" / "README.md").read_text("utf-8")
     assert "Does it matter how many images make a step?" in report
     assert "too few seeds" in report
 

@@ -1,12 +1,13 @@
 """Which runs belong together: of a sweep those of its newest settings, each configuration and seed once."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
 from ablations.comparison.variants import COSTS
-from ablations.tracking.columns import NOT_LOGGED, column, param, params_in, tag, text
+from ablations.tracking.columns import NOT_LOGGED, column, newest_first, param, params_in, tag, text
+from ablations.tracking.study import Study
 
 DERIVED = (*(param(f"network.{cost}") for cost in COSTS), param("dataset.root"), param("dataset.mirrors"))
 """Follow from the choices of components, which are compared themselves, or determine nothing."""
@@ -32,10 +33,15 @@ def factors_of(runs: pd.DataFrame) -> tuple[str, ...]:
 
     Runs that were found finished belong to the invocation that asked for them last.
     """
-    order = runs.assign(invocation=column(runs, tag("sweep_id")).fillna(""))
-    newest = order.sort_values(["invocation", "start_time", "run_id"]).iloc[-1]
-    keys = [key.strip() for key in (text(newest.get(tag("factors"))) or "").split(",")]
+    factors = newest_first(runs).iloc[0].get(tag("factors"))
+    keys = [key.strip() for key in (text(factors) or "").split(",")]
     return tuple(dict.fromkeys(key for key in keys if key and key != "seed"))
+
+
+def belonging(runs: pd.DataFrame, study: Study | None) -> tuple[tuple[str, ...], pd.DataFrame]:
+    """What tells the variants of a sweep apart, and those of its runs that a report covers."""
+    varied = factors_of(runs) if study is None else study.varied
+    return varied, select(runs, varied).runs
 
 
 def select(runs: pd.DataFrame, varied: Sequence[str]) -> Selection:
@@ -54,7 +60,8 @@ def select(runs: pd.DataFrame, varied: Sequence[str]) -> Selection:
     invocation = column(runs, tag("sweep_id")).fillna("")
     newest = invocation == invocation.max()
     setting = pd.Series("", index=runs.index)
-    setting[~newest] = _disagreements(runs[~newest], runs[newest], varied)
+    found = disagreements(runs[~newest], runs[newest], varied)
+    setting[~newest] = [next((name for name, *_ in each), "") for each in found]
     foreign = setting != ""
     kept = _without_repetitions(runs[~foreign], varied)
     repeated = len(runs) - int(foreign.sum()) - len(kept)
@@ -83,27 +90,38 @@ def _without_repetitions(runs: pd.DataFrame, varied: Sequence[str]) -> pd.DataFr
     return runs.loc[order[~same.duplicated(keep="last") | alike]].sort_index()
 
 
-def _disagreements(older: pd.DataFrame, newest: pd.DataFrame, factors: Sequence[str]) -> list[str]:
-    """For each older run the column of the first setting that sets it apart from the newest invocation, else ''."""
-    varied = [param(key) for key in factors]
-    fixed = {*varied, *DERIVED, param("seed")}
+def disagreements(
+    older: pd.DataFrame, newest: pd.DataFrame, varied: Sequence[str]
+) -> Iterator[Iterator[tuple[str, object, object]]]:
+    """For each older run the settings that set it apart from the newest runs: column, its value and theirs.
+
+    A run is compared with the newest one of its variant. Where there is none, with what all of them share, and what
+    either did not log counts as the choice's own: optimizer=rmsprop has an optimizer.decay that no other has.
+    """
+    columns = newest.columns.union(older.columns, sort=False)
+    older, newest = (frame.reindex(columns=columns).astype(object) for frame in (older, newest))
+    older, newest = (frame.where(frame.notna(), None) for frame in (older, newest))
+    keys = [param(key) for key in varied]
+    fixed = {*keys, *DERIVED, param("seed")}
     settings = [name for name in map(param, params_in(newest)) if name not in fixed]
-    # A choice brings its own settings: optimizer=rmsprop has an optimizer.decay that no other has.
-    own = tuple(f"{name}." for name in varied)
+    own = tuple(f"{name}." for name in keys)
     shared = [name for name in settings if newest[name].nunique(dropna=False) == 1]
     shared = [name for name in shared if not name.startswith(own)]
-    values = newest[[*varied, *settings]].astype(object).where(newest[[*varied, *settings]].notna(), None)
-    twins = {tuple(row[name] for name in varied): row for row in values.to_dict("records")}
-    common = values.iloc[-1].to_dict()
+    twins = {tuple(row.get(key) for key in keys): row for row in newest.to_dict("records")}
+    common = newest.iloc[-1].to_dict()
     digest = tag("data_sha256")
     data = set(column(newest, digest).dropna())
+    if any(key == "dataset" or key.startswith("dataset.") for key in varied):
+        data = set()  # they are what is compared
 
-    found = []
-    for row in older.astype(object).where(older.notna(), None).to_dict("records"):
-        twin = twins.get(tuple(row[name] for name in varied))
+    def of(row: dict[str, object]) -> Iterator[tuple[str, object, object]]:
+        twin = twins.get(tuple(row.get(key) for key in keys))
         names, expected = (settings, twin) if twin else (shared, common)
-        other = next((name for name in names if row[name] != expected[name]), "")
-        if not other and row.get(digest) and data and row[digest] not in data:
-            other = digest
-        found.append(other)
-    return found
+        for name in names:
+            ours = expected[name]
+            if row[name] != ours and (twin or None not in (row[name], ours)):
+                yield name, row[name], ours
+        if row.get(digest) and data and row[digest] not in data:
+            yield digest, row[digest], common[digest]
+
+    return map(of, older.to_dict("records"))

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,16 +18,13 @@ from ablations.tracking.store import Store
 from ablations.training.recipe import Recipe, assemble, typed
 
 NOT_DETERMINING = (
-    "name",
-    "sweep",
-    "study",
-    "dry_run",
-    "figures",
-    "tracking",
-    "dataset.root",
-    "dataset.mirrors",
+    *("name", "sweep", "study", "dry_run", "figures", "tracking"),
+    *("dataset.root", "dataset.mirrors"),
 )
-"""Keys that do not change the result of a run, and so do not enter its `config_hash`."""
+"""Keys that do not change the result of a run, and so do not enter its `config_hash` unless they are compared."""
+
+DATA = "data_sha256"
+"""The tag of the data, which a run gets to know last."""
 
 NOT_PARAMS = ("name", "sweep", "study", "dry_run", "figures", "tracking")
 """Sections that are no params of a run."""
@@ -70,12 +67,7 @@ class Job:
     @property
     def name(self) -> str:
         """What distinguishes the run: its factors in a sweep, what was set by hand otherwise; and its seed."""
-        overrides = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
-        given = dict(override.partition("=")[::2] for override in overrides)
-        keys = given if self.sweep is None else self.config.sweep.factors
-        shown = [key for key in keys if key in given and key not in ("seed", "name", "dataset.root")]
-        shown = [key for key in shown if key.partition(".")[0] not in ("sweep", "tracking")]
-        return " ".join([*(f"{key}={given[key]}" for key in shown), f"seed={self.config.seed}"])
+        return run_name(self.config)
 
     @property
     def experiment(self) -> str:
@@ -90,8 +82,7 @@ class Job:
     @cached_property
     def identity(self) -> dict[str, str]:
         """The tags in which runs with the same result agree: of configuration, code and, where known, data."""
-        data = {"data_sha256": self.recipe.dataset.sha256} if self.recipe else {}
-        return {"config_hash": config_hash(self.config), "code_hash": code_hash(), **data}
+        return identity(self.config, self.recipe.dataset.sha256 if self.recipe else None)
 
     @property
     def folder(self) -> Path:
@@ -116,32 +107,62 @@ class Job:
     @property
     def params(self) -> dict[str, object]:
         """The choice of each config group under its name, every other value under its dotted key, and sizes."""
-        choices = HydraConfig.get().runtime.choices
-        params = {
-            group: choice
-            for group, choice in choices.items()
-            if choice is not None and "hydra/" not in group and group != "study"
-        }
-        for key, value in _flatten(OmegaConf.to_container(self.config, resolve=True)):
-            if key.rpartition(".")[2] != "_target_" and key.partition(".")[0] not in NOT_PARAMS:
-                params[key] = value
+        params = logged_params(self.config, HydraConfig.get().runtime.choices)
         return params if self.recipe is None else params | self.recipe.sizes
 
 
-def config_hash(config: DictConfig) -> str:
-    """Sixteen hexadecimal digits that agree exactly where everything that determines the result agrees."""
-    kept = {
-        key: value
-        for key, value in _flatten(OmegaConf.to_container(config, resolve=True))
-        if not any(key == name or key.startswith(f"{name}.") for name in NOT_DETERMINING)
+def run_name(config: DictConfig) -> str:
+    """The name of the run that this process is to make of `config`."""
+    overrides = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
+    given = dict(override.partition("=")[::2] for override in overrides)
+    alone = config.sweep.id is None
+    shown = [key for key in (given if alone else config.sweep.factors) if key in given]
+    unsaid = ("seed", "name", "sweep", "tracking", "dry_run", *(["dataset.root"] if alone else []))
+    return " ".join(
+        [*(f"{key}={given[key]}" for key in shown if not is_below(key, unsaid)), f"seed={config.seed}"]
+    )
+
+
+def logged_params(config: DictConfig, choices: Mapping[str, str | None]) -> dict[str, object]:
+    """The choice of each config group under its name, and every other value under its dotted key."""
+    params: dict[str, object] = {
+        group: choice
+        for group, choice in choices.items()
+        if choice is not None and "hydra/" not in group and group != "study"
     }
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:16]
+    for key, value in leaves(OmegaConf.to_container(config, resolve=True)):
+        if key.rpartition(".")[2] != "_target_" and not is_below(key, NOT_PARAMS):
+            params[key] = value
+    return params
 
 
-def _flatten(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def identity(config: DictConfig, data_sha256: str | None) -> dict[str, str]:
+    """The tags in which runs with the same result agree."""
+    data = {} if data_sha256 is None else {DATA: data_sha256}
+    return {"config_hash": digest(determining(config)), "code_hash": code_hash(), **data}
+
+
+def determining(config: DictConfig) -> dict[str, Any]:
+    """By dotted key everything that determines the result, and what a sweep compares."""
+    passed_over = set(NOT_DETERMINING) - set(config.sweep.factors)
+    kept = leaves(OmegaConf.to_container(config, resolve=True))
+    return {key: value for key, value in kept if not is_below(key, passed_over)}
+
+
+def digest(values: Mapping[str, Any]) -> str:
+    """Sixteen hexadecimal digits that agree exactly where the values agree."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def is_below(key: str, names: Iterable[str]) -> bool:
+    """Whether a dotted key is one of these, or lies below one."""
+    return any(key == name or key.startswith(f"{name}.") for name in names)
+
+
+def leaves(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Dotted keys and values; lists are values."""
     for key, value in node.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from leaves(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ablations.experiment.checkpoints import Checkpoint
+from ablations.experiment.job import DATA
 from ablations.experiment.lease import HOLDER_TAG, Holder
 from ablations.tracking.earlier import EarlierRun
 from ablations.tracking.sending import LOCAL_ID
@@ -101,6 +102,12 @@ def _own_and_others(
 def has_result(run: EarlierRun) -> bool:
     """Whether training it again would give nothing new: it is FINISHED, or diverged, which it would do again."""
     return run.status == "FINISHED" or run.tags.get("failure") == "diverged"
+
+
+def is_of(run: EarlierRun, identity: Mapping[str, str]) -> bool:
+    """Whether a run is of the same configuration and code, and of the same data as far as it got to know them."""
+    known = {DATA: identity.get(DATA), **run.tags}
+    return all(known.get(key) == value for key, value in {DATA: None, **identity}.items())
 
 
 def is_trained_elsewhere(run: EarlierRun, lock: Path, heartbeat_s: float) -> bool:

@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ablations.commands import say, settle_streams
+from ablations.commands import module_command, say, settle_streams
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
-from ablations.experiment.job import Job
+from ablations.experiment.job import DATA, Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
 from ablations.experiment.progress import DONE
 from ablations.experiment.record import DID_NOT_LEARN, Record, copy, recorded, write_traceback
@@ -26,6 +26,7 @@ from ablations.experiment.resume import (
     decide,
     decide_without_store,
     has_result,
+    is_of,
     is_trained_elsewhere,
     leftovers,
 )
@@ -120,7 +121,7 @@ def _run_alone(config: DictConfig) -> None:
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" test error {100 * (1 - result.accuracy):.2f} %{result.warning}\n"
         f"run {result.run_id} in {job.store.uri}\n"
-        f"look at it: python -m ablations.ui"
+        f"look at it: {module_command('ui', result.run_id, *job.store.option)}"
     )
 
 
@@ -224,8 +225,6 @@ def _say_busy(job: Job, process: str) -> None:
 
 
 def _earlier(job: Job) -> list[EarlierRun]:
-    """The runs of the same configuration and code, and of the same data as far as they got to know them."""
-    identity = dict(job.identity)
-    data = identity.pop("data_sha256", None)
-    found = earlier_runs(job.store, job.experiment, identity)
-    return [run for run in found if run.tags.get("data_sha256") in (data, None)]
+    """The runs of the same configuration, code and data."""
+    tags = {key: value for key, value in job.identity.items() if key != DATA}
+    return [run for run in earlier_runs(job.store, job.experiment, tags) if is_of(run, job.identity)]

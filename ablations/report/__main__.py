@@ -2,12 +2,11 @@
 
 import argparse
 import csv
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablations.commands import many, one_line_errors
+from ablations.commands import many, module_command, one_line_errors
 from ablations.errors import InputError
 from ablations.report.compile import compile_report
 from ablations.report.console import coloured
@@ -38,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(check(options.name, store, home=options.out))
             return
         words = sys.argv[1:] if arguments is None else arguments
-        again = [shlex.join(["python", "-m", "ablations.report", *words])]
+        again = [module_command("report", *(word for word in words if word != "--replace"))]
         request = _request(options)
         usual = request == Request() and options.out is None and not options.figures
         report = compile_report(
@@ -48,13 +47,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
             again=None if usual else again,
             out=options.out,
             formats=options.figures,
+            replace=options.replace,
         )
         print(coloured(report.summary))
         if report.failed:
             print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
+        if report.remark:
+            print(report.remark)
         if report.of_sweep:
-            print(f"runs:   python -m ablations.ui {shlex.quote(plain(report.name))}")
+            print(f"runs:   {module_command('ui', plain(report.name), *store.option)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -67,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
+    add(
+        "--replace", action="store_true", help="take the place of a published report, or of one of other runs"
+    )
     store = "the MLflow store (default: MLFLOW_TRACKING_URI, else the project's own)"
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")

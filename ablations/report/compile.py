@@ -4,18 +4,21 @@ The README is written last and every file is complete when it appears, so a repo
 the one before it in place.
 """
 
+import dataclasses
 import hashlib
 import json
 import os
 import re
-import shlex
+import unicodedata
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import paths
+from ablations.commands import module_command
 from ablations.errors import InputError
 from ablations.report.request import Request, asked, everywhere
 from ablations.report.text import md, plain
@@ -33,6 +36,12 @@ if TYPE_CHECKING:
 FIGURE_COLOURS = 256
 VECTORS = ("svg", "pdf")
 
+PUBLISHED = "PUBLISHED"
+"""A file of this name in a report's folder keeps it as it is until somebody asks for another."""
+
+RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+"""Names that Windows gives to devices."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -44,6 +53,7 @@ class Report:
         of_sweep: whether its runs are those of a sweep.
         summary: results and verdicts as plain text, on a terminal no wider than that.
         failed: how many of the covered runs have no result.
+        remark: why it is not in the folder of its name, '' where it is.
     """
 
     name: str
@@ -51,6 +61,7 @@ class Report:
     of_sweep: bool
     summary: str
     failed: int
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -72,6 +83,7 @@ def compile_report(
     again: Sequence[str] | None = None,
     out: Path | None = None,
     formats: str | Sequence[str] = (),
+    replace: bool = False,
 ) -> Report:
     """Compile the report of a sweep, or of anybody's runs, from the tracked runs.
 
@@ -85,6 +97,7 @@ def compile_report(
         again: the commands that compile and show it again, where they are not the usual ones.
         out: the report's own folder, instead of one in `folder`.
         formats: of figures, besides the PNGs that the page shows: `svg`, `pdf`; a text parts them by commas.
+        replace: whether it may take the place of a published report, or of one of other settings.
 
     Raises:
         InputError: no such sweep or experiment, no runs, runs that cannot be compared as requested, a folder that
@@ -94,9 +107,16 @@ def compile_report(
     from ablations.tracking.store import Store
 
     vectors = vector_formats(formats)
-    compiled = compiled_from(Reader(store or Store()), name, request, again)
-    study = compiled.analysis.study
+    store = store or Store()
+    option = store.option
+    compiled = compiled_from(Reader(store), name, request, again, option)
+    study, reason = compiled.analysis.study, ""
     home = _home(compiled, folder) if out is None else _empty_or_report(Path(out))
+    if out is None and not replace:
+        usual, (home, reason) = home, place(home, compiled.analysis, request.of_others)
+        if reason:
+            command = module_command("report", plain(study.name), *option, "--replace")
+            reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
         _write(home, compiled, vectors)
     except OSError as error:
@@ -105,7 +125,7 @@ def compile_report(
 
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
     summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", bool(swept), summary, failed)
+    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason)
 
 
 def vector_formats(formats: str | Sequence[str]) -> list[str]:
@@ -142,14 +162,59 @@ def home_of(name: str, folder: Path | None = None) -> Path:
 
 
 def folder_name(name: str) -> str:
-    """A sweep's name as the name of one folder; different names stay different."""
-    safe = re.sub(r"[^\w.=,+-]+", "-", name, flags=re.ASCII).strip("-.")[:80]
+    """A sweep's name as the name of one folder on any system; different names stay different."""
+    kept = "".join(c if c in "_.=,+-" or unicodedata.category(c)[0] in "LMN" else " " for c in name)
+    safe = "-".join(kept.split()).strip("-.").encode()[:160].decode(errors="ignore")[:80]
+    if RESERVED.match(safe):
+        safe = f"_{safe}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
     return name if safe == name != "" else f"{safe or 'sweep'}-{digest}"
 
 
+def place(home: Path, analysis: "Analysis", of_others: bool) -> tuple[Path, str]:
+    """Where a report goes, and what keeps it from `home`, '' where nothing does.
+
+    Beside a report that is published, or whose runs have other settings, it goes into `home-2`, `home-3`, …
+    """
+    reason = ""
+    for number in count(2):
+        folder = home if number == 2 else home.with_name(f"{home.name}-{number - 1}")
+        found = _stays(folder, analysis, of_others)
+        if not found:
+            return folder, reason
+        reason = reason or found
+    raise AssertionError("unreachable")
+
+
+def _stays(folder: Path, analysis: "Analysis", of_others: bool) -> str:
+    """Why the report in a folder is not to be replaced by one of these numbers; '' where there is no reason."""
+    from ablations.comparison.selection import disagreements
+    from ablations.report.files import runs_from_csv
+
+    if (folder / PUBLISHED).exists():
+        return "is published"
+    try:
+        about = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        study = Study.read(about["study"])
+        runs = runs_from_csv((folder / "runs.csv").read_text(encoding="utf-8"), study, about["metrics"])
+    except (OSError, ValueError, KeyError, TypeError, InputError):
+        return ""  # no report, or none that says what it is about
+    if study.name != analysis.study.name:
+        return f"is of {plain(study.name)}"
+    ours = analysis.everything
+    theirs = runs[~runs["run_id"].isin(ours["run_id"])]
+    for run in () if of_others else disagreements(theirs, ours, analysis.study.varied):
+        for name, there, here in run:
+            return f"is of other runs ({name.partition('.')[2]}: {there} there, {here} here)"
+    return ""
+
+
 def compiled_from(
-    reader: "Reader", name: str | None, request: Request, again: Sequence[str] | None = None
+    reader: "Reader",
+    name: str | None,
+    request: Request,
+    again: Sequence[str] | None = None,
+    option: Sequence[str] = (),
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
     from ablations.comparison.selection import select
@@ -167,8 +232,8 @@ def compiled_from(
     strict = request.factors is not None or request.metric is not None
     analysis = analyse(study, everything, left_out(selection), strict)
     found = list(drawings(reader, analysis, histories))
-    compiled = assembled(analysis, found, _again(study.name) if again is None else again, request)
-    return replace(compiled, own_metric=own)
+    again = _again(study.name, option) if again is None else again
+    return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)
 
 
 def assembled(
@@ -209,9 +274,8 @@ def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: St
     return reader.histories(ids, sorted(wanted & there))
 
 
-def _again(name: str) -> list[str]:
-    sweep = shlex.quote(plain(name))
-    return [f"python -m ablations.report {sweep}", f"python -m ablations.ui {sweep}"]
+def _again(name: str, option: Sequence[str]) -> list[str]:
+    return [module_command(command, plain(name), *option) for command in ("report", "ui")]
 
 
 def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:

@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
 from ablations.report.text import plain
-from ablations.tracking.columns import column, metric, metrics_in, param, params_in, tag, text
+from ablations.tracking.columns import (
+    column,
+    metric,
+    metrics_in,
+    newest_first,
+    param,
+    params_in,
+    tag,
+    text,
+)
 from ablations.tracking.study import Study, tag_of
 
 if TYPE_CHECKING:
@@ -93,6 +103,7 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
         found, runs = _sweep(reader, name, request.experiment)
         kept = _kept(reader, found, runs)
         own, study = kept.metric, replace(kept, **request.changes)
+    study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:
         factors = ", ".join(study.factors) or "none"
@@ -102,6 +113,20 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
     require_seed(runs, study.seed_param)
     runs = runs.drop(columns=param("seed"), errors="ignore")
     return study, runs.rename(columns={param(study.seed_param): param("seed")}), own
+
+
+def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.DataFrame"]:
+    """Folders that are compared, by the last parts of their paths where these are different."""
+    root = "dataset.root"
+    if root not in study.varied or param(root) not in runs:
+        return study, runs
+    names = {path: PurePath(path).name for path in runs[param(root)].dropna()}
+    if len(set(names.values())) < len(names) or not all(names.values()):
+        return study, runs
+    baseline = {
+        key: names.get(level, level) if key == root else level for key, level in study.baseline.items()
+    }
+    return replace(study, baseline=baseline), runs.assign(**{param(root): runs[param(root)].replace(names)})
 
 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:
@@ -134,7 +159,7 @@ def _sweep(
     if name is not None:
         runs = reader.runs(experiment, tags={"sweep": name})
         if not runs.empty:
-            return name, runs
+            return name, _of_one_experiment(runs)
     runs = reader.runs(experiment)
     sweeps = column(runs, tag("sweep")).dropna()
     sweeps = sweeps[sweeps != ""]
@@ -148,16 +173,20 @@ def _sweep(
     if name is not None:
         existing = ", ".join(plain(each) for each in sorted(set(sweeps)))
         raise InputError(f"no sweep is named {name!r}; there are: {existing}")
-    newest = runs.loc[sweeps.index].sort_values(["start_time", "run_id"]).iloc[-1][tag("sweep")]
-    return newest, runs[column(runs, tag("sweep")) == newest]
+    newest = newest_first(runs.loc[sweeps.index]).iloc[0]
+    return newest[tag("sweep")], _of_one_experiment(runs[column(runs, tag("sweep")) == newest[tag("sweep")]])
+
+
+def _of_one_experiment(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """A sweep's runs without those of a sweep of the same name in another experiment."""
+    return runs[runs["experiment_id"] == newest_first(runs).iloc[0]["experiment_id"]]
 
 
 def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> Study:
     """The study that the sweep left in its experiment; for runs that were copied without it, what they say."""
     from ablations.comparison.selection import factors_of
 
-    newest = runs.sort_values(["start_time", "run_id"]).iloc[-1]
-    kept = reader.experiment_tags(newest["experiment_id"]).get(tag_of(name))
+    kept = reader.experiment_tags(runs["experiment_id"].iloc[0]).get(tag_of(name))
     if kept is not None:
         return Study.from_json(kept)
     return Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)

@@ -10,6 +10,7 @@ from ablations.paths import CONF
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
+    from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
 
@@ -45,9 +46,9 @@ def read_overrides(loader: "ConfigLoader", arguments: Sequence[str]) -> dict[str
     given = {}
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
         key = override.key_or_group
-        if override.is_sweep_override() and not override.is_discrete_sweep():
-            raise InputError(f"{key}: only lists of values, range(…) and glob(…) can be swept")
         swept = override.is_sweep_override()
+        if swept:
+            _require_sweepable(override)
         values = tuple(override.sweep_string_iterator()) if swept else (override.get_value_element_as_str(),)
         line = override.input_line or ""
         if swept and key == "figures.format":  # several at once, not one after the other
@@ -56,6 +57,47 @@ def read_overrides(loader: "ConfigLoader", arguments: Sequence[str]) -> dict[str
         prefix = override.get_key_element()[: -len(key)] if not override.is_delete() else ""
         given[key] = Given(values, swept, prefix, line)
     return given
+
+
+def _require_sweepable(override: "Override") -> None:
+    """Raises InputError for a sweep that would have no factor."""
+    from ablations.experiment.job import NOT_DETERMINING, is_below, leaves
+
+    key = override.key_or_group
+    if not override.is_discrete_sweep():
+        raise InputError(f"{key}: only lists of values, range(…) and glob(…) can be swept")
+    if is_below(key, {*NOT_DETERMINING} - {"dataset.root"}):
+        raise InputError(f"{key}: it does not change what a run is, so that it cannot be swept")
+    listed = getattr(override.value(), "list", ())
+    sections = [dict(leaves({key: each})) for each in listed if isinstance(each, Mapping)]
+    if sections:
+        keys = dict.fromkeys(name for section in sections for name in section)
+        values = {
+            name: dict.fromkeys(override_value(s[name]) for s in sections if name in s) for name in keys
+        }
+        apart = " ".join(f"{name}={','.join(each)}" for name, each in values.items())
+        pairs = " (every combination; values that belong together: levels of a study, docs/extending.md)"
+        several = sum(len(each) > 1 for each in values.values()) > 1
+        raise InputError(
+            f"{key}: sections cannot be swept, only single values: {apart}{pairs if several else ''}"
+        )
+
+
+def has_key(group: str, choice: str, key: str) -> bool:
+    """Whether a choice of conf/ has a key below its group's; True where its own file does not tell."""
+    from omegaconf import OmegaConf
+
+    file = CONF / group / f"{choice}.yaml"
+    if not file.is_file():
+        return True
+    node = OmegaConf.to_container(OmegaConf.load(file))
+    if "defaults" in node:
+        return True
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return isinstance(node, str)  # of an interpolation
+        node = node[part]
+    return True
 
 
 def override_value(value: Any) -> str:

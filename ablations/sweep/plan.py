@@ -5,14 +5,20 @@ setting has several values, each of them makes a run.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cache
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import InputError
-from ablations.sweep.overrides import Given, override_value
+from ablations.sweep.overrides import Given, has_key, override_value
+
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
 
 GRID, ONE_AT_A_TIME = "grid", "one_at_a_time"
 SEED = "seed"
@@ -26,11 +32,15 @@ class Plan:
         factors: the keys that are compared, in order.
         nuisance: the keys of which each variant is given its own best value.
         runs: the overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds.
+        levels: of each factor, as overrides have them; without those that levels of others bring.
+        remarks: what was not done as the command line has it.
     """
 
     factors: tuple[str, ...]
     nuisance: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...]
+    levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    remarks: tuple[str, ...] = ()
 
     @property
     def varied(self) -> tuple[str, ...]:
@@ -58,18 +68,57 @@ class PlannedRun:
         return str(OmegaConf.select(self.config, key) if choice is None else choice)
 
 
+def composed(loader: "ConfigLoader", config: DictConfig, runs: Sequence[Sequence[str]]) -> list[PlannedRun]:
+    """The configuration of each run, as Hydra will compose it.
+
+    Hydra takes a tenth of a second for each, so runs that differ in plain values alone share one composition.
+
+    Args:
+        loader: Hydra's.
+        config: that of the sweep.
+        runs: the overrides of each.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = cache(OverridesParser.create().parse_override)
+    is_group = cache(lambda key: bool(loader.get_group_options(key)))
+
+    def is_plain(override: str) -> bool:
+        key = parsed(override).key_or_group
+        return (
+            override[0] not in "+~" and not is_group(key) and "@" not in key and not key.startswith("hydra")
+        )
+
+    @cache
+    def base(overrides: tuple[str, ...]) -> PlannedRun:
+        return PlannedRun.composed(loader.load_sweep_config(config, list(overrides)))
+
+    found = []
+    for run in runs:
+        shared = base(tuple(each for each in run if not is_plain(each)))
+        own = deepcopy(shared.config)
+        try:
+            for each in filter(is_plain, run):
+                OmegaConf.update(own, parsed(each).key_or_group, parsed(each).value())
+            found.append(PlannedRun(own, shared.choices))
+        except OmegaConfBaseException:  # Hydra's own words say what is wrong
+            found.append(base(tuple(run)))
+    return found
+
+
 def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
     """The runs that a study and the command line ask for together; where both name a key the command line wins.
 
     A swept key of the command line becomes a factor, or replaces the levels of the study's; a key with one value
-    there is held at it and is no factor.
+    there is held at it and is no factor. One that some of the compared choices lack is held where it exists.
 
     Args:
         study: `design`, `factors`, `baseline`, `seeds` and `nuisance` as in conf/study/*.yaml.
         given: by key, the overrides of the command line in their order.
 
     Raises:
-        InputError: an unknown design, no seeds, a factor without levels, or a baseline that is none of them.
+        InputError: an unknown design, no seeds, a factor without levels, a baseline that is none of them, or a key
+            that no compared choice has, or not all where it is swept.
     """
     design = study["design"]
     if design not in (GRID, ONE_AT_A_TIME):
@@ -81,34 +130,83 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
             raise InputError(
                 f"study.baseline.{key}: {level} is no level of the factor: {', '.join(levels[key])}"
             )
-    brought: list[tuple[str, Any]] = []
-    for key, own in given.items():
-        known = levels.get(key, {})
-        if key == SEED:
-            continue
-        if own.swept:
-            levels[key] = {value: known.get(value, {}) for value in own.values}
-            prefixes[key] = own.prefix
-        elif levels.pop(key, None) is not None:
-            brought += known.get(own.values[0], {}).items()
-    held = [own.line for key, own in given.items() if not own.swept and key != SEED]
+    held, brought = _with_command_line(levels, prefixes, given)
+    having = _having(levels, given)
 
-    settings = []
+    settings, several = [], {}
     for setting in _settings(design, levels, study["baseline"]):
         bring = [*brought, *(item for key, level in setting.items() for item in levels[key][level].items())]
         ours = {key: _values(value) for key, value in bring if _bare(key) not in given}
+        several |= {_bare(key): None for key, values in ours.items() if len(values) > 1}
         chosen = [f"{prefixes[key]}{key}={level}" for key, level in setting.items()]
+        here = [
+            line for key, line in held.items() if key not in having or setting[_group(key)] in having[key]
+        ]
         for values in product(*ours.values()):
             more = [f"{key}={value}" for key, value in zip(ours, values, strict=True)]
-            settings.append((*chosen, *more, *held))
+            settings.append((*chosen, *more, *here))
 
     seeds = given[SEED].values if SEED in given else _seeds(study["seeds"])
     chosen_seeds = [() if seed is None else (f"{SEED}={seed}",) for seed in seeds]
     return Plan(
-        factors=tuple(key for key in levels if key not in study["nuisance"]),
+        factors=tuple(key for key in dict.fromkeys((*levels, *several)) if key not in study["nuisance"]),
         nuisance=tuple(key for key in study["nuisance"] if key not in given or given[key].swept),
         runs=tuple((*setting, *seed) for seed in chosen_seeds for setting in settings),
+        levels={key: tuple(of) for key, of in levels.items()},
+        remarks=tuple(
+            f"{held[key]}: {_group(key)}={', '.join(each for each in levels[_group(key)] if each not in of)} "
+            f"has no such key; it is set for {', '.join(of)}"
+            for key, of in having.items()
+            if len(of) < len(levels[_group(key)])
+        ),
     )
+
+
+def _with_command_line(
+    levels: dict[str, dict[str, Mapping[str, Any]]], prefixes: dict[str, str], given: Mapping[str, Given]
+) -> tuple[dict[str, str], list[tuple[str, Any]]]:
+    """Change levels and prefixes as the command line wants them; what is held, by key, and what that brings."""
+    swept = {key for key, own in given.items() if own.swept}
+    compared = {*levels, *swept} - (given.keys() - swept)
+    held, brought = {}, []
+    for key, own in given.items():
+        known = levels.get(key, {})
+        one_of_a_choice = len(own.values) == 1 and _group(key) in compared and "." in key
+        if key == SEED:
+            continue
+        if own.swept and not one_of_a_choice:
+            levels[key] = {value: known.get(value, {}) for value in own.values}
+            prefixes[key] = own.prefix
+            continue
+        if levels.pop(key, None) is not None:
+            brought += known.get(own.values[0], {}).items()
+        held[key] = f"{own.prefix}{key}={own.values[0]}" if own.swept else own.line
+    return held, brought
+
+
+def _having(levels: Mapping[str, Mapping[str, Any]], given: Mapping[str, Given]) -> dict[str, list[str]]:
+    """For each given key of a compared choice the levels that have it. Raises InputError as `plan` does."""
+    having = {}
+    for key, own in given.items():
+        group, dot, rest = key.partition(".")
+        if not dot or group not in levels or own.prefix:
+            continue
+        of = [level for level in levels[group] if has_key(group, level, rest)]
+        lacking = ", ".join(level for level in levels[group] if level not in of)
+        if not of:
+            raise InputError(f"{key}: there is no such key; {group} is compared at {lacking}")
+        if lacking and key in levels:
+            raise InputError(
+                f"{key}: {group}={lacking} has no such key, so that it cannot be swept beside {group}; "
+                f"accepted: one value, or {group}={','.join(of)}"
+            )
+        having[key] = of
+    return having
+
+
+def _group(key: str) -> str:
+    """The group of a choice's own key."""
+    return key.partition(".")[0]
 
 
 def _settings(
@@ -135,6 +233,11 @@ def _levels(key: str, of: Any) -> dict[str, Mapping[str, Any]]:
     if isinstance(of, Mapping):
         levels = {override_value(level): dict(own or {}) for level, own in of.items()}
     elif isinstance(of, Sequence) and not isinstance(of, str):
+        if any(isinstance(level, Mapping) for level in of):
+            raise InputError(
+                f"study.factors.{key}: sections cannot be levels; accepted: names or single values, each with the "
+                "settings that it brings"
+            )
         levels = {override_value(level): {} for level in of}
     else:
         raise InputError(

@@ -1,74 +1,126 @@
 """A dry run: the planned runs, which of them exist, and how long the others would take. Nothing is stored."""
 
 import math
+import random
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from omegaconf import DictConfig, OmegaConf
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablations.commands import duration, many
 from ablations.errors import InputError
-from ablations.experiment.job import config_hash
+from ablations.experiment.job import determining, digest, identity, run_name
+from ablations.experiment.resume import Train, decide, is_of
 from ablations.sweep.plan import SEED, PlannedRun
-from ablations.tracking.columns import column, tag
-from ablations.tracking.reader import Reader
+from ablations.tracking.earlier import EarlierRun, earlier_runs
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
+PROBE_SECONDS = 6.0
+"""How long to time trainings; those that are left take what the others take on average."""
 
 
 def preview(study: Study, runs: Sequence[PlannedRun], store: Store, launcher: DictConfig) -> str:
     """The text of a dry run; `launcher` is Hydra's section of that name."""
-    finished = _finished(store, runs[0].config.tracking.experiment)
-    exists = [config_hash(run.config) in finished for run in runs]
+    for run in runs:
+        with open_dict(run.config):
+            run.config.sweep.factors = list(study.varied)
+    names = [" ".join(f"{key}={run.logged(key)}" for key in (*study.varied, SEED)) for run in runs]
+    configs = [run.config for run in runs]
     lines = [study.question] if study.question else []
-    for run, there in list(zip(runs, exists, strict=True))[:SHOWN_RUNS]:
-        levels = " ".join(f"{key}={run.logged(key)}" for key in (*study.varied, SEED))
-        lines.append(f"  {levels}{'   finished already' if there else ''}")
-    if len(runs) > SHOWN_RUNS:
-        lines.append(f"  … and {len(runs) - SHOWN_RUNS} more")
-    ahead = [run.config for run, there in zip(runs, exists, strict=True) if not there]
-    summary = f"{many(len(runs), 'run')} planned, {sum(exists)} of them finished already"
+    return "\n".join([*lines, *_told(names, configs, study.name, store, _workers(launcher))])
+
+
+def preview_alone(config: DictConfig) -> None:
+    """Print the same of a run of its own."""
+    print("dry run of 1 run: nothing is trained or stored", flush=True)
+    print("\n".join(_told([run_name(config)], [config], None, Store(config.tracking.uri), 1)))
+
+
+def _told(
+    names: Sequence[str], configs: Sequence[DictConfig], sweep: str | None, store: Store, workers: int
+) -> Iterator[str]:
+    """Line by line each run, then how many there are and how long they take."""
+    exist = _exist(configs, sweep, store)
+    for name, there in list(zip(names, exist, strict=True))[:SHOWN_RUNS]:
+        yield f"  {name}{'   finished already' if there else ''}"
+    if len(names) > SHOWN_RUNS:
+        yield f"  … and {len(names) - SHOWN_RUNS} more"
+    ahead = [config for config, there in zip(configs, exist, strict=True) if not there]
+    summary = f"{many(len(names), 'run')} planned, {sum(exist)} of them finished already"
     if ahead:
-        workers = _workers(launcher)
         at_once = "one at a time" if workers == 1 else f"{workers} at a time"
         try:
-            how_long = f"about {duration(_estimate(ahead) / min(workers, len(ahead)))}, {at_once}"
+            seconds, timed = _estimate(ahead)
+            how_long = f"about {duration(seconds / min(workers, len(ahead)))}, {at_once}{timed}"
         except InputError as error:  # the data are not at hand, as a rule
             how_long = f"a time that is not known: {error}"
         summary += f"; the other {len(ahead)} train for {how_long}"
-    return "\n".join([*lines, summary])
+    yield summary
 
 
-def _finished(store: Store, experiment: str) -> set[str]:
-    """The configurations with a finished run of this code in the store; none where there is no store yet."""
-    from ablations.experiment.provenance import code_hash
-
+def _exist(configs: Sequence[DictConfig], sweep: str | None, store: Store) -> list[bool]:
+    """Of which of the configurations nothing would be trained, as the runs themselves would decide it."""
     try:
-        runs = Reader(store).runs(experiment)
-    except InputError:
-        return set()
-    done = (runs["status"] == "FINISHED") & (column(runs, tag("code_hash")) == code_hash())
-    return set(column(runs[done], tag("config_hash")).dropna())
+        earlier = earlier_runs(store, configs[0].tracking.experiment, {})
+    except InputError:  # no store yet
+        earlier = []
+    known: dict[str, list[EarlierRun]] = defaultdict(list)
+    for run in earlier:
+        known[run.tags.get("config_hash", "")].append(run)
+    hashes: dict[str, str | None] = {}
+
+    def data_of(config: DictConfig) -> str | None:
+        key = digest(OmegaConf.to_container(config.dataset, resolve=True))
+        if key not in hashes:
+            try:
+                hashes[key] = instantiate(config.dataset).load().sha256
+            except InputError:
+                hashes[key] = None
+        return hashes[key]
+
+    def exists(config: DictConfig) -> bool:
+        candidates = known[identity(config, None)["config_hash"]]
+        if not candidates:
+            return False
+        wanted = identity(config, data_of(config))
+        found = [run for run in candidates if is_of(run, wanted)]
+        return not isinstance(decide(found, defaultdict(int), sweep, None, config.tracking.rerun), Train)
+
+    return [exists(config) for config in configs]
 
 
-def _estimate(configs: Sequence[DictConfig]) -> float:
-    """Seconds that these runs would take one after the other, from a short training of each kind."""
+def _estimate(configs: Sequence[DictConfig]) -> tuple[float, str]:
+    """Seconds that these runs would take one after the other, from a short training of each kind, and a word on
+    those for which there was no time."""
     from threadpoolctl import threadpool_limits
 
-    known: dict[str, float] = {}
-    total = 0.0
+    kinds: dict[str, DictConfig] = {}
+    epochs: dict[str, int] = defaultdict(int)
     for config in configs:
-        kind = OmegaConf.merge(config, {"seed": 0, "trainer": {"epochs": 1}})
-        key = config_hash(kind)
-        if key not in known:
-            with threadpool_limits(limits=1):
-                known[key] = _seconds_per_epoch(kind)
-        total += known[key] * config.trainer.epochs
-    return total
+        kind = determining(config)
+        del kind[SEED], kind["trainer.epochs"]
+        key = digest(kind)
+        kinds.setdefault(key, config)
+        epochs[key] += config.trainer.epochs
+    order = list(kinds)
+    random.Random(0).shuffle(order)  # so that those that are timed are of all levels
+    seconds: dict[str, float] = {}
+    until = time.monotonic() + PROBE_SECONDS
+    for key in order:
+        if seconds and time.monotonic() > until:
+            break
+        with threadpool_limits(limits=1):
+            seconds[key] = _seconds_per_epoch(kinds[key])
+    mean = sum(seconds.values()) / len(seconds)
+    total = sum(seconds.get(key, mean) * count for key, count in epochs.items())
+    every = len(seconds) == len(kinds)
+    return total, "" if every else f" ({len(seconds)} of {len(kinds)} variants were timed)"
 
 
 def _seconds_per_epoch(config: DictConfig) -> float:
@@ -77,7 +129,7 @@ def _seconds_per_epoch(config: DictConfig) -> float:
     from ablations.training.loop import DivergedError, evaluate, train
     from ablations.training.recipe import assemble
 
-    recipe = assemble(config)
+    recipe = assemble(OmegaConf.merge(config, {"trainer": {"epochs": 1}}))
     batch = recipe.options.batch_size
     some = recipe.training.first(batch * max(2, math.ceil(PROBED_IMAGES / batch)))
     with np.errstate(all="ignore"):

@@ -12,12 +12,13 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from ablations.commands import say, say_doing
+from ablations.commands import many, module_command, say, say_doing
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
 from ablations.signals import watch_workers
+from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import quoted, read_overrides
-from ablations.sweep.plan import SEED, Plan, PlannedRun, plan
+from ablations.sweep.plan import Plan, composed, plan
 from ablations.sweep.study import keep, study_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
@@ -37,15 +38,20 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         InputError: a plan that makes no sense, a store that cannot be used, runs that cannot be compared.
     """
     section = OmegaConf.to_container(config.study, resolve=True)
-    planned = plan(section, read_overrides(loader, arguments))
-    name = config.name or "-".join(planned.varied) or SEED
-    # Composing all of them finds mistakes before anything starts.
-    runs = [PlannedRun.composed(loader.load_sweep_config(config, list(run))) for run in planned.runs]
+    given = read_overrides(loader, arguments)
+    planned = plan(section, given)
+    if config.dry_run:
+        print(f"dry run of {many(len(planned.runs), 'run')}: nothing is trained or stored", flush=True)
+    runs = composed(loader, config, planned.runs)  # all of them: mistakes are found before anything starts
+    name = name_of(config, loader, given, planned, runs)
     study = study_of(name, section, planned, runs, shlex.join(["python", "run.py", *sys.argv[1:]]))
     from ablations.report.compile import vector_formats
 
     formats = vector_formats(runs[0].config.figures.format)
     store = Store(config.tracking.uri)
+    require_own_name(name, planned, runs, store)
+    for remark in planned.remarks:
+        print(remark)
     if config.dry_run:
         from ablations.sweep.preview import preview
 
@@ -95,14 +101,17 @@ def _deliver(store: Store) -> None:
 
 def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     """Compile and show the report; how many of its runs have no result."""
+    from ablations.comparison.selection import belonging
     from ablations.report import compile_report
     from ablations.report.console import coloured
     from ablations.report.text import plain
 
     say_doing("writing the report")
-    share_views(store, name)
+    share_views(store, name, belonging)
     report = compile_report(name, store, formats=formats)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
-    print(f"look at the runs: python -m ablations.ui {shlex.quote(plain(report.name))}")
+    if report.remark:
+        print(report.remark)
+    print(f"look at the runs: {module_command('ui', plain(report.name), *store.option)}")
     return report.failed

@@ -79,6 +79,13 @@ def column(runs: "pd.DataFrame", name: str) -> "pd.Series":
     return runs[name] if name in runs else pd.Series(math.nan, index=runs.index, dtype=object)
 
 
+def newest_first(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Runs by the time of the command that asked for them last, in reverse."""
+    order = runs.assign(invocation=column(runs, tag("sweep_id")).fillna(""))
+    order = order.sort_values(["invocation", "start_time", "run_id"], ascending=False)
+    return order.drop(columns="invocation")
+
+
 def numbers(runs: "pd.DataFrame", name: str) -> "pd.Series":
     """The named column as floats; what is absent, not a number or infinite is NaN."""
     import pandas as pd

@@ -73,6 +73,14 @@ class Store:
         return self.uri.rstrip("/") if self.uri.startswith(("http://", "https://")) else None
 
     @property
+    def option(self) -> list[str]:
+        """What a printed command needs to find it: nothing for the store that every command takes by itself."""
+        if self == Store():
+            return []
+        secret = "@" in self.uri or "password" in self.uri
+        return ["--tracking-uri", "URI" if secret else self.uri]
+
+    @property
     def artifacts(self) -> Path | None:
         """Where the artifacts of a SQLite file go: beside it. None for a store that has its own place."""
         return self.path.parent / "artifacts" if self.path else None

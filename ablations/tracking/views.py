@@ -12,12 +12,12 @@ import json
 import time
 import urllib.parse
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
-from ablations.tracking.columns import column, metric, param, tag
+from ablations.tracking.columns import column, metric, newest_first, param, tag
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, smaller_is_better, tag_of
@@ -30,6 +30,9 @@ COLUMNS = (ERROR, "val/accuracy", "time/epoch_s")
 CURVES = ("val/accuracy", "train/loss")
 RUN_NAME = "attributes.`Run Name`"
 SWEEP = tag("sweep")
+
+Belonging = Callable[["pd.DataFrame", Study | None], tuple[tuple[str, ...], "pd.DataFrame"]]
+"""From a sweep's runs and its study what varies, and those that belong together: `comparison.selection.belonging`."""
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,13 @@ class SweepViews:
     Attributes:
         name: of the sweep.
         experiment_id: that holds it.
-        runs: how many.
+        runs: how many belong together.
         params: what tells variants apart.
         variants: their levels, in the order of `params`.
         seed: the param that tells a variant's runs apart, None where it does not vary.
         metrics: the columns; the first one sorts.
         curves: the metrics drawn by epoch.
+        left_out: the ids of the runs of its name that do not belong to them: of other settings, or repeated since.
     """
 
     name: str
@@ -102,6 +106,7 @@ class SweepViews:
     seed: str | None
     metrics: tuple[str, ...]
     curves: tuple[str, ...]
+    left_out: tuple[str, ...] = ()
 
     @property
     def views(self) -> tuple[View, View, View]:
@@ -127,8 +132,12 @@ class SweepViews:
         metrics = [metric(f"`{name}`") for name in self.metrics]
         columns = [*(param(f"`{name}`") for name in params), *metrics]
         quote = "'" if '"' in self.name else '"'
+        wanted = f"{SWEEP} = {quote}{self.name}{quote}"
+        if self.left_out:
+            ids = ", ".join(f"'{run_id}'" for run_id in self.left_out)
+            wanted += f" AND attributes.run_id NOT IN ({ids})"
         return {
-            "searchFilter": f"{SWEEP} = {quote}{self.name}{quote}",
+            "searchFilter": wanted,
             "orderByKey": metrics[0],
             "orderByAsc": smaller_is_better(self.metrics[0]),
             "selectedColumns": columns,
@@ -179,12 +188,13 @@ class SweepViews:
         }
 
 
-def sweep_views(reader: Reader, name: str | None = None) -> SweepViews | None:
+def sweep_views(reader: Reader, name: str | None, belonging: Belonging) -> SweepViews | None:
     """Return what to look at in a sweep; None where there is no sweep at all.
 
     Args:
         reader: of the store.
-        name: of a sweep, or of a study, which stands for its newest sweep; by default the sweep of the newest run.
+        name: of a sweep, or of a study, which stands for its newest sweep; None: the sweep that was asked for last.
+        belonging: which runs belong together.
 
     Raises:
         InputError: for an unknown name, with the latest sweeps, and for a store that cannot be read.
@@ -193,12 +203,11 @@ def sweep_views(reader: Reader, name: str | None = None) -> SweepViews | None:
     runs = runs[column(runs, SWEEP).notna()]
     if runs.empty and name is None:
         return None
-    chosen = _named(runs, name)
-    name, experiment_id = chosen[[SWEEP, "experiment_id"]].iloc[-1]
-    chosen = chosen[(chosen[SWEEP] == name) & (chosen["experiment_id"] == experiment_id)]
+    name, experiment_id = newest_first(_named(runs, name)).iloc[0][[SWEEP, "experiment_id"]]
+    everything = runs[(runs[SWEEP] == name) & (runs["experiment_id"] == experiment_id)]
     study = _study(reader, experiment_id, name)
     seed = study.seed_param if study else "seed"
-    factors = study.varied if study else _factors(chosen)
+    factors, chosen = belonging(everything, study)
     params = [key for key in factors if key != seed and param(key) in chosen]
     variants = chosen[[param(key) for key in params]].drop_duplicates()
     wanted = (*COLUMNS[:1], *([study.metric] if study else []), *COLUMNS[1:])
@@ -207,6 +216,7 @@ def sweep_views(reader: Reader, name: str | None = None) -> SweepViews | None:
         name=name,
         experiment_id=experiment_id,
         runs=len(chosen),
+        left_out=tuple(sorted(set(everything["run_id"]) - set(chosen["run_id"]))),
         params=tuple(params),
         variants=tuple(variants.fillna("null").itertuples(index=False, name=None)),
         seed=seed if column(chosen, param(seed)).nunique() > 1 else None,
@@ -215,10 +225,19 @@ def sweep_views(reader: Reader, name: str | None = None) -> SweepViews | None:
     )
 
 
-def share_views(store: Store, name: str) -> None:
+def run_page(reader: Reader, beginning: str) -> str | None:
+    """Where the UI shows the run whose id begins so; None where that is no run, more than one, or a sweep's name."""
+    runs = reader.runs()
+    found = runs[runs["run_id"].str.startswith(beginning)]
+    if len(found) != 1 or (column(runs, SWEEP) == beginning).any():
+        return None
+    return "/#/experiments/{experiment_id}/runs/{run_id}".format(**found.iloc[0])
+
+
+def share_views(store: Store, name: str, belonging: Belonging) -> None:
     """Leave the views of a sweep that has ended; a store that refuses them is no reason for the sweep to fail."""
     try:
-        views = sweep_views(Reader(store), name)
+        views = sweep_views(Reader(store), name, belonging)
     except InputError:
         return
     if views is not None:
@@ -244,9 +263,3 @@ def _study(reader: Reader, experiment_id: str, name: str) -> Study | None:
         return Study.from_json(text) if text else None
     except InputError:
         return None
-
-
-def _factors(runs: "pd.DataFrame") -> list[str]:
-    """The swept params in the runs' tag `factors`."""
-    texts = column(runs, tag("factors")).dropna()
-    return list(dict.fromkeys(name.strip() for text in texts for name in text.split(",") if name.strip()))

@@ -12,9 +12,12 @@ import pytest
 
 from ablations import report
 from ablations.errors import InputError
+from ablations.paths import REPORTS
 from ablations.report import compile_report, folder_name
 from ablations.report.__main__ import _list, _pairs, main
+from ablations.report.check import check
 from ablations.report.request import UNSAID
+from ablations.tracking import Store
 from ablations.tracking.study import Study
 
 
@@ -433,11 +436,71 @@ def test_crosses_in_names_reach_the_figures(store, tmp_path):
 
 
 def test_different_names_have_different_folders():
-    names = ["a/b", "a-b", "a b", "..", ".", "", "../a", "A" * 300, "A" * 301]
+    names = ["a/b", "a-b", "a b", "..", ".", "", "../a", "A" * 300, "A" * 301, "con", "Aux.txt", "激" * 200]
     folders = [folder_name(name) for name in names]
     assert len(set(folders)) == len(names)
     assert all(re.fullmatch(r"[\w=,+-][\w.=,+-]*", folder) and len(folder) < 100 for folder in folders)
-    assert folder_name("activation-pool") == "activation-pool"
+    assert all(len(folder.encode()) < 200 for folder in folders)
+    for name in ("activation-pool", "激活函数", "हिन्दी", "größe", "lr,trainer.epochs=1", "console", "a+b"):
+        assert folder_name(name) == name
+    reserved = '<>:"/\\|?*'
+    assert not set(reserved) & set(folder_name(reserved))
+
+
+def test_a_report_takes_the_place_of_one_of_the_same_settings_alone(store, without_figures, tmp_path):
+    store.add(5.0)
+    first, _ = compiled(tmp_path)
+    store.add(4.0, seed=1)
+    more, text = compiled(tmp_path)
+    assert (more.path, more.remark) == (first.path, "")
+    assert "2 seeds" in text
+
+    store.rows.clear()  # another store, other epochs
+    store.add(6.0, epochs=9)
+    store.rows[0]["run_id"] = "f" * 32
+    other, _ = compiled(tmp_path)
+    assert other.path.parent == first.path.parent.with_name("s-2")
+    assert other.remark == (
+        "(reports/s is of other runs (trainer.epochs: 2 there, 9 here), and stays as it is; "
+        "`python -m ablations.report s --replace` replaces it)"
+    )
+    assert first.path.read_text(encoding="utf-8") == text
+    assert compiled(tmp_path)[0].path == other.path  # not a third
+    assert check("s-2", Store(), tmp_path / "reports").startswith("s-2: README.md")
+    replaced = compile_report("s", folder=tmp_path / "reports", replace=True)
+    assert (replaced.path, replaced.remark) == (first.path, "")
+
+
+def test_a_published_report_is_replaced_on_request_alone(store, without_figures, tmp_path):
+    store.add(5.0)
+    first, text = compiled(tmp_path)
+    (first.path.parent / "PUBLISHED").touch()
+    store.add(4.0, seed=1)
+    second, _ = compiled(tmp_path)
+    assert second.path.parent.name == "s-2"
+    assert second.remark.startswith("(reports/s is published, and stays as it is; ")
+    assert first.path.read_text(encoding="utf-8") == text
+    assert compile_report("s", folder=tmp_path / "reports", replace=True).path == first.path
+    assert compiled(tmp_path)[0].path.parent.name == "s-2"  # it is published still
+
+
+def test_what_is_published_with_the_project_says_so():
+    for home in (path.parent for path in REPORTS.glob("*/README.md")):
+        assert (home / "PUBLISHED").exists(), home
+
+
+def test_folders_that_are_compared_are_called_by_their_last_parts(store, without_figures, tmp_path):
+    root = "dataset.root"
+    store.keep(
+        Study("s", (root,), {root: "/data/a"}, "test/error_pct", 0.1, design="grid", tuned_on="val/accuracy")
+    )
+    for folder in ("/data/a", "/data/b"):
+        store.add(5.0, factors=root, **{root: folder})
+    _, text = compiled(tmp_path)
+    assert "| dataset.root | b | a |" in text
+    assert check("s", Store(), tmp_path / "reports")
+    store.add(5.0, factors=root, **{root: "/other/b"})
+    assert "/other/b" in compiled(tmp_path)[1]
 
 
 def test_runs_csv_has_every_run_in_full_precision(store, without_figures, tmp_path):

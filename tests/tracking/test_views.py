@@ -7,15 +7,19 @@ import urllib.request
 import zlib
 
 import pytest
+from mlflow import MlflowClient
 
+from ablations.comparison.selection import belonging
 from ablations.errors import InputError
+from ablations.report.compile import compiled_from
+from ablations.report.request import Request, asked
 from ablations.tracking import Reader, Store, Tracker
 from ablations.tracking.study import Study, tag_of
-from ablations.tracking.views import SweepViews, View, share_views, sweep_views
+from ablations.tracking.views import SweepViews, View, run_page, share_views, sweep_views
 
 
 def views_of(store: Store, name: str | None = None) -> SweepViews:
-    return sweep_views(Reader(store), name)
+    return sweep_views(Reader(store), name, belonging)
 
 
 def unpacked(view: View) -> dict:
@@ -48,7 +52,15 @@ def test_a_study_says_what_tells_its_variants_apart_and_stands_for_its_newest_sw
             tracker.log_metrics({"test/error_pct": 2.0, "test/loss": 0.1}, 1)
             tracker.finish()
     study = Study(
-        "tuned", ("optimizer",), {}, "test/loss", 0.1, seed_param="start", nuisance=("optimizer.lr",)
+        "tuned",
+        ("optimizer",),
+        {},
+        "test/loss",
+        0.1,
+        seed_param="start",
+        nuisance=("optimizer.lr",),
+        design="grid",
+        tuned_on="val/accuracy",
     )
     store.tag_experiment("1", tag_of("tuned"), study.to_json())
     found = views_of(store, "learning_rate")
@@ -58,7 +70,7 @@ def test_a_study_says_what_tells_its_variants_apart_and_stands_for_its_newest_sw
     assert found.seed is None
     assert found.metrics == ("test/error_pct", "test/loss")
 
-    share_views(store, "tuned")
+    share_views(store, "tuned", belonging)
     kept = Reader(store).experiment_tags("1")
     assert {view.tag()[0] for view in found.views} <= set(kept)
 
@@ -67,14 +79,14 @@ def test_a_study_says_what_tells_its_variants_apart_and_stands_for_its_newest_sw
 
 
 def test_a_sweep_whose_views_cannot_be_kept_does_not_fail(tmp_path, swept, monkeypatch):
-    share_views(Store(f"sqlite:///{tmp_path}/none.db"), "activation-pool")
+    share_views(Store(f"sqlite:///{tmp_path}/none.db"), "activation-pool", belonging)
     assert not (tmp_path / "none.db").exists()
 
     def refuse(*_):
         raise InputError("read-only")
 
     monkeypatch.setattr("ablations.tracking.store.Store.tag_experiment", refuse)
-    share_views(swept, "activation-pool")
+    share_views(swept, "activation-pool", belonging)
 
 
 def test_the_views_are_packed_as_mlflows_page_reads_them(swept):
@@ -127,6 +139,49 @@ def test_the_addresses_with_and_without_a_shared_view(swept):
         for each in (shared, plain):
             assert each["workflowType"] == "machine_learning"
             assert each.get("compareRunsMode") == ("CHART" if view.title == "charts" else None)
+
+
+def test_the_views_are_of_the_runs_that_the_report_covers(tmp_path):
+    """Of one name, but of other settings: five epochs first, then one, and one of these twice."""
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    ids = []
+    for invocation, epochs, seed in (("1", 5, 0), ("2", 1, 0), ("2", 1, 1), ("3", 1, 1)):
+        params = {"optimizer": "adam", "seed": seed, "trainer.epochs": epochs}
+        tags = {"sweep": "optimizer", "sweep_id": invocation, "factors": "optimizer"}
+        tags |= {"config_hash": f"{epochs} {seed}", "code_hash": "c"}
+        tracker = Tracker.start(store, "lenet5", "a run", params, tags)
+        tracker.log_metrics({"test/error_pct": 2.0}, 1)
+        tracker.finish()
+        ids.append(tracker.run_id)
+    found = views_of(store)
+    assert (found.runs, found.left_out) == (2, tuple(sorted((ids[0], ids[2]))))
+    assert compiled_from(Reader(store), None, Request()).analysis.everything["run_id"].tolist() == [
+        ids[1],
+        ids[3],
+    ]
+    wanted = unpacked(found.views[0])["searchFilter"]
+    assert wanted.startswith('tags.sweep = "optimizer" AND attributes.run_id NOT IN (')
+    runs = MlflowClient(store.uri).search_runs(["1"], wanted)
+    assert {run.info.run_id for run in runs} == {ids[1], ids[3]}
+
+
+def test_the_last_sweep_is_the_one_that_was_asked_for_last(tmp_path):
+    """Though all its runs were there already, and another sweep's are newer."""
+    store = Store(f"sqlite:///{tmp_path}/mlflow.db")
+    for sweep, invocation in (("asked again", "3"), ("newer", "2")):
+        tags = {"sweep": sweep, "sweep_id": invocation, "factors": ""}
+        Tracker.start(store, "lenet5", "a run", {"seed": 0}, tags).finish()
+    assert views_of(store).name == "asked again"
+    assert asked(Reader(store), None, Request())[0].name == "asked again"
+
+
+def test_the_page_of_a_run(swept):
+    runs = Reader(swept).runs()
+    run = runs[runs["tags.sweep"] == "older"].iloc[0]
+    page = f"/#/experiments/{run['experiment_id']}/runs/{run['run_id']}"
+    assert run_page(Reader(swept), run["run_id"]) == run_page(Reader(swept), run["run_id"][:12]) == page
+    assert run_page(Reader(swept), "older") is None
+    assert run_page(Reader(swept), "") is None  # more than one begins so
 
 
 def test_no_sweep_and_an_unknown_one(swept, tmp_path):
