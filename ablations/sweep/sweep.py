@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
-from ablations.report.compile import vector_formats
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import SEED, Plan, PlannedRun, plan
 from ablations.sweep.study import keep, study_of
@@ -35,6 +34,8 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     Raises:
         InputError: a plan that makes no sense, a store that cannot be used, runs that cannot be compared.
     """
+    from ablations.report.compile import vector_formats
+
     section = OmegaConf.to_container(config.study, resolve=True)
     planned = plan(section, read_overrides(loader, arguments))
     name = config.name or "-".join(planned.varied) or SEED
