@@ -37,6 +37,8 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     Raises:
         InputError: a plan that makes no sense, a store that cannot be used, runs that cannot be compared.
     """
+    from ablations.report.compile import vector_formats
+
     section = OmegaConf.to_container(config.study, resolve=True)
     given = read_overrides(loader, arguments)
     planned = plan(section, given)
@@ -45,8 +47,6 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     runs = composed(loader, config, planned.runs)  # all of them: mistakes are found before anything starts
     name = name_of(config, loader, given, planned, runs)
     study = study_of(name, section, planned, runs, shlex.join(["python", "run.py", *sys.argv[1:]]))
-    from ablations.report.compile import vector_formats
-
     formats = vector_formats(runs[0].config.figures.format)
     store = Store(config.tracking.uri)
     require_own_name(name, planned, runs, store)

@@ -11,6 +11,7 @@ import ablations.report
 from ablations.comparison.variants import with_times
 from ablations.report.analysis import analyse
 from ablations.report.drawings import drawings
+from ablations.report.request import UNSAID
 from ablations.report.sections import after_figures, before_figures
 from ablations.report.text import Markdown, Tex, code, listed, md, plain, table, tex
 from ablations.tracking.study import Study
@@ -71,6 +72,7 @@ def test_all_pieces_of_a_page_are_of_its_type(store):
         published={"e": entry},
         sections={hostile: hostile},
         command=hostile,
+        **UNSAID,
     )
     for seed in range(3):
         store.add(5.0, seed=seed, activation=hostile, experiment="e", predictions=True)

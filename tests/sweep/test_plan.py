@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ablations.errors import InputError
-from ablations.sweep.overrides import Given, override_value, quoted
+from ablations.sweep.overrides import Given, override_value, quoted, read_overrides
 from ablations.sweep.plan import Plan, plan
 
 
@@ -173,6 +173,12 @@ def test_prefixes_add_keys_and_are_no_part_of_their_names():
     fixed = plan(a_study(factors={"+experiment": ["one", "two"]}), {"experiment": held("+experiment=one")})
     assert jobs(fixed) == ["+experiment=one"]
     assert fixed.factors == ()
+
+
+def test_formats_of_figures_are_given_at_once_and_no_factor():
+    given = read_overrides(None, ["pool=max,avg", "figures.format=svg,pdf"])
+    assert [given[key].swept for key in ("pool", "figures.format")] == [True, False]
+    assert given["figures.format"].line == "figures.format=[svg,pdf]"
 
 
 def test_a_deleted_key_is_deleted_in_every_run():
