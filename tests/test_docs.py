@@ -227,7 +227,7 @@ def composed(compose):
         compose(*(texts[0] for texts in held if texts))
         for texts in held:
             for text in texts[1:]:
-                needed = [t[0] for t in held if t and t[0].startswith("+")]
+                needed = [t[0] for t in held if t and t is not texts and t[0].startswith("+")]
                 compose(*needed, text)
 
     return composed

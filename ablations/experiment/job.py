@@ -82,7 +82,7 @@ class Job:
     @cached_property
     def identity(self) -> dict[str, str]:
         """The tags in which runs with the same result agree: of configuration, code and, where known, data."""
-        return identity(self.config, self.recipe.dataset.sha256 if self.recipe else None)
+        return identity(determining(self.config), self.recipe.dataset.sha256 if self.recipe else None)
 
     @property
     def folder(self) -> Path:
@@ -136,10 +136,10 @@ def logged_params(config: DictConfig, choices: Mapping[str, str | None]) -> dict
     return params
 
 
-def identity(config: DictConfig, data_sha256: str | None) -> dict[str, str]:
-    """The tags in which runs with the same result agree."""
+def identity(facts: Mapping[str, Any], data_sha256: str | None) -> dict[str, str]:
+    """The tags in which runs with the same result agree; `facts` as `determining` gives them."""
     data = {} if data_sha256 is None else {DATA: data_sha256}
-    return {"config_hash": digest(determining(config)), "code_hash": code_hash(), **data}
+    return {"config_hash": digest(facts), "code_hash": code_hash(), **data}
 
 
 def determining(config: DictConfig) -> dict[str, Any]:

@@ -71,7 +71,8 @@ class PlannedRun:
 def composed(loader: "ConfigLoader", config: DictConfig, runs: Sequence[Sequence[str]]) -> list[PlannedRun]:
     """The configuration of each run, as Hydra will compose it.
 
-    Hydra takes a tenth of a second for each, so runs that differ in plain values alone share one composition.
+    Hydra takes a tenth of a second for each, so runs that differ in plain values alone share one composition, and a
+    combination of choices each of which changes its own section alone is put together from theirs.
 
     Args:
         loader: Hydra's.
@@ -93,9 +94,32 @@ def composed(loader: "ConfigLoader", config: DictConfig, runs: Sequence[Sequence
     def base(overrides: tuple[str, ...]) -> PlannedRun:
         return PlannedRun.composed(loader.load_sweep_config(config, list(overrides)))
 
-    found = []
+    @cache
+    def rest(overrides: tuple[str, ...], key: str) -> dict[str, Any]:
+        """All but one section."""
+        content = OmegaConf.to_container(base(overrides).config)
+        return {name: section for name, section in content.items() if name != key}
+
+    def combined(overrides: tuple[str, ...], first: tuple[str, ...]) -> PlannedRun:
+        changed = [at for at, (ours, its) in enumerate(zip(overrides, first, strict=False)) if ours != its]
+        if len(overrides) != len(first) or len(changed) < 2:
+            return base(overrides)
+        own, choices = deepcopy(base(first).config), dict(base(first).choices)
+        for at in changed:
+            key, alone = parsed(overrides[at]).key_or_group, (*first[:at], overrides[at], *first[at + 1 :])
+            if key not in own or rest(alone, key) != rest(first, key):
+                return base(overrides)
+            with open_dict(own):
+                own[key] = base(alone).config[key]
+            choices[key] = base(alone).choices[key]
+        return PlannedRun(own, choices)
+
+    found, first = [], None
+    combined = cache(combined)
     for run in runs:
-        shared = base(tuple(each for each in run if not is_plain(each)))
+        choices = tuple(each for each in run if not is_plain(each))
+        first = first or choices
+        shared = combined(choices, first)
         own = deepcopy(shared.config)
         try:
             for each in filter(is_plain, run):

@@ -4,8 +4,10 @@ import math
 import random
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from typing import Any
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -18,10 +20,11 @@ from ablations.sweep.plan import SEED, PlannedRun
 from ablations.tracking.earlier import EarlierRun, earlier_runs
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
+from ablations.training.recipe import typed
 
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
-PROBE_SECONDS = 6.0
+PROBE_SECONDS = 5.0
 """How long to time trainings; those that are left take what the others take on average."""
 
 
@@ -46,12 +49,13 @@ def _told(
     names: Sequence[str], configs: Sequence[DictConfig], sweep: str | None, store: Store, workers: int
 ) -> Iterator[str]:
     """Line by line each run, then how many there are and how long they take."""
-    exist = _exist(configs, sweep, store)
+    facts = [determining(config) for config in configs]
+    exist = _exist(configs, facts, sweep, store)
     for name, there in list(zip(names, exist, strict=True))[:SHOWN_RUNS]:
         yield f"  {name}{'   finished already' if there else ''}"
     if len(names) > SHOWN_RUNS:
         yield f"  … and {len(names) - SHOWN_RUNS} more"
-    ahead = [config for config, there in zip(configs, exist, strict=True) if not there]
+    ahead = [each for *each, there in zip(configs, facts, exist, strict=True) if not there]
     summary = f"{many(len(names), 'run')} planned, {sum(exist)} of them finished already"
     if ahead:
         at_once = "one at a time" if workers == 1 else f"{workers} at a time"
@@ -64,8 +68,13 @@ def _told(
     yield summary
 
 
-def _exist(configs: Sequence[DictConfig], sweep: str | None, store: Store) -> list[bool]:
-    """Of which of the configurations nothing would be trained, as the runs themselves would decide it."""
+def _exist(
+    configs: Sequence[DictConfig], facts: Sequence[Mapping[str, Any]], sweep: str | None, store: Store
+) -> list[bool]:
+    """Of which of the configurations nothing would be trained, as the runs themselves would decide it.
+
+    `facts` are what determines the results, by configuration.
+    """
     try:
         earlier = earlier_runs(store, configs[0].tracking.experiment, {})
     except InputError:  # no store yet
@@ -73,41 +82,36 @@ def _exist(configs: Sequence[DictConfig], sweep: str | None, store: Store) -> li
     known: dict[str, list[EarlierRun]] = defaultdict(list)
     for run in earlier:
         known[run.tags.get("config_hash", "")].append(run)
-    hashes: dict[str, str | None] = {}
 
-    def data_of(config: DictConfig) -> str | None:
-        key = digest(OmegaConf.to_container(config.dataset, resolve=True))
-        if key not in hashes:
-            try:
-                hashes[key] = instantiate(config.dataset).load().sha256
-            except InputError:
-                hashes[key] = None
-        return hashes[key]
+    @cache
+    def data(section: str) -> str | None:
+        try:
+            return instantiate(OmegaConf.create(section)).load().sha256
+        except InputError:
+            return None
 
-    def exists(config: DictConfig) -> bool:
-        candidates = known[identity(config, None)["config_hash"]]
+    def exists(config: DictConfig, determining: Mapping[str, Any]) -> bool:
+        candidates = known[digest(determining)]
         if not candidates:
             return False
-        wanted = identity(config, data_of(config))
+        wanted = identity(determining, data(OmegaConf.to_yaml(config.dataset, resolve=True)))
         found = [run for run in candidates if is_of(run, wanted)]
         return not isinstance(decide(found, defaultdict(int), sweep, None, config.tracking.rerun), Train)
 
-    return [exists(config) for config in configs]
+    return list(map(exists, configs, facts))
 
 
-def _estimate(configs: Sequence[DictConfig]) -> tuple[float, str]:
+def _estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float, str]:
     """Seconds that these runs would take one after the other, from a short training of each kind, and a word on
     those for which there was no time."""
     from threadpoolctl import threadpool_limits
 
     kinds: dict[str, DictConfig] = {}
     epochs: dict[str, int] = defaultdict(int)
-    for config in configs:
-        kind = determining(config)
-        del kind[SEED], kind["trainer.epochs"]
-        key = digest(kind)
+    for config, facts in ahead:
+        key = digest({name: value for name, value in facts.items() if name not in (SEED, "trainer.epochs")})
         kinds.setdefault(key, config)
-        epochs[key] += config.trainer.epochs
+        epochs[key] += typed(config, "trainer.epochs", int)
     order = list(kinds)
     random.Random(0).shuffle(order)  # so that those that are timed are of all levels
     seconds: dict[str, float] = {}

@@ -7,7 +7,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.experiment.job import identity, logged_params
+from ablations.experiment.job import determining, digest, logged_params
 from ablations.paths import CONF
 from ablations.sweep.command_line import command_lines
 from ablations.sweep.naming import name_of, require_own_name
@@ -71,12 +71,20 @@ def test_the_name_says_what_varies_and_what_is_not_as_usual(command, name):
     assert planned(*command.split())[0] == name
 
 
-def test_runs_are_composed_as_hydra_composes_them():
-    words = ["-m", "activation=relu,scaled_tanh", "optimizer.lr=0.1,[0.1,0.2]", "c3=full,sparse", "seed=0,3"]
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["activation=relu,scaled_tanh", "optimizer.lr=0.1,[0.1,0.2]", "c3=full,sparse", "seed=0,3"],
+        ["head=softmax,rbf", "c3=full,sparse", "dataset=images,digits"],
+        ["+experiment=textbook_adam,lenet5_1998", "activation=relu,tanh", "c3=full,sparse"],
+        ["+study=modernise", "seed=0"],
+    ],
+)
+def test_runs_are_composed_as_hydra_composes_them(words):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", words[1:], RunMode.MULTIRUN)
-        found = plan(OmegaConf.to_container(config.study, resolve=True), read_overrides(loader, words[1:]))
+        config = loader.load_configuration("config", words, RunMode.MULTIRUN)
+        found = plan(OmegaConf.to_container(config.study, resolve=True), read_overrides(loader, words))
         for run, ours in zip(found.runs, composed(loader, config, found.runs), strict=True):
             theirs = PlannedRun.composed(loader.load_sweep_config(config, list(run)))
             assert (ours.config, ours.choices) == (theirs.config, theirs.choices)
@@ -138,10 +146,10 @@ def test_folders_of_a_data_set_are_a_factor():
     assert found.factors == ("dataset.root",)
     for run in runs:
         run.config.sweep.factors = found.factors
-    assert len({identity(run.config, "same data")["config_hash"] for run in runs}) == 2
+    assert len({digest(determining(run.config)) for run in runs}) == 2
     for run in runs:
         run.config.sweep.factors = []  # of a run of its own the folder is but a place
-    assert len({identity(run.config, "same data")["config_hash"] for run in runs}) == 1
+    assert len({digest(determining(run.config)) for run in runs}) == 1
 
 
 def test_a_key_of_one_choice_is_set_where_it_is():

@@ -124,6 +124,12 @@ def test_the_command_line_holds_what_levels_would_bring():
     assert swept_rates.factors == ("optimizer",)
 
 
+def test_several_values_of_a_levels_own_setting_are_a_factor_unless_each_variant_gets_its_best():
+    study = a_study(factors={"a": {"x": {"b": [1, 2]}, "y": {}}})
+    assert plan(study, {}).factors == ("a", "b")
+    assert plan(study | {"nuisance": ["b"]}, {}).factors == ("a",)
+
+
 # Seeds
 
 
@@ -236,6 +242,10 @@ def test_lists_and_mappings_have_hydras_form():
         ({"seeds": "range(3)"}, r"study.seeds: must be how many, or a list of them; got 'range\(3\)'"),
         ({"factors": {"a": []}}, "study.factors.a: no levels"),
         ({"factors": {"a": "x"}}, "study.factors.a: a list of levels is expected, .* got 'x'"),
+        (
+            {"factors": {"a": [{"b": 1}, {"b": 2}]}},
+            "study.factors.a: sections cannot be levels; accepted: names or single values, .*",
+        ),
         ({"factors": {"a": 3}}, "study.factors.a: a list of levels is expected, .* got 3"),
         (
             {"factors": {"a": ["x", "y"]}, "baseline": {"a": "z"}},
