@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablations.commands import many, one_line_errors
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 from ablations.report.compile import compile_report
 from ablations.report.console import coloured
 from ablations.report.request import Request
@@ -47,7 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(coloured(report.summary))
         if report.failed:
             print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
-        print(f"\nreport: {report.path}")
+        print(f"\nreport: {printable(report.path)}")
         if report.of_sweep:
             print(f"runs:   python -m ablations.ui {shlex.quote(plain(report.name))}")
 
