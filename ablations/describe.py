@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from ablations.commands import command_parser, one_line_errors
+from ablations.errors import printable
 from ablations.nn.network import Network
 from ablations.sweep.overrides import compose
 
@@ -33,7 +34,7 @@ def table(network: Network) -> str:
         shape = f"{maps}@{'×'.join(map(str, size))}" if size else str(maps)
         counts = [layer.size, summary.connections, summary.macs]
         totals = [total + count for total, count in zip(totals, counts, strict=True)]
-        rows.append((name, summary.kind, shape, *(f"{count:,}" for count in counts)))
+        rows.append((printable(name), summary.kind, shape, *(f"{count:,}" for count in counts)))
     rows.append(("total", "", "", *(f"{total:,}" for total in totals)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = [

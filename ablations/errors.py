@@ -21,7 +21,7 @@ def one_line(error: BaseException) -> str:
     """What went wrong in one line, the type of the error first where it was not foreseen."""
     for cause in _causes(error):
         if isinstance(cause, PlainError):
-            return " ".join(str(cause).split())
+            return printable(" ".join(str(cause).split()))
     text = f"{error} {error.__cause__ or ''}"
     if type(error).__module__.startswith(("hydra.", "omegaconf.")):
         if found := re.search(
@@ -31,8 +31,8 @@ def one_line(error: BaseException) -> str:
             return f"{group}={choice}: there is no such choice; accepted: {', '.join(accepted.split())}"
         if found := re.search(r"Could not override '(.+?)'", text):
             return f"{found[1]}: there is no such key; `python run.py --help` lists those that exist"
-        return " ".join(text.split())
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return printable(" ".join(text.split()))
+    return f"{type(error).__name__}: {printable(' '.join(str(error).split()))}"
 
 
 def foreseen(error: BaseException) -> bool:

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from ablations.commands import command_parser, one_line_errors
+from ablations.errors import printable
 from ablations.tracking.journal import outbox_folder
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
@@ -30,7 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if run.problem is None:
                 print(f"delivered {run.name!r}: run {run.run_id} in {run.store.uri}")
             else:
-                print(f"not delivered {run.name!r}, kept in {run.folder}: {run.problem}", file=sys.stderr)
+                print(
+                    f"not delivered {run.name!r}, kept in {run.folder}: {printable(run.problem)}",
+                    file=sys.stderr,
+                )
         if not runs:
             print(f"nothing waits in {outbox_folder()}")
     sys.exit(any(run.problem for run in runs))

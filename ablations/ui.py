@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import IO
 
 from ablations.commands import command_parser, one_line_errors, say_doing
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 from ablations.paths import draft_folder
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -127,7 +127,7 @@ def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> Non
         print(f"no sweep yet; all experiments:\n  {address}/#/experiments?workflowType=machine_learning")
     else:
         shared = sweep.share(store)
-        print(f"sweep {sweep.name}, {sweep.runs} runs:")
+        print(f"sweep {printable(sweep.name)}, {sweep.runs} runs:")
         for view in sweep.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
         if sweep.runs > PAGE:

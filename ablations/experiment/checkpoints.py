@@ -5,12 +5,10 @@ the run has its result.
 """
 
 import hashlib
-import io
 import json
 import math
 import os
 import time
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +18,7 @@ import numpy as np
 
 from ablations.errors import PlainError
 from ablations.experiment.lease import LOCK
+from ablations.tracking.arrays import read_arrays
 from ablations.training.loop import State
 
 FORMAT = 1
@@ -90,7 +89,7 @@ def read(path: Path, identity: Mapping[str, str]) -> Checkpoint:
     Raises CheckpointError for whatever else the file may be. No more memory is used than a few times its size.
     """
     try:
-        arrays = _arrays(path)
+        arrays = read_arrays(path, most=0)
         if arrays.pop("sha256").tobytes() != _digest(arrays):
             raise ValueError("its checksum is wrong")
         header = json.loads(arrays.pop("header").tobytes())
@@ -168,25 +167,6 @@ def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:
         digest.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
         digest.update(np.ascontiguousarray(array))
     return digest.digest()
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of an uncompressed `.npz`; none is made before the file is known to hold all of it."""
-    arrays = {}
-    with zipfile.ZipFile(path) as archive:
-        entries = archive.infolist()
-        if sum(entry.file_size for entry in entries) > path.stat().st_size:
-            raise ValueError("its parts are larger than it is")
-        for entry in entries:
-            file = io.BytesIO(archive.read(entry))
-            if np.lib.format.read_magic(file) != (1, 0):
-                raise ValueError("its arrays are of another version of the npy format")
-            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
-            array = np.frombuffer(file.getbuffer()[file.tell() :], dtype)  # refuses objects
-            if array.size != math.prod(shape):
-                raise ValueError(f"{entry.filename} has another size than it says")
-            arrays[entry.filename.removesuffix(".npy")] = array.reshape(shape)
-    return arrays
 
 
 def _count(value: object) -> int:

@@ -1,20 +1,27 @@
 """A trained network with the normalisation of its input, in one folder: grey pixels in, digits out."""
 
+import math
 import re
 import shutil
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import get_class, instantiate
+import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
+from ablations.nn.activations import Activation
 from ablations.nn.feeder import IMAGES_AT_ONCE, INPUT_SHAPE, Feeder
+from ablations.nn.heads import Loss, RadialBasis
+from ablations.nn.initializers import Initializer
+from ablations.nn.layer import Layer
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
+from ablations.tracking.arrays import read_arrays
 
 MODEL = "model"
 NETWORK = f"{MODEL}/artifacts/network"
@@ -22,6 +29,10 @@ NETWORK = f"{MODEL}/artifacts/network"
 
 PACKAGE = Path(__file__).parents[1]
 CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
+PARTS = (Network, Layer, Activation, Loss, Initializer)
+"""What a model's YAML may start, where it is in nn/."""
+MOST_BYTES, MOST_DEPTH, MOST_UNITS, MOST_DRAWS = 64_000, 16, 4096, 2**22
+"""Of the YAML: its size, how deep it is nested, and its largest whole number; weights beside those of the file."""
 
 
 @dataclass(frozen=True)
@@ -49,21 +60,27 @@ class Model:
         Raises InputError where that is incomplete, damaged, or made of parts that are not of this package.
         """
         try:
-            config = OmegaConf.load(folder / CONFIG)
-            for part in ("network", "init"):
-                _check_targets(OmegaConf.to_container(config[part], resolve=True))
-            network, init = instantiate(config.network), instantiate(config.init)
-            network.build(INPUT_SHAPE, init, lambda _: np.random.default_rng(0), config.trainer.dtype)
-            with np.load(folder / WEIGHTS, allow_pickle=False) as weights:
-                network.load(dict(weights))
-            outputs = network.layers["output"].summary().shape[0]
+            weights, config = read_arrays(folder / WEIGHTS), _config(folder / CONFIG)
+            network, init = _made(config["network"]), _made(config["init"])
+            # Whatever a layer draws is overwritten; what its file has no weights for is not even made.
+            draws = _Draws(MOST_DRAWS + 8 * sum(array.size for array in weights.values()))
+            network.build(INPUT_SHAPE, init, lambda _: draws, config["trainer"]["dtype"])
+            network.load(weights)
+            (outputs,) = network.layers["output"].summary().shape
             # Not by its `_target_`, which models saved by 0.1.0 have, and which was another then; they have no names.
-            normalization = Normalization(config.normalization.offset, config.normalization.scale)
-            kept = OmegaConf.to_container(config)
-            names, pictures = kept.get("classes") or range(outputs), kept.get("pictures")
-            return cls(network, normalization, tuple(map(str, names)), pictures and tuple(pictures))
+            affine = config["normalization"]
+            normalization = Normalization(float(affine["offset"]), float(affine["scale"]))
+            names = tuple(map(str, config.get("classes") or range(outputs)))
+            if len(names) != outputs:
+                raise InputError(f"{len(names)} names for {outputs} classes")
+            pictures = config.get("pictures")
+            if pictures is not None:
+                height, width, inverted = pictures
+                pictures = int(height), int(width), bool(inverted)
+            return cls(network, normalization, names, pictures)
         except Exception as error:  # a damaged file may raise nearly anything
-            raise InputError(f"{folder}: not a model that can be loaded ({error})") from error
+            reason = printable(" ".join(f"{error}".split()))[:300]
+            raise InputError(f"{printable(folder)}: not a model that can be loaded ({reason})") from error
 
     def read(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The digits (n,) and the probability of each class (n, classes) for images (n, 28, 28).
@@ -138,18 +155,60 @@ def _check(images: np.ndarray) -> None:
         raise InputError("images: no pixel above 1; accepted: from 0 to 255, so multiply these by 255")
 
 
-def _check_targets(node: Any) -> None:
-    """Raise InputError unless every `_target_` is a class of this package: a model's file must start nothing else."""
+def _config(path: Path) -> dict[str, Any]:
+    """What a model's YAML says: a small tree of plain values, known to be one before any of it is made."""
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise InputError(f"{CONFIG}: no file of at most {MOST_BYTES:,} bytes")
+    text, depth = path.read_text("utf-8"), 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        if getattr(event, "anchor", None) is not None:
+            raise InputError(f"{CONFIG}: an anchor or an alias; accepted: plain values")
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise InputError(f"{CONFIG}: nested deeper than {MOST_DEPTH} levels")
+    return yaml.safe_load(text)
+
+
+def _made(node: Any) -> Any:
+    """The part of a network that a node of the YAML describes; nothing else is ever started from it."""
     if isinstance(node, list):
-        for item in node:
-            _check_targets(item)
+        return [_made(item) for item in node]
     if isinstance(node, dict):
-        for item in node.values():
-            _check_targets(item)
-        if "_target_" in node and not _is_own_class(str(node["_target_"])):
-            raise InputError(f"{node['_target_']} is not a part of a network")
+        values = {key: _made(value) for key, value in node.items()}
+        return _part(values.pop("_target_"))(**values) if "_target_" in node else values
+    if isinstance(node, str) and "${" in node:
+        raise InputError(f"{node}: an interpolation; accepted: plain values")
+    if isinstance(node, int) and abs(node) > MOST_UNITS:
+        raise InputError(f"{node}: accepted: at most {MOST_UNITS:,} units or maps")
+    return node
 
 
-def _is_own_class(target: str) -> bool:
-    # The name alone is not enough: `ablations.….os.system` would be found, too.
-    return target.startswith("ablations.") and get_class(target).__module__.startswith("ablations.")
+def _part(target: Any) -> type:
+    """The layer, head, activation or initializer of ablations.nn that goes by exactly this name."""
+    package, _, name = str(target).rpartition(".")
+    if package in {f"ablations.nn.{path.stem}" for path in (PACKAGE / "nn").glob("*.py")}:
+        found = vars(import_module(package)).get(name)
+        if isinstance(found, type) and issubclass(found, PARTS) and found.__module__ == package:
+            return found if found is not RadialBasis else _with_small_bitmaps
+    raise InputError(f"{target} is not a part of a network")
+
+
+def _with_small_bitmaps(bitmaps: str, scale: float) -> RadialBasis:
+    """A layer whose codes come from a file that can be read at once, and is no device or pipe."""
+    path = PACKAGE / "nn" / bitmaps
+    if not path.is_file() or path.stat().st_size > MOST_BYTES:
+        raise InputError(f"bitmaps: {bitmaps}: no file of at most {MOST_BYTES:,} bytes")
+    return RadialBasis(bitmaps, scale)
+
+
+class _Draws:
+    """In place of a random generator: zeros, as long as there are not more than a model's file can fill."""
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+    def random(self, shape: int | tuple[int, ...]) -> np.ndarray:
+        self.left -= math.prod(shape) if isinstance(shape, tuple) else shape
+        if self.left < 0:
+            raise InputError(f"more weights than {WEIGHTS} has")
+        return np.zeros(shape)

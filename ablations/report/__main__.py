@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ablations.commands import many, module_command, one_line_errors
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 from ablations.report.compile import compile_report
 from ablations.report.console import coloured
 from ablations.report.request import Request
@@ -52,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(coloured(report.summary))
         if report.failed:
             print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
-        print(f"\nreport: {report.path}")
+        print(f"\nreport: {printable(report.path)}")
         if report.remark:
             print(report.remark)
         if report.of_sweep:

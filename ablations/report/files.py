@@ -2,7 +2,10 @@
 
 import io
 import json
-from collections.abc import Mapping
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pandas as pd
@@ -13,7 +16,7 @@ from ablations.report.analysis import Analysis
 from ablations.report.numbers import forms, p_value
 from ablations.report.tables import in_words
 from ablations.report.text import Tex, tex
-from ablations.tracking.columns import METRIC, metrics_in, param, params_in, tag
+from ablations.tracking.columns import METRIC, metrics_in, number, param, params_in, tag
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
@@ -26,6 +29,8 @@ TIMES = ("start_time", "end_time")
 HEAD = r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
 EFFECTS = ("factor", *COLUMNS[1:])
 """The columns of effects.csv, which other programs read."""
+FORMULA = tuple("=+-@＝＋－＠")
+"""What a spreadsheet takes for the beginning of a formula, in the wide forms of East Asian keyboards, too."""
 
 
 def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
@@ -53,7 +58,7 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
     for name in TIMES:
         if name in frame:
             frame[name] = frame[name].map(lambda time: "" if pd.isna(time) else time.isoformat())
-    return frame.to_csv(index=False, lineterminator="\n"), {column: name for name, column in named.items()}
+    return _csv(frame), {column: name for name, column in named.items()}
 
 
 def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.DataFrame:
@@ -62,6 +67,7 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except ValueError as error:
         raise InputError(f"runs.csv: {' '.join(str(error).split())}") from None
+    frame = _cells(frame, original)
     names = {key: param(key) for key in study.varied} | {"seed": param("seed")} | dict(metrics)
     lacking = {"run_id", "status", *study.varied, *metrics} - set(frame)
     if lacking:
@@ -81,14 +87,63 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
 
 def effects_csv(analysis: Analysis) -> str:
     """One row per comparison in full precision, columns `EFFECTS`."""
-    return in_words(analysis.effects)[list(EFFECTS)].to_csv(index=False, lineterminator="\n")
+    return _csv(in_words(analysis.effects)[list(EFFECTS)])
+
+
+def harmless(text: str) -> str:
+    r"""A cell that no spreadsheet takes for a formula and that moves no terminal; `original` is the way back.
+
+    Text that begins as a formula does gets `'` before it, and so does text with characters that have no glyph,
+    which become escapes (`\u00001b`). Everything else, numbers above all, stays as it is.
+    """
+    core = text.lstrip("' ")
+    formula = core.startswith((*FORMULA, "\n")) and math.isnan(number(core))
+    unclear = any(map(_has_no_glyph, text)) or (text.startswith("'") and "\\" in text)
+    return f"'{''.join(map(_escaped, text))}" if formula or unclear else text
+
+
+def original(cell: str) -> str:
+    """The text of a cell that `harmless` made."""
+    if not cell.startswith("'"):
+        return cell
+    text = re.sub(r"\\(\\|u[0-9a-f]{6})", _unescaped, cell[1:])
+    return text if harmless(text) == cell else cell
+
+
+def _has_no_glyph(character: str) -> bool:
+    return not character.isprintable() and character != "\n"
+
+
+def _escaped(character: str) -> str:
+    if character == "\\":
+        return "\\\\"
+    return f"\\u{ord(character):06x}" if _has_no_glyph(character) else character
+
+
+def _unescaped(found: re.Match[str]) -> str:
+    return "\\" if found[1] == "\\" else chr(min(int(found[1][1:], 16), sys.maxunicode))
+
+
+def _cells(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
+    """The table with its texts and headings changed."""
+    frame = frame.copy()
+    for i, (_, cells) in enumerate(frame.items()):
+        if not pd.api.types.is_numeric_dtype(cells):
+            texts = [change(cell) if isinstance(cell, str) else cell for cell in cells]
+            frame.isetitem(i, pd.Series(texts, cells.index, cells.dtype))
+    return frame.rename(columns=change)
+
+
+def _csv(frame: pd.DataFrame) -> str:
+    return _cells(frame, harmless).to_csv(index=False, lineterminator="\n")
 
 
 def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> str:
     """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, what was
     left out, and what else is to be kept."""
     about = {"study": json.loads(analysis.study.to_json()), "metrics": metrics, "left_out": analysis.left_out}
-    return json.dumps({**about, **kept}, ensure_ascii=False, indent=1) + "\n"
+    text = json.dumps({**about, **kept}, ensure_ascii=False, indent=1)
+    return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 
 
 def verdicts_tex(analysis: Analysis) -> Tex:

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 import urllib.error
 import urllib.request
 from dataclasses import replace
@@ -156,6 +157,60 @@ def test_a_damaged_model_gives_one_line(artifacts, tmp_path, damage, said):
     with pytest.raises(InputError, match=re.escape(said)) as caught:
         Model.load(folder)
     assert str(folder) in str(caught.value)
+
+
+NESTED = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{chr(98 + i)}: &{chr(98 + i)} [{', '.join([f'*{chr(97 + i)}'] * 9)}]\n" for i in range(8)
+)
+"""The billion laughs: 400 bytes that stand for 9⁹ words."""
+
+
+@pytest.mark.parametrize(
+    ("there", "instead", "said"),
+    [
+        ("activations.ReLU", "feeder.Feeder", "ablations.nn.feeder.Feeder is not a part of a network"),
+        ("activations.ReLU", "layer.Parameter", "is not a part of a network"),
+        ("activations.ReLU", "heads.read_bitmaps", "is not a part of a network"),
+        ("activations.ReLU", "network.Activation", "is not a part of a network"),  # imported there only
+        ("nn.activations.ReLU", "tracking.store.Store", "is not a part of a network"),
+        ("nn.activations.ReLU", "datasets.IdxFiles", "is not a part of a network"),
+        ("ablations.nn.activations.ReLU", "[ablations.nn.activations.ReLU]", "is not a part of a network"),
+        ("units: 84", "units: ${trainer.dtype}", "${trainer.dtype}: an interpolation"),
+        ("units: 84", "units: ${oc.env:HOME}", "an interpolation"),
+        ("units: 84", "units: 84\n      _partial_: true", "_partial_"),
+        ("units: 84", "units: 1000000000", "accepted: at most 4,096"),
+        ("maps: 16", "maps: 4000", "more weights than weights.npz has"),
+        ("bitmaps_7x12.txt", "/dev/zero", "/dev/zero: no file of at most"),
+        ("network:", f"x: {'[' * 40}{']' * 40}\nnetwork:", "nested deeper than 16 levels"),
+        ("network:", f"{NESTED}network:", "an anchor or an alias"),
+        ("network:", f"# {'x' * 70_000}\nnetwork:", "no file of at most 64,000 bytes"),
+        ("network:", "classes: [a, b]\nnetwork:", "2 names for 10 classes"),
+        ("network:", '"\\e]0;x": 1\nnetwork: !!python/object:os.system {}\nx:', "not a model"),
+    ],
+)
+def test_a_model_can_start_nothing_but_parts_of_a_network(artifacts, tmp_path, there, instead, said):
+    """Nor take more time or memory than its files are worth."""
+    folder = shutil.copytree(artifacts / NETWORK, tmp_path / "network")
+    text = (folder / "network.yaml").read_text("utf-8")
+    text = "".join(line for line in text.splitlines(True) if "classes:" not in line and "- '" not in line)
+    assert there in text
+    (folder / "network.yaml").write_text(text.replace(there, instead, 1), "utf-8")
+    began = time.monotonic()
+    with pytest.raises(InputError, match=re.escape(said)) as caught:
+        Model.load(folder)
+    assert time.monotonic() - began < 5
+    assert str(caught.value).isprintable()
+
+
+def test_weights_that_would_grow_are_not_read(artifacts, tmp_path):
+    folder = shutil.copytree(artifacts / NETWORK, tmp_path / "network")
+    np.savez_compressed(folder / "weights.npz", **{"C1.weight": np.zeros(2**28, np.uint8)})
+    assert (folder / "weights.npz").stat().st_size < 2**20
+    tracemalloc.start()
+    with pytest.raises(InputError, match="its arrays are too large"):
+        Model.load(folder)
+    assert tracemalloc.get_traced_memory()[1] < 2**22
+    tracemalloc.stop()
 
 
 def test_weights_of_another_network_are_refused(artifacts, tmp_path):
