@@ -28,7 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors():
         runs = deliver(Store(options.tracking_uri) if options.tracking_uri else None)
         for run in runs:
-            if run.problem is None:
+            if run.dropped:
+                print(f"dropped {run.name!r}: its run {run.run_id} was deleted from {run.store.uri}")
+            elif run.problem is None:
                 print(f"delivered {run.name!r}: run {run.run_id} in {run.store.uri}")
             else:
                 print(

@@ -1,7 +1,6 @@
 """A dry run: the planned runs, which of them exist, and how long the others would take. Nothing is stored."""
 
 import math
-import random
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -104,6 +103,7 @@ def _exist(
 def _estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float, str]:
     """Seconds that these runs would take one after the other, from a short training of each kind, and a word on
     those for which there was no time."""
+    import numpy as np
     from threadpoolctl import threadpool_limits
 
     kinds: dict[str, DictConfig] = {}
@@ -112,8 +112,7 @@ def _estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float
         key = digest({name: value for name, value in facts.items() if name not in (SEED, "trainer.epochs")})
         kinds.setdefault(key, config)
         epochs[key] += typed(config, "trainer.epochs", int)
-    order = list(kinds)
-    random.Random(0).shuffle(order)  # so that those that are timed are of all levels
+    order = np.random.default_rng(0).permutation(list(kinds))  # those that are timed are of all levels
     seconds: dict[str, float] = {}
     until = time.monotonic() + PROBE_SECONDS
     for key in order:

@@ -5,7 +5,9 @@ import os
 import shutil
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
@@ -39,28 +41,91 @@ def waiting() -> list[Path]:
     return sorted(folders, key=_age)
 
 
-class Journal:
+def kept(store: Store) -> Iterator["Content"]:
+    """What runs left that is to go to this store, the oldest first; also what is still being written.
+
+    A journal that cannot be read is passed over here: whoever delivers it says so.
+    """
+    for folder in waiting():
+        content = _read(folder)
+        if content is not None and content.store == store:
+            yield content
+
+
+@dataclass
+class Content:
+    """What a journal says.
+
+    Attributes:
+        store: where it is to go.
+        local_id: the run's id before it was in the store, in its tag `local_id` there; None for one that has none.
+        run_id: its id in the store, None before it is known to be there.
+        records: what to do, in order.
+        delivered: how many of them the store has.
+    """
+
+    store: Store
+    local_id: str | None
+    run_id: str | None
+    records: list[Record]
+    delivered: int = 0
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Content":
+        """From whole lines. Raises ValueError, AttributeError, KeyError or TypeError for those of another kind."""
+        header, *records = [json.loads(line) for line in data.splitlines()]
+        known = header.keys() >= {"uri", "run_id", "local_id", "time"} and header["uri"]
+        if not known or not all(isinstance(record.get("do"), str) for record in records):
+            raise ValueError("a line lacks what every line has")
+        if not all(_is_own(record.get("files", "files-")) for record in records):
+            raise ValueError("it names files elsewhere")
+        content = cls(Store(header["uri"]), header["local_id"], header["run_id"], [])
+        for record in records:
+            if record["do"] == "delivered":
+                content.delivered, content.run_id = int(record["records"]), record["run_id"]
+            else:
+                content.records.append(record)
+        return content
+
+    @property
+    def creation(self) -> Record | None:
+        """The record that makes the run, where the store may not have it yet."""
+        return self.records[0] if self.records and self.records[0]["do"] == "create" else None
+
+    def is_about(self, run_id: str, local_id: str | None = None) -> bool:
+        """Whether it is of this run, by its ids; `run_id` may be a local one.
+
+        Runs of one local id are doubles of each other, of which the one with the journal's id is meant.
+        """
+        if self.run_id is not None and not run_id.startswith(LOCAL):
+            return self.run_id == run_id
+        return self.local_id is not None and self.local_id in (run_id, local_id)
+
+
+class Journal(Content):
     """What one run could not send yet. Whoever holds this object has locked its folder.
 
     Raises InputError, in one line, where the folder cannot be written or its journal is damaged.
 
     Attributes:
         folder: with the records and the files.
-        store: where they are to go.
-        local_id: the run's id before it was in the store, None for one that was created there.
-        run_id: its id in the store, None before it is there.
-        records: what to do, in order.
-        delivered: how many of them the store has.
     """
 
     def __init__(self, folder: Path, file: FileIO) -> None:
         self.folder = folder
         self._file = file
-        self._read()
+        file.seek(0)
+        data = file.readall()
+        try:
+            whole = _whole_lines(data)
+            file.truncate(len(whole))  # of a last line that was cut off when its process was killed
+            super().__init__(**vars(Content.parse(whole)))
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+            raise self.damage(error) from error
 
     @classmethod
-    def new(cls, store: Store, run_id: str) -> "Journal":
-        """Make the folder of a run, by its id in the store or its local one."""
+    def new(cls, store: Store, run_id: str, local_id: str | None = None) -> "Journal":
+        """Make the folder of a run, by its id in the store, its local one, or both."""
         outbox, name = outbox_folder(), uuid.uuid4().hex
         hidden = outbox / f".new-{name}"
         try:
@@ -68,7 +133,7 @@ class Journal:
             file = _open(hidden / JOURNAL, new=True)
             _lock(file)
             local = run_id.startswith(LOCAL)
-            ids = {"run_id": None if local else run_id, "local_id": run_id if local else None}
+            ids = {"run_id": None if local else run_id, "local_id": run_id if local else local_id}
             _append(file, {"uri": store.uri, **ids, "time": time.time()})
             os.replace(hidden, outbox / name)  # nobody sees it before it is locked and whole
         except OSError as error:
@@ -96,13 +161,14 @@ class Journal:
             raise
 
     @classmethod
-    def find(cls, store: Store, run_id: str) -> "Journal | None":
-        """Lock what a run, by its id in the store or its local one, has left; None where it left nothing.
+    def find(cls, store: Store, run_id: str, local_id: str | None = None) -> "Journal | None":
+        """Lock what a run, by its id in the store, its local one, or both, has left; None where it left nothing.
 
         Waits for a process that is delivering it.
         """
         for folder in waiting():
-            if not _is_about(folder / JOURNAL, store, run_id):
+            content = _read(folder)
+            if content is None or content.store != store or not content.is_about(run_id, local_id):
                 continue
             patient_until = time.monotonic() + LOCK_SECONDS
             while (found := cls.claim(folder)) is None and (folder / JOURNAL).exists():
@@ -135,8 +201,7 @@ class Journal:
     @property
     def name(self) -> str:
         """What to call the run: its name where it is known here, else its id."""
-        names = [record["name"] for record in self.records if record["do"] == "create"]
-        return (names or [self.run_id or self.local_id or ""])[0]
+        return self.creation["name"] if self.creation else self.run_id or self.local_id or ""
 
     def files(self, record: Record) -> Path | None:
         """The copies of a record's files."""
@@ -156,28 +221,6 @@ class Journal:
     def close(self) -> None:
         """Let go of the folder, so that another process may deliver it."""
         self._file.close()
-
-    def _read(self) -> None:
-        """Fill the attributes. A last line that was cut off when its process was killed is dropped."""
-        self._file.seek(0)
-        data = self._file.readall()
-        try:
-            whole = _whole_lines(data)
-            self._file.truncate(len(whole))
-            header, *records = [json.loads(line) for line in whole.splitlines()]
-            known = header.keys() >= {"uri", "run_id", "local_id", "time"} and header["uri"]
-            if not known or not all(isinstance(record.get("do"), str) for record in records):
-                raise ValueError("a line lacks what every line has")
-            if not all(_is_own(record.get("files", "files-")) for record in records):
-                raise ValueError("it names files elsewhere")
-            self.store = Store(header["uri"])
-            self.local_id, self.run_id, self.delivered = header["local_id"], header["run_id"], 0
-            for record in records:
-                if record["do"] == "delivered":
-                    self.delivered, self.run_id = int(record["records"]), record["run_id"]
-            self.records = [record for record in records if record["do"] != "delivered"]
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            raise self.damage(error) from error
 
 
 def _open(path: Path, new: bool = False) -> FileIO:
@@ -201,14 +244,12 @@ def _whole_lines(data: bytes) -> bytes:
     return data[: data.rfind(b"\n") + 1]
 
 
-def _is_about(journal: Path, store: Store, run_id: str) -> bool:
-    """Whether a journal, which another process may be writing, is about this run."""
+def _read(folder: Path) -> Content | None:
+    """What a journal says that another process may be writing; None where that cannot be read."""
     try:
-        lines = [json.loads(line) for line in _whole_lines(journal.read_bytes()).splitlines()]
-        ids = {line.get(key) for line in lines for key in ("run_id", "local_id")}
-        return lines[0].get("uri") == store.uri and run_id in ids
-    except (OSError, ValueError, IndexError, AttributeError, TypeError):
-        return False
+        return Content.parse(_whole_lines((folder / JOURNAL).read_bytes()))
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):
+        return None
 
 
 def _append(journal: FileIO, record: Record) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablations.errors import InputError
 from ablations.tracking.journal import JOURNAL, Journal, waiting
-from ablations.tracking.sending import METRICS_PER_BATCH, Record, create, find_created, send
+from ablations.tracking.sending import METRICS_PER_BATCH, Record, create, find_created, is_deleted, send
 from ablations.tracking.store import AwayError, Store
 
 # How long a store that is away is left alone: twice as long each time, and long against what an attempt takes.
@@ -22,15 +22,23 @@ LONGEST_WAIT_SECONDS = 60.0
 WAIT_PER_ATTEMPT = 10.0
 
 
+class DeletedError(InputError):
+    """The run was deleted from the store, and what waited of it is gone, too."""
+
+
 @dataclass(frozen=True)
 class Delivery:
-    """What became of one run that waited: delivered where `problem` is None; `store` is None where it is unknown."""
+    """What became of one run that waited: delivered where `problem` is None; `store` is None where it is unknown.
+
+    Nothing is left of what was `dropped`, because its run was deleted.
+    """
 
     store: Store | None
     run_id: str
     name: str
     folder: Path
     problem: str | None = None
+    dropped: bool = False
 
 
 def deliver(store: Store | None = None) -> list[Delivery]:
@@ -59,26 +67,30 @@ def deliver(store: Store | None = None) -> list[Delivery]:
 
 def _delivery(journal: Journal, away: dict[Store, str]) -> Delivery:
     """Deliver a run, unless its store is among those that are `away`, which need not be waited for again."""
-    problem = away.get(journal.store)
+    problem, dropped = away.get(journal.store), False
     try:
         if problem is None:
             journal.store.probe()
             send_all(journal)
+    except DeletedError:
+        dropped = True
     except InputError as error:
         problem = str(error)
         if isinstance(error, AwayError):
             away[journal.store] = problem
-    return Delivery(
-        journal.store, journal.run_id or journal.local_id or "", journal.name, journal.folder, problem
-    )
+    run_id = journal.run_id or journal.local_id or ""
+    return Delivery(journal.store, run_id, journal.name, journal.folder, problem, dropped)
 
 
 def send_all(journal: Journal) -> None:
     """Send what is left of a journal, in order, then remove it.
 
     Raises AwayError where the store cannot be reached, InputError where it refuses a record; what was not sent is
-    still there.
+    still there, unless the run was deleted (DeletedError).
     """
+    if _is_of_deleted(journal):
+        journal.remove()
+        raise DeletedError(f"the run {journal.name!r} was deleted from {journal.store.uri}")
     before = journal.delivered
     try:
         if journal.run_id is None:
@@ -105,21 +117,26 @@ def _created(journal: Journal) -> str:
         raise journal.damage("it names no run")
     if found := find_created(journal.store, journal.local_id):
         return found[0]
-    if not _begins_with_creation(journal):
+    if journal.creation is None:
         raise InputError(f"there is no run {journal.local_id} in the store {journal.store.uri}")
-    return create(journal.store, journal.records[0])
+    return create(journal.store, journal.creation)
+
+
+def _is_of_deleted(journal: Journal) -> bool:
+    if journal.run_id is not None:
+        return is_deleted(journal.store, journal.run_id)
+    local_id = journal.local_id or ""
+    return not find_created(journal.store, local_id) and bool(
+        find_created(journal.store, local_id, deleted=True)
+    )
 
 
 def _delete_doubles(journal: Journal) -> None:
     """Delete the empty doubles that a stalled request to create the run has left behind."""
-    if journal.local_id and _begins_with_creation(journal):
+    if journal.local_id and journal.creation:
         for double in find_created(journal.store, journal.local_id):
             if double != journal.run_id:
                 journal.store.discard(double)
-
-
-def _begins_with_creation(journal: Journal) -> bool:
-    return bool(journal.records) and journal.records[0]["do"] == "create"
 
 
 def _next(records: Sequence[Record]) -> tuple[int, Record]:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from ablations.errors import InputError
 from ablations.paths import draft_folder
 from ablations.tracking.columns import INFINITY, KINDS, METRIC, PARAM, TAG, tag
-from ablations.tracking.store import Store, pages
+from ablations.tracking.store import AwayError, Store, pages
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +40,9 @@ RUN_COLUMNS = (
 HISTORY_COLUMNS = ("run_id", "metric", "step", "value")
 
 RUNS_PER_QUERY = 500
+
+PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
+"""SQLite's answers to what may be read later."""
 
 
 class Reader:
@@ -254,7 +257,8 @@ class _Sqlite:
             with closing(self._store.connect(self._mode)) as db:
                 yield db
         except sqlite3.Error as error:
-            raise InputError(f"cannot read an MLflow store from {self._store.path}: {error}") from error
+            kind = AwayError if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING else InputError
+            raise kind(f"cannot read an MLflow store from {self._store.path}: {error}") from error
 
 
 class _Api:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
 from ablations.tracking.columns import tag
-from ablations.tracking.store import Store, pages
+from ablations.tracking.store import Store, may_pass, pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
 
 LOCAL_ID = "local_id"
 """The tag that ties a run in the store to the one that was started here."""
@@ -48,7 +49,7 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
                 tags = [InputTag("mlflow.data.context", record["context"])]
                 api.log_inputs(run_id, datasets=[DatasetInput(Dataset(**record["dataset"]), tags)])
             case "files":
-                api.log_artifacts(run_id, str(files))
+                _log_files(store, api, run_id, files)
             case "resume":
                 _resume(api, run_id)
             case "end":
@@ -65,12 +66,21 @@ def create(store: Store, record: Record) -> str:
     return run.info.run_id
 
 
-def find_created(store: Store, local_id: str) -> list[str]:
-    """Return the ids of the runs in the store that carry this local id, the oldest first."""
+def find_created(store: Store, local_id: str, deleted: bool = False) -> list[str]:
+    """Return the ids of the runs in the store that carry this local id, the oldest first; or of those `deleted`."""
     with store.client() as api:
+        from mlflow.entities import ViewType
+
+        view = ViewType.DELETED_ONLY if deleted else ViewType.ACTIVE_ONLY
         experiments = [item.experiment_id for item in pages(api.search_experiments)]
-        found = api.search_runs(experiments, f"{tag(LOCAL_ID)} = '{local_id}'", order_by=["start_time"])
-    return [run.info.run_id for run in found]
+        found = api.search_runs(experiments, f"{tag(LOCAL_ID)} = '{local_id}'", view)
+    return [info.run_id for info in sorted((run.info for run in found), key=_age)]
+
+
+def is_deleted(store: Store, run_id: str) -> bool:
+    """Whether a run is in the store's bin."""
+    with store.client() as api:
+        return api.get_run(run_id).info.lifecycle_stage == "deleted"
 
 
 def require_sendable(record: Record) -> None:
@@ -103,6 +113,23 @@ def require_name(name: str) -> None:
         raise InputError(
             f"artifact {name!r}: its name must be a relative path of printable characters without .. \\ ? # % :"
         )
+
+
+def _age(info: "RunInfo") -> tuple[int, str]:
+    return info.start_time, info.run_id
+
+
+def _log_files(store: Store, api: "MlflowClient", run_id: str, folder: Path) -> None:
+    """Send a folder, which a server that does not answer each time gets file by file."""
+    try:
+        api.log_artifacts(run_id, str(folder))
+    except Exception as error:
+        if store.server is None or not may_pass(error):
+            raise
+        for path in sorted(folder.rglob("*")):
+            if path.is_file():
+                parent = path.parent.relative_to(folder).as_posix()
+                api.log_artifact(run_id, str(path), None if parent == "." else parent)
 
 
 def _resume(api: "MlflowClient", run_id: str) -> None:

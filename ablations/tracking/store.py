@@ -4,12 +4,14 @@ import http.client
 import os
 import re
 import sqlite3
+import time
 import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +30,12 @@ REQUEST_SECONDS = 20
 
 PROBE_SECONDS = 2.0
 """How long to wait for a store that was away before, to see whether it is back."""
+
+PAUSES = (0.02, 0.05, 0.1, 0.2, 0.4, 0.8)
+"""Seconds before a server that did not answer is asked again: it is not away because a line drops now and then."""
+
+SOON_SECONDS = 1.0
+"""What took longer to fail is not asked again at once."""
 
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 """MLflow's answers to what it will refuse the next time, too. All else may be over later."""
@@ -116,9 +124,11 @@ class Store:
             self._require_writable(wait)
 
     def require_answer(self, wait: float = 10.0) -> None:
-        """Fail at once where an HTTP server does not answer: MLflow's own client retries for minutes."""
-        if self.server is None:
-            return
+        """Fail soon where an HTTP server does not answer: MLflow's own client retries for minutes."""
+        if self.server is not None:
+            persistently(self._ask, wait)
+
+    def _ask(self, wait: float) -> None:
         try:
             urllib.request.urlopen(f"{self.server}/health", timeout=wait).close()
         except urllib.error.HTTPError as error:
@@ -132,13 +142,15 @@ class Store:
     def client(self) -> "Iterator[MlflowClient]":
         """Give MLflow's client, without its chatter and telemetry, and turn what it raises into InputErrors.
 
-        An InputError is of one line, and an AwayError unless the store refused what it was given.
+        An InputError is of one line, and an AwayError unless the store refused what it was given. What a server does
+        not answer is asked again a few times, but for what would then be there twice.
         """
         tame()
         with self.errors():
             from mlflow import MlflowClient
 
-            yield MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            api = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
+            yield api if self.server is None else _Persistent(api)
 
     @contextmanager
     def errors(self) -> Iterator[None]:
@@ -166,8 +178,14 @@ class Store:
 
     def discard(self, run_id: str) -> None:
         """Delete a run as the MLflow UI does: out of sight, and to be restored by `mlflow runs restore`."""
+        from mlflow.exceptions import MlflowException
+
         with self.client() as api:
-            api.delete_run(run_id)
+            try:
+                api.delete_run(run_id)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
 
     @contextmanager
     def _file_errors(self) -> Iterator[None]:
@@ -267,6 +285,47 @@ def _sqlite_path(uri: str) -> Path | None:
     return Path(path).absolute()
 
 
+class _Persistent:
+    """MLflow's client, which asks again, but for what makes something new and for whole folders."""
+
+    def __init__(self, api: "MlflowClient") -> None:
+        self._api = api
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        call = getattr(self._api, name)
+        once = name.startswith("create_") or name in ("log_artifacts", "download_artifacts")
+        return call if once else partial(persistently, call)
+
+
+def persistently(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Call, and again where that failed soon and may pass, a few times."""
+    for pause in PAUSES:
+        started = time.monotonic()
+        try:
+            return call(*arguments, **options)
+        except Exception as error:
+            if not may_pass(error) or time.monotonic() - started > SOON_SECONDS:
+                raise
+        time.sleep(pause)
+    return call(*arguments, **options)
+
+
+def may_pass(error: Exception) -> bool:
+    """Whether a server may answer the same request in a moment: it is there, and did not refuse it."""
+    if "Connection refused" in str(error):
+        return False
+    if isinstance(error, AwayError):
+        return True
+    from mlflow.exceptions import MlflowException
+    from requests.exceptions import HTTPError, RequestException
+
+    if isinstance(error, MlflowException):
+        return error.get_http_status_code() >= 500
+    if isinstance(error, HTTPError):
+        return error.response is None or error.response.status_code >= 500
+    return isinstance(error, RequestException)
+
+
 def pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
     """Yield everything that a paged search of MLflow's client finds."""
     token = None
@@ -281,8 +340,8 @@ def pages(search: Callable[..., Any], **query: Any) -> Iterator[Any]:
 def tame() -> None:
     """Keep MLflow from calling home, from talking on our stdout and stderr, and from retrying for minutes.
 
-    Each request is sent once: MLflow would send the one that creates a run again after an answer that was
-    lost, and so make two.
+    MLflow sends each request once: it would send the one that creates a run again after an answer that was lost, too,
+    and so make two.
     """
     import logging
 

@@ -15,7 +15,7 @@ from ablations.errors import InputError
 from ablations.paths import draft_folder
 from ablations.tracking.journal import LOCAL, Journal, outbox_folder
 from ablations.tracking.models import model_tags
-from ablations.tracking.outbox import deliver, patience_with, send_all
+from ablations.tracking.outbox import DeletedError, deliver, patience_with, send_all
 from ablations.tracking.sending import (
     LOCAL_ID,
     Record,
@@ -51,8 +51,11 @@ class Tracker:
     cannot be kept either. `run_id` is the run's id in the store, or a local one until it is delivered there.
     """
 
-    def __init__(self, store: Store, run_id: str, journal: Journal | None = None) -> None:
+    def __init__(
+        self, store: Store, run_id: str, local_id: str | None = None, journal: Journal | None = None
+    ) -> None:
         self.run_id = run_id
+        self._local_id = local_id
         self._store = store
         self._journal = journal
         self._patience = patience_with(store)
@@ -85,7 +88,7 @@ class Tracker:
             "tags": {**_origin(), **_fit_tags(tags), LOCAL_ID: local_id},
             "time_ms": _now_ms(),
         }
-        tracker = cls(store, local_id)
+        tracker = cls(store, local_id, local_id)
         tracker._begin(record, lambda: create(store, record), offline_ok)
         try:
             tracker.log_params(params)
@@ -97,16 +100,26 @@ class Tracker:
         return tracker
 
     @classmethod
-    def resume(cls, store: Store, run_id: str, offline_ok: bool = False) -> "Tracker":
-        """Go on writing a run that exists: it is RUNNING again, without the tags of an earlier failure.
+    def of(cls, store: Store, run_id: str, local_id: str | None = None) -> "Tracker":
+        """Write to a run that has ended, as it is: behind what waits of it, if anything does. To be closed.
 
-        `run_id` may be the local id of a run that is, or was, in the outbox. Raises InputError where there is
-        no such run, AwayError where the store is away, unless `offline_ok`.
+        `run_id` may be the local id of a run that is, or was, in the outbox; `local_id` is that of its tag.
         """
-        resume = {"do": "resume"}
-        journal = Journal.find(store, run_id)
-        if journal is not None:
-            tracker = cls(store, journal.run_id or run_id, journal)
+        journal = Journal.find(store, run_id, local_id)
+        known = journal.run_id if journal is not None else None
+        return cls(store, known or run_id, run_id if run_id.startswith(LOCAL) else local_id, journal)
+
+    @classmethod
+    def resume(
+        cls, store: Store, run_id: str, local_id: str | None = None, offline_ok: bool = False
+    ) -> "Tracker":
+        """Go on writing a run that exists, by its ids as `of` takes them.
+
+        It is RUNNING again, without the tags of an earlier failure. Raises InputError where there is no such run,
+        AwayError where the store is away, unless `offline_ok`.
+        """
+        resume, tracker = {"do": "resume"}, cls.of(store, run_id, local_id)
+        if tracker.waits:
             tracker._write(resume)
             tracker._try_to_deliver()
             return tracker
@@ -119,9 +132,13 @@ class Tracker:
             send(store, found[0], resume)
             return found[0]
 
-        tracker = cls(store, run_id)
         tracker._begin(resume, resumed, offline_ok)
         return tracker
+
+    @property
+    def waits(self) -> bool:
+        """Whether something of the run is kept in the outbox, and not in the store yet."""
+        return self._journal is not None
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters as `start` does. Those logged before must be the same."""
@@ -222,18 +239,22 @@ class Tracker:
         self.set_tags({"failure": failure, "failure_reason": line})
         self._end("FAILED")
 
+    def close(self) -> None:
+        """Let go of the run; what is kept of it, any other process may deliver."""
+        if self._journal is not None:
+            log.warning(
+                "the run %r waits in %s: the next run or `python -m ablations.sync` delivers it",
+                self._journal.name,
+                self._journal.folder,
+            )
+            self._journal.close()
+
     def _end(self, status: str) -> None:
         self._write({"do": "end", "status": status, "time_ms": _now_ms()})
         try:
             self._try_to_deliver()
         finally:
-            if self._journal is not None:
-                log.warning(
-                    "the run %r waits in %s: the next run or `python -m ablations.sync` delivers it",
-                    self._journal.name,
-                    self._journal.folder,
-                )
-                self._journal.close()
+            self.close()
 
     def _begin(self, record: Record, send_it: Callable[[], str], offline_ok: bool) -> None:
         """Send the first record, which gives the run's id; keep it where the store is away and that is `offline_ok`."""
@@ -262,23 +283,26 @@ class Tracker:
         """Keep a record; from now on all of them where the store is `away`, as an attempt from `started` on found."""
         require_sendable(record)
         if away is not None:
-            self._journal = Journal.new(self._store, self.run_id)
+            self._journal = Journal.new(self._store, self.run_id, self._local_id)
             self._patience.failed(started)
             log.warning("%s; kept in %s until it is back", away, self._journal.folder)
         self._journal.append(record, files)
 
     def _try_to_deliver(self) -> None:
-        if self._journal is None:
+        journal, started = self._journal, time.monotonic()
+        if journal is None:
             return
-        started = time.monotonic()
         try:
             self._store.probe()
-            send_all(self._journal)
+            send_all(journal)
         except AwayError:
             self._patience.failed(started)
             return
+        except DeletedError:
+            self._journal = None
+            raise
         finally:
-            self.run_id = self._journal.run_id or self.run_id
+            self.run_id = journal.run_id or self.run_id
         self._patience.succeeded()
         self._journal = None
         log.info("the MLflow store %s is back: all that was kept is delivered", self._store.uri)

@@ -1,13 +1,15 @@
 """Stores for the tests of this room."""
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from line import Line
+from mlflow import MlflowClient
 
-from ablations.tracking import Store
+from ablations.tracking import Reader, Store, outbox
 
 
 @pytest.fixture(scope="session")
@@ -38,3 +40,40 @@ def copy_store(blank_store: Store) -> Callable[[Path], Store]:
 @pytest.fixture
 def store(copy_store: Callable[[Path], Store], tmp_path: Path) -> Store:
     return copy_store(tmp_path / "a store" / "mlflow.db")
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, copy_store, serve) -> Iterator[tuple[Line, Store]]:
+    """A line to a real server, and the database below it."""
+    database = copy_store(tmp_path_factory.mktemp("database") / "mlflow.db")
+    with closing(database.connect("rw")) as db:
+        db.execute("UPDATE experiments SET artifact_location = 'mlflow-artifacts:/1'")
+        db.commit()
+    line = Line(int(serve(database).uri.rpartition(":")[2]))
+    yield line, database
+    line.server.shutdown()
+
+
+@pytest.fixture
+def line(served, monkeypatch) -> Iterator[Line]:
+    """The line, good at first; the runs of an earlier test are gone."""
+    line, database = served
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setattr("ablations.tracking.store.PROBE_SECONDS", 1.0)
+    line.set("good")
+    api = MlflowClient(database.uri)
+    for run_id in Reader(database).runs().run_id:
+        api.delete_run(run_id)
+    yield line
+    line.set("good")
+
+
+@pytest.fixture
+def impatient(monkeypatch, tmp_path):
+    """An outbox of its own, and no patience: the tests, not the clock, say when a store is tried again."""
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(tmp_path / "outbox"))
+    monkeypatch.setattr(outbox, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 0.0)
+    monkeypatch.setattr("ablations.tracking.store.LOCK_SECONDS", 0.05)
+    monkeypatch.setattr("ablations.tracking.store.PROBE_SECONDS", 0.02)
+    outbox.patience_with.cache_clear()
