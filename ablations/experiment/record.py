@@ -15,6 +15,7 @@ from ablations.experiment.artifacts import write_artifacts
 from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
 from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Lease
+from ablations.experiment.metrics import EVERY_EPOCH, epoch_metrics, step_metrics, test_metrics
 from ablations.experiment.progress import ProgressBar
 from ablations.experiment.provenance import provenance
 from ablations.experiment.resume import Copy, Train
@@ -76,7 +77,7 @@ class Record:
         self._bar(step)
         every = self.job.recipe.every_steps
         if every is not None and step.number % every == 0:
-            self._measure({"step/loss": step.loss, "step/accuracy": step.accuracy}, step.number)
+            self._measure(step_metrics(step), step.number)
         if time.monotonic() - self._beat > self.job.heartbeat_s:
             self._beat = time.monotonic()
             if tags := _heartbeat(self.job):
@@ -85,7 +86,7 @@ class Record:
 
     def epoch(self, epoch: Epoch) -> None:
         """Take note of what an epoch measured."""
-        self._measure(_epoch_metrics(epoch), epoch.number)
+        self._measure(epoch_metrics(epoch), epoch.number)
 
     def keep(self, state: State) -> None:
         """Keep a checkpoint, and send what it holds."""
@@ -104,11 +105,11 @@ class Record:
         """Log the result and what the run leaves behind, and end it."""
         # With the last epoch's time stamp, so that an evaluation that is done again is the same.
         epochs, last = self.job.recipe.options.epochs, self._measured[-1].time_ms
-        self.tracker.log_metrics(_test_metrics(test), epochs, last)
+        self.tracker.log_metrics(test_metrics(test), epochs, last)
         self.learned = has_learned(test.accuracy, self.job.recipe.test.labels)
         if not self.learned:
             self.tracker.set_tags({DID_NOT_LEARN: "true"})
-        history = [each.metrics for each in self._measured if "train/loss" in each.metrics]
+        history = [each.metrics for each in self._measured if EVERY_EPOCH in each.metrics]
         with draft_folder() as folder:
             write_artifacts(folder, self.job.config, self.job.recipe, history, test)
             with undisturbed():
@@ -219,26 +220,3 @@ def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, st
 def _heartbeat(job: Job) -> dict[str, str]:
     """A sign of life for other machines; beside a local store the lock is enough."""
     return {} if job.store.path else {"heartbeat": str(time.time_ns() // 1_000_000)}
-
-
-def _epoch_metrics(epoch: Epoch) -> dict[str, float]:
-    metrics = {
-        "train/loss": epoch.train_loss,
-        "train/accuracy": epoch.train_accuracy,
-        "train/grad_max_abs": epoch.grad_max_abs,
-        "time/epoch_s": epoch.seconds,
-        "time/images_per_s": epoch.images_per_s,
-    }
-    if epoch.val_loss is not None:
-        metrics |= {"val/loss": epoch.val_loss, "val/accuracy": epoch.val_accuracy}
-    return metrics | {f"optimizer/{name}": value for name, value in epoch.optimizer.items()}
-
-
-def _test_metrics(test: Evaluation) -> dict[str, float]:
-    return {
-        "test/loss": test.loss,
-        "test/accuracy": test.accuracy,
-        "test/error_pct": 100 * (1 - test.accuracy),
-        "test/confidence": float(test.confidences.mean()),
-        **{f"test/{name}": value for name, value in test.further.items()},
-    }

@@ -17,6 +17,7 @@ from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import DATA, Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
+from ablations.experiment.metrics import EVERY_EPOCH
 from ablations.experiment.progress import DONE
 from ablations.experiment.record import DID_NOT_LEARN, Record, copy, recorded, write_traceback
 from ablations.experiment.resume import (
@@ -180,7 +181,7 @@ def _what_is_left(job: Job, lease: Lease) -> Adopt | Copy | Train:
     try:
         earlier = _settled(job, lease)
         unfinished = [run.run_id for run in earlier if not has_result(run)]
-        epochs = {run_id: last_epoch(job.store, run_id, "train/loss") for run_id in unfinished}
+        epochs = {run_id: last_epoch(job.store, run_id, EVERY_EPOCH) for run_id in unfinished}
     except AwayError:
         if job.sweep is None:
             raise

@@ -10,8 +10,8 @@ from ablations.commands import many, module_command, one_line_errors
 from ablations.errors import InputError, printable
 from ablations.report.compile import compile_report
 from ablations.report.console import coloured
+from ablations.report.escaping import plain
 from ablations.report.request import Request
-from ablations.report.text import plain
 from ablations.tracking.store import Store
 
 EXAMPLES = """\

@@ -11,9 +11,9 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
+from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
 from ablations.report.tables import failure
-from ablations.report.text import Markdown, crossed, md, plain
 from ablations.tracking.columns import column, natural, param
 
 MOST_SENTENCES = 10

@@ -13,9 +13,9 @@ from ablations.errors import InputError, PlainError
 from ablations.report.analysis import analyse
 from ablations.report.compile import Compiled, assembled, compiled_from, home_of
 from ablations.report.drawings import Drawing
+from ablations.report.escaping import Markdown
 from ablations.report.files import runs_from_csv
 from ablations.report.request import Request
-from ablations.report.text import Markdown
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study

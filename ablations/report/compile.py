@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING
 from ablations import paths
 from ablations.commands import module_command
 from ablations.errors import InputError
+from ablations.report.escaping import md, plain
 from ablations.report.request import Request, asked, everywhere
-from ablations.report.text import md, plain
 from ablations.tracking.columns import column, metrics_in, tag
 from ablations.tracking.study import Study
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.commands import columns, shortened
-from ablations.report.text import plain
+from ablations.report.escaping import plain
 
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis

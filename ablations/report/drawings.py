@@ -21,8 +21,8 @@ from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
+from ablations.report.escaping import BETWEEN, Markdown, md, plain
 from ablations.report.tables import in_words
-from ablations.report.text import BETWEEN, Markdown, md, plain
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
 from ablations.tracking.study import Study

@@ -13,9 +13,9 @@ import pandas as pd
 from ablations.comparison.verdicts import COLUMNS
 from ablations.errors import InputError
 from ablations.report.analysis import Analysis
+from ablations.report.escaping import Tex, tex
 from ablations.report.numbers import forms, p_value
 from ablations.report.tables import in_words
-from ablations.report.text import Tex, tex
 from ablations.tracking.columns import METRIC, metrics_in, number, param, params_in, tag
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pandas as pd
 
+from ablations.report.escaping import Markdown, listed, md, table
 from ablations.report.numbers import NO_SPREAD, number
-from ablations.report.text import Markdown, listed, md, table
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.columns import param
 from ablations.tracking.study import Study

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
-from ablations.report.text import plain
+from ablations.report.escaping import plain
 from ablations.tracking.columns import (
     column,
     metric,

@@ -12,9 +12,9 @@ from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
+from ablations.report.escaping import Markdown, code, crossed, listed, md, table
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
-from ablations.report.text import Markdown, code, crossed, listed, md, table
 from ablations.tracking.columns import column, natural, param, tag
 from ablations.tracking.study import label
 

@@ -9,8 +9,8 @@ import pandas as pd
 from ablations.commands import duration, many
 from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
+from ablations.report.escaping import crossed, plain
 from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
-from ablations.report.text import crossed, plain
 from ablations.tracking.columns import column, natural, param, params_in, tag, text
 from ablations.tracking.study import Study, label
 

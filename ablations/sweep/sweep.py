@@ -104,7 +104,7 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     from ablations.comparison.selection import belonging
     from ablations.report import compile_report
     from ablations.report.console import coloured
-    from ablations.report.text import plain
+    from ablations.report.escaping import plain
 
     say_doing("writing the report")
     share_views(store, name, belonging)

@@ -11,9 +11,9 @@ import ablations.report
 from ablations.comparison.variants import with_times
 from ablations.report.analysis import analyse
 from ablations.report.drawings import drawings
+from ablations.report.escaping import Markdown, Tex, code, listed, md, plain, table, tex
 from ablations.report.request import UNSAID
 from ablations.report.sections import after_figures, before_figures
-from ablations.report.text import Markdown, Tex, code, listed, md, plain, table, tex
 from ablations.tracking.study import Study
 
 
