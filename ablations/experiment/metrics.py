@@ -1,4 +1,4 @@
-"""What is logged: every so many steps, after each epoch, and once at the end. Accuracies are fractions, times seconds."""
+"""What is logged: every so many steps, after each epoch, and once at the end; accuracies as fractions, times in s."""
 
 from ablations.training.loop import Epoch, Evaluation, Step
 

@@ -4,7 +4,7 @@ In comes what was requested, out go a folder and what the console shows; it know
 and `plots`. `request` says what a report is to be about, `analysis` has the numbers, `answer` the sentences,
 `sections` the page, `tables` its tables, `drawings` its figures, `console` the same for a terminal, `files` what other
 programs read, `compile` puts them together, `check` recomputes what was written. All words are made here, and text
-from elsewhere is escaped by its type (`text`). The same store gives the same bytes.
+from elsewhere is escaped by its type (`escaping`). The same store gives the same bytes.
 """
 
 from ablations.report.compile import Report, compile_report, folder_name
