@@ -18,7 +18,7 @@ from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.views import SweepViews, sweep_views
 
-START_SECONDS = 120.0
+START_SECONDS = 600.0
 TITLE_WIDTH = 10
 PAGE = 100
 """How many runs MLflow's page loads at a time."""
@@ -158,7 +158,7 @@ def _serve(store: Store, host: str, port: int, sweep: SweepViews | None) -> None
     try:
         with server(store, host, port) as process:
             _announce(store, f"http://{_reachable(host)}:{port}", sweep)
-            print("Ctrl-C ends the server", flush=True)
+            print("(the × of MLflow's assistant closes it for good) Ctrl-C ends the server", flush=True)
             process.wait()
             raise InputError("the MLflow server ended by itself")
     except KeyboardInterrupt:

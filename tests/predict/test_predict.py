@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from project import PATIENCE_S
 
 from ablations.errors import InputError
 from ablations.experiment.artifacts import write_model
@@ -260,7 +261,7 @@ def test_as_a_user_types_it(store, trained, pictures):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
 
     done = command("best", pictures[0].name)
