@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from expected import TABLES
+from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
@@ -24,6 +25,10 @@ from ablations.sweep import overrides
 from ablations.tracking import Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
+
+# No clock decides a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
+from project import PATIENCE_S, wait_until
 
 from ablations.paths import ROOT
 from ablations.signals import Terminated, exit_code, stoppable
@@ -47,18 +48,20 @@ def start(body: str, *arguments: object) -> subprocess.Popen[str]:
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
 def group_is_gone(process: subprocess.Popen[str]) -> bool:
-    for _ in range(500):
+    def gone() -> bool:
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.02)
-    return False
+        return False
+
+    wait_until(gone, "the end of all that the process started")
+    return True
 
 
 @pytest.mark.parametrize("number", CODES)
@@ -194,11 +197,8 @@ Parallel(n_jobs=2)(delayed(job)(Path(sys.argv[1]), number) for number in range(6
 
 def workers(folder: Path) -> subprocess.Popen[str]:
     process = start(WORKERS, folder)
-    for _ in range(3000):
-        if len(list(folder.glob("* begun"))) == 2:
-            return process
-        time.sleep(0.01)
-    pytest.fail("the workers did not begin")
+    wait_until(lambda: len(list(folder.glob("* begun"))) == 2, "the beginning of the workers")
+    return process
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_workers_are_stopped_too_and_begin_nothing_more(number, to_all, tmp_path
 def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
     process = workers(tmp_path)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert group_is_gone(process)
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{n} {s}" for n in "01" for s in ("begun", "in order")

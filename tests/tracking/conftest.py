@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from project import PATIENCE_S
 
 from ablations.tracking import AwayError, Store
 
@@ -69,7 +70,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., St
                 start_new_session=True,
             )
         servers.append(process)
-        server, until = Store(f"http://127.0.0.1:{port}"), time.monotonic() + 120
+        server, until = Store(f"http://127.0.0.1:{port}"), time.monotonic() + PATIENCE_S
         while True:
             try:
                 server.require_answer()

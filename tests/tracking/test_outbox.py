@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from project import PATIENCE_S, wait_until
 
 from ablations.errors import InputError
 from ablations.paths import ROOT
@@ -56,7 +57,7 @@ def waiting() -> list[Path]:
 
 def sync(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ablations.sync", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def log_run(
@@ -499,7 +500,7 @@ class Line:
                     return
                 if fault == "stall":  # longer than anybody waits; then it arrives after all
                     time.sleep(1.3)
-                upstream = HTTPConnection("127.0.0.1", line.upstream, timeout=30)
+                upstream = HTTPConnection("127.0.0.1", line.upstream, timeout=PATIENCE_S)
                 headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
                 upstream.request(self.command, self.path, body, headers)
                 response = upstream.getresponse()
@@ -630,10 +631,7 @@ def test_the_creation_of_a_run_fails(line, fault):
     assert line.counts[fault] == 1  # MLflow itself does not send it again
     line.set("good")
     if fault == "stall":  # the request arrives when nobody waits for its answer any more
-        for _ in range(100):
-            if len(Reader(line.store).runs()):
-                break
-            time.sleep(0.1)
+        wait_until(lambda: len(Reader(line.store).runs()), "the request")
     assert len(Reader(line.store).runs()) == (fault in ("lose", "stall"))
     tracker.log_metrics({"m": 1.0}, 1)
     tracker.finish()
