@@ -18,7 +18,7 @@ from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.views import SweepViews, run_page, sweep_views
 
-START_SECONDS = 120.0
+START_SECONDS = 600.0
 UNTIL_WE_END = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL 0) 2>/dev/null & exec "$@" </dev/null 3<&-'
 """Starts a command whose process group is killed when stdin ends: when this process does, however it ends."""
 
@@ -176,7 +176,7 @@ def _serve(store: Store, host: str, port: int, sweep: SweepViews | str | None) -
     try:
         with server(store, host, port) as process:
             _announce(store, f"http://{_reachable(host)}:{port}", sweep)
-            print("Ctrl-C ends the server", flush=True)
+            print("(the × of MLflow's assistant closes it for good) Ctrl-C ends the server", flush=True)
             process.wait()
             raise InputError("the MLflow server ended by itself")
     except KeyboardInterrupt:

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 import pytest
 from expected import TABLES
+from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
+from project import PATIENCE_S
 from threadpoolctl import threadpool_limits
 
 from ablations.nn.network import Network
@@ -29,6 +31,10 @@ from ablations.sweep import overrides
 from ablations.tracking import AwayError, Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
+
+# No clock decides a test.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -155,7 +161,7 @@ def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., St
                 start_new_session=True,
             )
         servers.append(process)
-        server, until = Store(f"http://127.0.0.1:{port}"), time.monotonic() + 120
+        server, until = Store(f"http://127.0.0.1:{port}"), time.monotonic() + PATIENCE_S
         while True:
             try:
                 server.require_answer()

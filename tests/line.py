@@ -10,6 +10,8 @@ from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import ClassVar
 
+from project import PATIENCE_S
+
 from ablations.tracking import Store
 
 
@@ -64,7 +66,7 @@ class Line:
                     self.answer(*answer)
 
             def forward(self, body: bytes) -> tuple[int, bytes, str]:
-                upstream = HTTPConnection("127.0.0.1", line.upstream, timeout=30)
+                upstream = HTTPConnection("127.0.0.1", line.upstream, timeout=PATIENCE_S)
                 headers = {key: value for key, value in self.headers.items() if key.lower() != "connection"}
                 upstream.request(self.command, self.path, body, headers)
                 response = upstream.getresponse()

@@ -4,12 +4,27 @@ import os
 import shutil
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
+import pytest
 
 from ablations.paths import ROOT
 from ablations.tracking import Reader, Store
+
+PATIENCE_S = 1800
+"""How long a test waits for what hangs. A busy machine never takes as long: no clock decides a test."""
+
+
+def wait_until(happened: Callable[[], object], what: str) -> None:
+    """Wait for something that another process does; fail with `what` where it never comes."""
+    until = time.monotonic() + PATIENCE_S
+    while not happened():
+        if time.monotonic() > until:
+            pytest.fail(f"it never came: {what}")
+        time.sleep(0.02)
 
 
 class Project:
@@ -35,7 +50,7 @@ class Project:
             env=self.environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE_S,
         )
 
     def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:

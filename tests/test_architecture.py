@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from importlinter.cli import lint_imports
+from project import PATIENCE_S
 
 from ablations.paths import ROOT
 
@@ -96,7 +97,12 @@ def python(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environment = {key: value for key, value in os.environ.items() if key != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = str(folder)
     return subprocess.run(
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=600
+        [sys.executable, *arguments],
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
     )
 
 

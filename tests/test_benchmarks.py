@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from project import PATIENCE_S
 
 from ablations.paths import ROOT
 
@@ -21,7 +22,7 @@ def python(script, *arguments, cwd):
         cwd=cwd,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from project import Project
+from project import PATIENCE_S, Project
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 if not (CHROMIUM and DRIVER):
@@ -25,7 +25,6 @@ FACTORS = ["activation", "pool"]
 COLUMNS = ["test/error_pct", "val/accuracy", "time/epoch_s"]
 CURVES = ["val/accuracy", "train/loss"]
 RUNS, VARIANTS = 8, 4
-SECONDS = 90
 FLAGS = [
     "headless",
     "no-sandbox",
@@ -96,7 +95,7 @@ class Page:
             return until(found)
 
         try:
-            WebDriverWait(self.driver, SECONDS).until(there)
+            WebDriverWait(self.driver, PATIENCE_S).until(there)
         except Exception as error:
             pytest.fail(f"{self.driver.current_url} shows {found!r:.3000}: {type(error).__name__}")
         return found
@@ -148,7 +147,7 @@ def addresses(project, left) -> Iterator[dict[str, str]]:
         yield dict(process.stdout.readline().split() for _ in range(3))
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -217,25 +216,31 @@ def test_two_runs_compared_show_the_params_that_differ_highlighted(page, address
     assert highlighted == {name for name in two if two[name].nunique() > 1} == {"activation", "seed"}
 
 
-def test_the_charts_draw_a_line_for_each_run(page, project, addresses, runs):
+def test_the_charts_draw_a_line_for_each_variant(page, project, addresses, runs):
     page.open(addresses["charts"])
     drawn = page.read(
         CHARTS,
         lambda found: (
             {chart["title"] for chart in found} >= set(CURVES)
-            and all(len(set(chart["lines"])) >= RUNS for chart in found)
+            and all(len(set(chart["lines"])) >= VARIANTS for chart in found)
         ),
     )
     charts = {chart["title"]: chart for chart in drawn}
-    histories = project.reader.histories(list(runs["run_id"]), CURVES)
+    histories = project.reader.histories(list(runs["run_id"]), CURVES).merge(runs, on="run_id")
     for metric in CURVES:
-        assert len(set(charts[metric]["lines"])) == RUNS  # no two runs have the same values
-        traces = {run_id: (x, y) for run_id, x, y in charts[metric]["traces"]}
-        assert set(traces) == set(runs["run_id"])
-        for run_id, history in histories[histories["metric"] == metric].groupby("run_id"):
-            x, y = traces[run_id]
-            assert x == list(history["step"]) == [1, 2]
-            np.testing.assert_allclose(y, history["value"], rtol=1e-12)
+        means = histories[histories["metric"] == metric].groupby(
+            [*(f"params.{name}" for name in FACTORS), "step"]
+        )
+        means = means["value"].mean().unstack("step")
+        shown = {tuple(y) for _, x, y in charts[metric]["traces"] if x == [1, 2]}  # the others are bands
+        np.testing.assert_allclose(sorted(shown), sorted(means.to_numpy().tolist()), rtol=1e-9)
+
+
+def test_the_experiment_lists_its_models(page, addresses, runs):
+    page.open(addresses["runs"].partition("/runs?")[0] + "/models?workflowType=machine_learning")
+    shown = page.read(ROWS, lambda found: len([row for row in found if "Ready" in json.dumps(row)]) == RUNS)
+    text = json.dumps(shown)
+    assert all(name in text for name in runs["run_name"])
 
 
 def test_the_variants_show_means_over_seeds(page, addresses, runs):

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from project import PATIENCE_S
 
 from ablations.errors import InputError
 from ablations.experiment import checkpoints
@@ -262,7 +263,7 @@ def refused_or_whole(path: Path, data: bytes, good: bytes) -> None:
     assert len(refusal) < len(str(path)) + 300
 
 
-@settings(max_examples=700, deadline=None)
+@settings(max_examples=700)
 @given(st.data())
 def test_flipped_bytes_are_refused(good, target, data):
     changed = bytearray(good)
@@ -271,7 +272,7 @@ def test_flipped_bytes_are_refused(good, target, data):
     refused_or_whole(target, bytes(changed), good)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(data=st.binary(max_size=300), keep=st.integers(0, 200), at_end=st.booleans())
 @example(data=b"PK\x05\x06" + bytes(18), keep=0, at_end=False)  # an empty archive
 def test_any_bytes_are_refused(good, target, data, keep, at_end):
@@ -300,7 +301,7 @@ NPY = st.one_of(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     st.dictionaries(
         st.sampled_from(["header", "values", "memory.mean", "sha256", "x", "../x", ""]), NPY, max_size=4
@@ -327,7 +328,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(
     key=st.sampled_from(["format", "identity", "run_id", "epoch", "steps", "streams", "measured", "state"]),
     value=JSON,
@@ -402,7 +403,7 @@ def test_one_process_at_a_time_and_a_dead_one_does_not_count(tmp_path):
         assert second.stdout.readline() == f"waits for {first.pid}\n"
         first.send_signal(signal.SIGKILL)
         assert second.stdout.readline().startswith("has ")
-        assert second.wait(10) == 0
+        assert second.wait(PATIENCE_S) == 0
     finally:
         first.kill(), second.kill()
         first.wait(), second.wait()
@@ -414,7 +415,7 @@ def test_many_processes_take_turns(tmp_path):
     """Each removes the folder when it leaves, under the feet of those that wait."""
     processes = [holder(tmp_path / "a run", 0.05) for _ in range(6)]
     started = time.monotonic()
-    assert [process.wait(60) for process in processes] == [0] * 6
+    assert [process.wait(PATIENCE_S) for process in processes] == [0] * 6
     assert time.monotonic() - started >= 6 * 0.05
     assert not (tmp_path / "a run").exists()
 

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from project import Project
+from project import PATIENCE_S, Project
 
 from ablations.paths import ROOT
 
@@ -261,7 +261,7 @@ def test_tab_completion_knows_the_choices(project):
         env=environment | {"PYTHONPATH": str(project.root)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
     assert set(done.stdout.split()) == {f"activation={a}" for a in ACTIVATIONS}
 

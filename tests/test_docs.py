@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from PIL import Image
+from project import PATIENCE_S
 
 from ablations.comparison.verdicts import can_reach
 from ablations.describe import compose_network
@@ -128,7 +129,7 @@ class Copy:
             env=environment | {"PYTHONPATH": str(self.root), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE_S,
         )
         results = [tuple(json.loads(line)) for line in done.stdout.splitlines() if line.startswith("[")]
         assert len(results) == len(wanted), f"{wanted[len(results)]}: {done.stderr}"

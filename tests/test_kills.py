@@ -23,6 +23,7 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
+from project import PATIENCE_S, wait_until
 
 from ablations.paths import ROOT
 from ablations.tracking import Reader, Store
@@ -57,7 +58,7 @@ class Sweep:
 
     def finish(self, *more: str) -> str:
         process = self.start(*more)
-        out, err = process.communicate(timeout=240)
+        out, err = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, out + err
         return out
 
@@ -101,13 +102,16 @@ class Sweep:
 
 def group_is_gone(process: subprocess.Popen[str]) -> bool:
     """Whether nothing that a start has started is left; the workers' trackers may take a moment."""
-    for _ in range(300):
+
+    def gone() -> bool:
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.02)
-    return False
+        return False
+
+    wait_until(gone, "the end of all that the start has started")
+    return True
 
 
 # At chosen moments
@@ -116,12 +120,13 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
 def stop_when(sweep: Sweep, process: subprocess.Popen[str], number: signal.Signals, runs: int) -> None:
     """Send a signal, to all where it is SIGKILL, once the store knows of `runs` and the last has a checkpoint."""
     checkpoints = sweep.root / "mlruns" / "checkpoints"
-    for _ in range(6000):
+
+    def there() -> bool:
         if process.poll() is not None:
             pytest.fail("the sweep ended before it could be stopped: " + process.communicate()[1])
-        if list(checkpoints.glob("*/checkpoint.npz")) and sweep.statuses().total() == runs:
-            break
-        time.sleep(0.01)
+        return list(checkpoints.glob("*/checkpoint.npz")) and sweep.statuses().total() == runs
+
+    wait_until(there, "a checkpoint")
     if number == signal.SIGKILL:
         os.killpg(process.pid, number)
     else:
@@ -136,13 +141,13 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
 
     process = sweep.start()
     stop_when(sweep, process, signal.SIGKILL, runs=1)
-    assert process.wait(30) == -signal.SIGKILL
+    assert process.wait(PATIENCE_S) == -signal.SIGKILL
     process.communicate()
     assert sweep.statuses() == {"RUNNING": 1}
 
     process = sweep.start()
     stop_when(sweep, process, signal.SIGTERM, runs=2)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 128 + signal.SIGTERM
     assert err == "interrupted: the same command goes on from here\n"
     assert "optimizer=adam seed=0: goes on after epoch " in out
@@ -185,7 +190,7 @@ def campaign(root: Path, kills: int, number: signal.Signals, seed: int) -> Itera
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(rng.uniform(0, life))
             if done == enough or process.poll() is not None:
-                out, err = process.communicate(timeout=240)
+                out, err = process.communicate(timeout=PATIENCE_S)
                 assert process.returncode == 0, out + err
                 break
             before = sweep.statuses()
@@ -194,7 +199,7 @@ def campaign(root: Path, kills: int, number: signal.Signals, seed: int) -> Itera
                 os.killpg(process.pid, number)
             else:
                 process.send_signal(number)
-            out, err = process.communicate(timeout=60)
+            out, err = process.communicate(timeout=PATIENCE_S)
             took = time.monotonic() - sent
             done += 1
             assert group_is_gone(process)

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from project import PATIENCE_S
 
 from ablations.experiment.provenance import DETERMINING, code_hash
 from ablations.paths import CONF, ROOT
@@ -83,7 +84,7 @@ def test_after_a_change_nothing_counts_as_finished(tmp_path):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=PATIENCE_S,
         )
         assert done.returncode == 0, done.stderr
         return done.stdout

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from project import PATIENCE_S, wait_until
 
 from ablations.paths import ROOT
 from ablations.signals import Terminated, exit_code, stoppable
@@ -48,18 +49,20 @@ def start(body: str, *arguments: object, before: str = "") -> subprocess.Popen[s
 
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str, str]:
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
 def group_is_gone(process: subprocess.Popen[str]) -> bool:
-    for _ in range(500):
+    def gone() -> bool:
         try:
             os.killpg(process.pid, 0)
         except ProcessLookupError:
             return True
-        time.sleep(0.02)
-    return False
+        return False
+
+    wait_until(gone, "the end of all that the process started")
+    return True
 
 
 @pytest.mark.parametrize("number", CODES)
@@ -209,11 +212,9 @@ Parallel(n_jobs=int(sys.argv[2]))(delayed(job)(Path(sys.argv[1]), number) for nu
 
 def workers(folder: Path, count: int = 2, jobs: int = 6) -> subprocess.Popen[str]:
     process = start(WORKERS, folder, count, jobs)
-    for _ in range(3000):
-        if len(list(folder.glob("* begun"))) == min(count, jobs):
-            return process
-        time.sleep(0.01)
-    pytest.fail("the workers did not begin")
+    expected = min(count, jobs)
+    wait_until(lambda: len(list(folder.glob("* begun"))) == expected, "the beginning of the workers")
+    return process
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ def test_workers_are_stopped_too_and_begin_nothing_more(number, to_all, tmp_path
 def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
     process = workers(tmp_path)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert group_is_gone(process)
     assert {path.name for path in tmp_path.iterdir()} == {
         f"{n} {s}" for n in "01" for s in ("begun", "in order")
@@ -247,7 +248,7 @@ def test_nor_do_those_that_have_nothing_to_do(tmp_path):
     """joblib's workers wait for more for five minutes; three of these have never had anything."""
     process = workers(tmp_path, count=4, jobs=1)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert group_is_gone(process)
 
 
@@ -256,7 +257,7 @@ def test_nor_do_those_that_begin_when_their_parent_is_gone_already(tmp_path):
     while len(psutil.Process(process.pid).children()) < 3:  # one is the tracker
         time.sleep(0.001)
     process.kill()
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert group_is_gone(process)
 
 

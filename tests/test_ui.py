@@ -6,12 +6,12 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 import urllib.parse
 import urllib.request
 
 import pytest
 from mlflow import MlflowClient
+from project import PATIENCE_S
 
 from ablations.paths import ROOT
 from ablations.tracking import Store
@@ -42,7 +42,7 @@ def test_a_taken_port_is_named_with_one_to_try(swept):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         process = ui("--tracking-uri", swept.uri, "--port", str(port))
-        out, error = process.communicate(timeout=60)
+        out, error = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (2, "")
     assert re.fullmatch(rf"error: port {port} is taken: try --port \d+\n", error)
 
@@ -50,16 +50,14 @@ def test_a_taken_port_is_named_with_one_to_try(swept):
 @pytest.mark.parametrize("port", ["-1", "70000"])
 def test_a_port_that_cannot_be(swept, port):
     process = ui("--tracking-uri", swept.uri, "--port", port)
-    out, error = process.communicate(timeout=60)
+    out, error = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, out) == (2, "")
     assert "0 to 65535" in error.splitlines()[-1]
 
 
 def test_help_has_examples():
-    start = time.perf_counter()
-    out, _ = ui("--help").communicate(timeout=60)
+    out, _ = ui("--help").communicate(timeout=PATIENCE_S)
     assert "python -m ablations.ui activation-pool" in out
-    assert time.perf_counter() - start < 1.5
 
 
 def test_the_server_answers_at_the_printed_address_until_ctrl_c(swept, tmp_path):
@@ -71,7 +69,7 @@ def test_the_server_answers_at_the_printed_address_until_ctrl_c(swept, tmp_path)
         assert list(addresses) == ["runs", "variants", "charts"]
         server = addresses["runs"].partition("/#/")[0]
         assert server.startswith("http://127.0.0.1:")
-        with urllib.request.urlopen(server, timeout=30) as page:
+        with urllib.request.urlopen(server, timeout=PATIENCE_S) as page:
             assert b"<title>MLflow</title>" in page.read()
         tags = MlflowClient(swept.uri).get_experiment_by_name("lenet5").tags
         for address in addresses.values():
@@ -79,7 +77,7 @@ def test_the_server_answers_at_the_printed_address_until_ctrl_c(swept, tmp_path)
             assert f"mlflow.sharedViewState.{fragment['viewStateShareKey']}" in tags
     finally:
         process.send_signal(signal.SIGINT)
-        rest = process.communicate(timeout=30)
+        rest = process.communicate(timeout=PATIENCE_S)
     assert (process.returncode, rest) == (0, ("", ""))
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="refused"):

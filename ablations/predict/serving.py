@@ -36,6 +36,8 @@ class DigitReader(PythonModel):
     ) -> pd.DataFrame:
         """Read images of any numeric type. Raises MlflowException for another shape or range."""
         try:
+            if isinstance(model_input, dict):  # MLflow gives it the name that is in the signature
+                (model_input,) = model_input.values()
             # Numbers in JSON come as objects.
             images = model_input.astype(np.float64) if model_input.dtype == object else model_input
             with self._one_at_a_time:

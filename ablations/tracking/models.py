@@ -1,7 +1,8 @@
 """Models in MLflow's format: written beside a run's other artifacts, and registered."""
 
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,9 +11,16 @@ from ablations.tracking.store import Store, tame
 
 if TYPE_CHECKING:
     import numpy as np
+    from mlflow import MlflowClient
+
+ARTIFACT = "artifact"
+"""The tag of a listed model: where it is among the artifacts of its run."""
 
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
+
+IMAGES = "images (n, 28, 28), uint8 or float, from 0 = background to 255 = ink"
+"""The name of a model's input, which stands in its signature; whoever calls it need not give it."""
 
 
 def save_model(
@@ -29,8 +37,9 @@ def save_model(
     folder that it finds as the artifact `network`, `example` an input (n, 28, 28) that is kept with the model,
     `columns` what it gives, with MLflow's types, `about` what its page says besides.
 
-    The signature declares the input as objects of any shape: MLflow refuses every other type of number than
-    the declared one, while both bytes and floats are welcome here. The code itself checks shape and range.
+    The signature declares the input as objects of any shape, and only its name says what it is: MLflow refuses every
+    other type of number than the declared one, while both bytes and floats are welcome here. The code itself checks
+    shape and range.
     """
     tame()
     import mlflow.pyfunc
@@ -43,7 +52,7 @@ def save_model(
         folder,
         python_model=str(code),
         artifacts={"network": str(content)},
-        signature=ModelSignature(Schema([TensorSpec(np.dtype(object), (-1,))]), output),
+        signature=ModelSignature(Schema([TensorSpec(np.dtype(object), (-1,), IMAGES)]), output),
         input_example=example,
         pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
         metadata=dict(about),
@@ -62,6 +71,31 @@ def model_tags(folder: Path) -> dict[str, str]:
 
     models = [Model.load(str(path)).get_tags_dict() | {"artifact_path": path.parent.name} for path in paths]
     return {"mlflow.log-model.history": json.dumps(models)}
+
+
+def list_models(api: "MlflowClient", run_id: str, paths: Sequence[str]) -> None:
+    """Enter models among a run's artifacts into the list of its experiment, with the run's params and test metrics.
+
+    Their files stay where they are. A second time changes nothing.
+    """
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    run = api.get_run(run_id)
+    listed = api.search_logged_models([run.info.experiment_id], f"source_run_id = '{run_id}'")
+    there = {model.tags[ARTIFACT] for model in listed if model.status == "READY"}
+    for model in listed:
+        if model.status != "READY":  # its entry was interrupted
+            api.delete_logged_model(model.model_id)
+    name = re.sub(r"[/:.%\"']", "_", run.info.run_name)
+    tested = [each for each in run.data._metric_objs if each.key.startswith("test/")]
+    for path in set(paths) - there:
+        about = f"Its files are the artifact `{path}` of its source run, and its address is `runs:/{run_id}/{path}`."
+        tags = {ARTIFACT: path, "mlflow.note.content": about}
+        model = api.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params)
+        api.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
+        values = [Metric(m.key, m.value, m.timestamp, m.step, model.model_id) for m in tested]
+        api.log_batch(run_id, values)  # the run has them already, and keeps one of each
+        api.finalize_logged_model(model.model_id, "READY")
 
 
 def register_model(store: Store, run_id: str, path: str, name: str) -> str:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
 from ablations.tracking.columns import tag
-from ablations.tracking.store import Store, may_pass, pages
+from ablations.tracking.models import list_models
+from ablations.tracking.store import REFUSALS, Store, may_pass, pages
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,6 +33,7 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
     """
     with store.client() as api:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
+        from mlflow.exceptions import MlflowException
 
         match record["do"]:
             case "params":
@@ -50,6 +52,12 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
                 api.log_inputs(run_id, datasets=[DatasetInput(Dataset(**record["dataset"]), tags)])
             case "files":
                 _log_files(store, api, run_id, files)
+            case "models":
+                try:
+                    list_models(api, run_id, record["paths"])
+                except MlflowException as error:
+                    if error.error_code not in (*REFUSALS, "ENDPOINT_NOT_FOUND"):
+                        raise  # a server before MLflow 3 lists none
             case "resume":
                 _resume(api, run_id)
             case "end":

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -177,15 +177,20 @@ class Store:
             api.set_experiment_tag(experiment_id, key, value)
 
     def discard(self, run_id: str) -> None:
-        """Delete a run as the MLflow UI does: out of sight, and to be restored by `mlflow runs restore`."""
+        """Delete a run as the MLflow UI does, out of sight, to be restored by `mlflow runs restore`; and its models."""
         from mlflow.exceptions import MlflowException
 
         with self.client() as api:
             try:
+                experiment_id = api.get_run(run_id).info.experiment_id
                 api.delete_run(run_id)
             except MlflowException as error:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
+                return
+            with suppress(MlflowException):  # a server before MLflow 3 lists no models
+                for model in api.search_logged_models([experiment_id], f"source_run_id = '{run_id}'"):
+                    api.delete_logged_model(model.model_id)
 
     @contextmanager
     def _file_errors(self) -> Iterator[None]:

@@ -196,14 +196,18 @@ class Tracker:
     def log_files(self, folder: Path) -> None:
         """Log everything in a folder as artifacts, under the same relative names.
 
-        Models in MLflow's format become the run's logged models. Raises InputError for a name with a character
-        that not every store keeps (a control character or one of `\\ ? # % :`).
+        Models in MLflow's format become the run's logged models, and the experiment lists them. Raises InputError
+        for a name with a character that not every store keeps (a control character or one of `\\ ? # % :`).
         """
         require_names(folder)
         models = model_tags(folder)
         self._write({"do": "files"}, folder)
         if models:
             self.set_tags(models)
+            self.flush()  # its metrics become those of its models, too
+            self._write(
+                {"do": "models", "paths": sorted(path.parent.name for path in folder.glob("*/MLmodel"))}
+            )
 
     def log_text(self, text: str, artifact_file: str) -> None:
         """Log a text as the artifact `artifact_file`, a relative path as `log_files` takes."""

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import math
-import time
 
 import numpy as np
 import pandas as pd
@@ -76,7 +75,7 @@ samples = st.lists(tied, min_size=2, max_size=10) | st.lists(anything, min_size=
 
 
 @given(samples)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_interval_and_p_never_contradict_each_other(differences):
     test = sign_flip(differences)
     assert (test.low <= 0 <= test.high) == (test.p > 0.05)
@@ -85,14 +84,14 @@ def test_interval_and_p_never_contradict_each_other(differences):
 
 
 @given(st.lists(tied | anything, min_size=14, max_size=25))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_nor_do_they_with_random_flips(differences):
     test = sign_flip(differences)
     assert (test.low <= 0 <= test.high) == (test.p > 0.05)
 
 
 @given(st.lists(st.integers(-1000, 1000), min_size=2, max_size=9))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_p_is_that_of_scipy(differences):
     assert sign_flip(differences).p == pytest.approx(scipy_p(differences), abs=1e-12)
 
@@ -107,7 +106,7 @@ def test_many_pairs_are_tested_by_random_flips_always_the_same():
 
 
 @given(st.lists(tied, min_size=6, max_size=8), tied)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_interval_holds_what_the_test_does_not_reject(differences, true):
     """p of the shifted differences, by scipy; exact in tenths."""
     test = sign_flip(differences)
@@ -154,17 +153,6 @@ def test_sums_that_are_zero_but_for_rounding_are_zero():
 def test_what_is_not_a_difference_is_refused(bad):
     with pytest.raises(ValueError, match="one finite number for each pair"):
         sign_flip(bad)
-
-
-def test_eight_pairs_take_less_than_ten_milliseconds():
-    differences = np.random.default_rng(0).normal(size=8)
-    sign_flip(differences)
-    times = []
-    for _ in range(10):
-        start = time.perf_counter()
-        sign_flip(differences)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 0.010
 
 
 # Sizes
@@ -239,7 +227,7 @@ def test_the_five_verdicts(low, high, p, n, smaller_is_better, expected):
 
 
 @given(st.lists(st.lists(tied, max_size=9), max_size=4), st.floats(0, 2), st.booleans())
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_verdicts_keep_their_word(study, margin, smaller_is_better):
     table = judge(study, margin, smaller_is_better)
     mirrored = judge([[-d for d in sample] for sample in study], margin, not smaller_is_better)
@@ -291,7 +279,7 @@ def test_seeds_needed_at_the_ends():
 
 
 @given(st.floats(-50, 50), st.floats(1e-3, 50), st.integers(2, 999), st.floats(0, 5), st.integers(1, 40))
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_seeds_needed_stay_within_bounds(mean, sd, n, margin, comparisons):
     assert n < seeds_needed(mean, sd, n, margin, comparisons) <= MOST_SEEDS
 
@@ -618,7 +606,7 @@ def test_equal_results_up_to_rounding_are_ties():
 
 
 @given(st.randoms(use_true_random=False))
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 def test_the_order_of_the_rows_does_not_matter(random):
     runs = runs_of(planted, 6, activation=["relu", "tanh", "sigmoid"], pool=["max", "avg"])
     baseline = {"activation": "relu", "pool": "max"}

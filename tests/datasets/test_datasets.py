@@ -443,7 +443,7 @@ def test_cache_folder_without_xdg(monkeypatch, tmp_path, value):
 # Splits
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(
     counts=st.lists(st.integers(20, 60), min_size=10, max_size=10),
     val_fraction=st.floats(0.1, 0.9),

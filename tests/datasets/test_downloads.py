@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from project import PATIENCE_S
 
 from ablations.datasets import IDX_PARTS, IdxFiles, idx_header
 from ablations.errors import InputError
@@ -70,7 +71,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(content[:half])
         self.wfile.flush()
         self.server.half_sent.set()
-        self.server.gate.wait(30)
+        self.server.gate.wait(PATIENCE_S)
         self.wfile.write(content[half:])
 
     def log_message(self, *_: object) -> None:
@@ -193,7 +194,7 @@ def test_killed_in_the_middle_then_several_processes_at_once(server, cache):
     half = len(FILES[FIRST]) // 2
     server.gate.clear()
     with start() as killed:
-        assert server.half_sent.wait(30)
+        assert server.half_sent.wait(PATIENCE_S)
         while not any(path.stat().st_size for path in cache.glob(".downloading-*/*")):  # on the disk, too
             assert killed.poll() is None
         killed.kill()

@@ -17,7 +17,7 @@ from ablations.datasets import idx_header, read_idx
 from ablations.datasets.idx import DEFLATE_LIMIT
 from ablations.errors import InputError
 
-shared_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+shared_tmp_path = settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 arrays = hnp.arrays(np.uint8, hnp.array_shapes(min_dims=1, max_dims=3, max_side=9))
 
 
@@ -205,7 +205,7 @@ def test_any_bytes_are_read_or_refused(tmp_path):
     path = tmp_path / "file"
     outcomes = []
 
-    @settings(deadline=None, max_examples=3000)
+    @settings(max_examples=3000)
     @given(
         content=st.one_of(st.binary(max_size=100), headers, mutated(), mutated(), st.sampled_from(BOMBS)),
         wrapping=st.sampled_from(["plain", "plain", "gzip", "damaged"]),

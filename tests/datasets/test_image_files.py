@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from project import PATIENCE_S
 
 from ablations import export_images
 from ablations.datasets import Dataset, Digits, ImageFiles, idx_header, images
@@ -670,7 +671,7 @@ def command(*arguments: str) -> subprocess.CompletedProcess:
         cwd=ROOT,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE_S,
     )
 
 

@@ -325,7 +325,7 @@ def test_a_large_photograph_costs_little_memory():
 
 
 @given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=40)))
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 def test_any_picture_gives_an_image_or_one_error(picture):
     try:
         image = like_mnist(picture)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from project import PATIENCE_S
 
 from ablations.errors import InputError
 from ablations.experiment.artifacts import write_model
@@ -392,7 +393,7 @@ def test_as_a_user_types_it(store, trained, pictures):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=120,
+            timeout=PATIENCE_S,
         )
 
     done = command("best", pictures[0].name)

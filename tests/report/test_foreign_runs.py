@@ -18,6 +18,7 @@ import pandas as pd
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
+from project import PATIENCE_S
 from test_report import answer_of, rows_of
 
 from ablations.paths import ROOT
@@ -233,7 +234,7 @@ def test_the_command_as_somebody_types_it(uri, tmp_path):
         env=os.environ | {"PYTHONPATH": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
     )
     assert (done.returncode, done.stderr) == (0, "")
     home = tmp_path / "reports" / "tuning"

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from project import PATIENCE_S
 
 from ablations import report
 from ablations.errors import InputError
@@ -590,7 +591,9 @@ def run_command(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
     command = [sys.executable, "-m", "ablations.report", *arguments]
     root = Path(report.__file__).parents[1]
     environment = {**os.environ, "PYTHONPATH": str(root)}
-    return subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=60)
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, env=environment, timeout=PATIENCE_S
+    )
 
 
 def test_help_needs_no_heavy_import(tmp_path):

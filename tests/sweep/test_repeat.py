@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 import pytest
-from project import Project
+from project import PATIENCE_S, Project
 
 QUICK = "trainer.epochs=2"
 
@@ -123,7 +123,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_is_trained_from_its_beginning
     while process.poll() is None and not list(folder.glob("*/previous.npz")):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(30) == 143, process.communicate()
+    assert process.wait(PATIENCE_S) == 143, process.communicate()
     process.communicate()
     for file in folder.glob("*/*.npz"):
         file.write_bytes(file.read_bytes()[:-100])
@@ -142,7 +142,7 @@ def test_two_at_the_same_moment_train_once(project):
         subprocess.Popen(command, env=project.environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=240)[0] for process in both]
+    said = [process.communicate(timeout=PATIENCE_S)[0] for process in both]
     assert [process.returncode for process in both] == [0, 0]
     assert sum("already finished" in each for each in said) == 1
     assert list(project.reader.runs("both")["status"]) == ["FINISHED"]

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from project import Project
+from project import PATIENCE_S, Project
 
 QUICK = "trainer.epochs=1"
 SWEEP = ["-m", "pool=max,avg", "name=激活函数"]
@@ -52,7 +52,7 @@ def first_lines(project: Project, words: list[str], count: int) -> list[str]:
         return [process.stdout.readline() for _ in range(count)]
     finally:
         process.send_signal(signal.SIGINT)
-        process.communicate(timeout=60)
+        process.communicate(timeout=PATIENCE_S)
 
 
 def test_the_report_is_in_the_folder_of_its_name_and_the_printed_commands_work(project, uri, swept):
@@ -162,7 +162,7 @@ def test_without_assertions_a_command_is_one_line(project):
         env={**os.environ, **project.environment, "PYTHONOPTIMIZE": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=PATIENCE_S,
     )
     assert done.returncode == 2
     assert done.stderr.startswith("error: PYTHONOPTIMIZE, python -O: ")

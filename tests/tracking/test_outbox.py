@@ -6,7 +6,6 @@ import random
 import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 import pytest
 from line import Line, locked
 from mlflow import MlflowClient
+from project import PATIENCE_S, wait_until
 
 from ablations.errors import InputError
 from ablations.paths import ROOT
@@ -45,7 +45,7 @@ def waiting() -> list[Path]:
 
 def sync(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "ablations.sync", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE_S)
 
 
 def log_run(
@@ -496,10 +496,7 @@ def test_the_creation_of_a_run_fails(line, fault):
     assert line.counts[fault] == 1  # MLflow itself does not send it again
     line.set("good")
     if fault == "stall":  # the request arrives when nobody waits for its answer any more
-        for _ in range(100):
-            if len(Reader(line.store).runs()):
-                break
-            time.sleep(0.1)
+        wait_until(lambda: len(Reader(line.store).runs()), "the request")
     assert len(Reader(line.store).runs()) == (fault in ("lose", "stall"))
     tracker.log_metrics({"m": 1.0}, 1)
     tracker.finish()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
+from project import PATIENCE_S
 from test_cli import ARTIFACTS, Project
 
 from ablations.report import compile_report
@@ -41,7 +42,7 @@ def free_port() -> int:
 
 def as_postgres(program: str, *arguments: object) -> None:
     command = ["runuser", "-u", "postgres", "--", str(BINARIES[-1] / program), *map(str, arguments)]
-    subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=120)
+    subprocess.run(command, check=True, cwd="/", stdout=subprocess.DEVNULL, timeout=PATIENCE_S)
 
 
 @pytest.fixture(scope="module")
@@ -88,7 +89,7 @@ def sweeps(server, tmp_path_factory) -> dict[str, pd.DataFrame]:
         for name, swept in commands.items()
     }
     for process in processes.values():
-        output, _ = process.communicate(timeout=300)
+        output, _ = process.communicate(timeout=PATIENCE_S)
         assert process.returncode == 0, output
     assert not (project.root / "mlruns" / "mlflow.db").exists()
     return {name: Reader(server).runs(tags={"sweep": name}) for name in commands}

@@ -5,7 +5,6 @@ import pickle
 import sqlite3
 import subprocess
 import sys
-import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import FrozenInstanceError
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from project import PATIENCE_S
 
 from ablations.errors import InputError
 from ablations.paths import MLRUNS, ROOT
@@ -29,7 +29,7 @@ def python(code: str, *arguments: str, cwd: Path = ROOT) -> subprocess.Completed
         env=environment | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=PATIENCE_S,
     )
 
 
@@ -130,10 +130,10 @@ def test_a_creator_that_was_killed_leaves_nothing_in_the_way(tmp_path):
     assert log_run(store) == Reader(store).runs().run_id[0]
 
 
-def test_prepare_is_quick_where_all_is_there(store):
-    start = time.perf_counter()
-    assert store.prepare(EXPERIMENT) == "1"
-    assert time.perf_counter() - start < 0.5
+def test_prepare_does_without_mlflow_where_all_is_there(store):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Store, "client", lambda _: pytest.fail("it takes seconds to import"))
+        assert store.prepare(EXPERIMENT) == "1"
     assert store.prepare("another") == "2"
 
 
@@ -177,12 +177,11 @@ def test_a_deleted_experiment_is_named(store):
 
 
 def test_a_server_that_does_not_answer_is_one_line():
-    start, nobody = time.perf_counter(), Store("http://127.0.0.1:9")
+    nobody = Store("http://127.0.0.1:9")
     for use in (lambda: nobody.prepare(EXPERIMENT), lambda: Reader(nobody)):
         with pytest.raises(InputError, match="no MLflow server answers") as caught:
             use()
         assert "\n" not in str(caught.value)
-    assert time.perf_counter() - start < 5
 
 
 def test_a_store_that_is_not_there_yet(tmp_path):
