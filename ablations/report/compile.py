@@ -146,13 +146,13 @@ def compiled_from(
     from ablations.report.tables import left_out
 
     name, request = everywhere(reader, name, request)
-    study, runs, own = asked(reader, name, request)
+    study, runs, own, unread = asked(reader, name, request)
     selection = select(runs, study.varied)
     finished = selection.runs.loc[selection.runs["status"] == "FINISHED", "run_id"]
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    analysis = analyse(study, everything, left_out(selection), strict)
+    analysis = analyse(study, everything, [*left_out(selection), *unread], strict)
     found = list(drawings(reader, analysis, histories))
     compiled = assembled(analysis, found, _again(study.name) if again is None else again, request)
     return replace(compiled, own_metric=own)
