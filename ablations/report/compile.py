@@ -224,13 +224,13 @@ def compiled_from(
     from ablations.report.tables import left_out
 
     name, request = everywhere(reader, name, request)
-    study, runs, own = asked(reader, name, request)
+    study, runs, own, unread = asked(reader, name, request)
     selection = select(runs, study.varied)
     finished = selection.runs.loc[selection.runs["status"] == "FINISHED", "run_id"]
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    analysis = analyse(study, everything, left_out(selection), strict)
+    analysis = analyse(study, everything, [*left_out(selection), *unread], strict)
     found = list(drawings(reader, analysis, histories))
     again = _again(study.name, option) if again is None else again
     return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)

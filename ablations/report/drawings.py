@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -23,6 +22,7 @@ from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md, plain
 from ablations.report.tables import in_words
+from ablations.tracking.arrays import Unreadable, read_arrays
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
 from ablations.tracking.study import Study
@@ -30,7 +30,8 @@ from ablations.tracking.study import Study
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
 SEEDS_COMPARED = 20  # of a variant, whose readings of the test images are looked at
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, BadZipFile)
+MOST_CLASSES, MOST_LAYERS, MOST_VALUE = 1000, 32, 1e30
+"""Of what is drawn; a file that says more is a damaged one."""
 
 # What to see in a figure.
 CAPTIONS = {
@@ -62,6 +63,9 @@ CAPTIONS = {
     "inside": "{}: the kernels of C1, and what each layer makes of the first test image. Early maps still look like "
     "the digit; from C5 on only codes are left.",
 }
+
+
+CANNOT_BE_READ = "The `{}` of the run ({}) cannot be read."
 
 
 @dataclass(frozen=True)
@@ -224,14 +228,14 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
     """The best run's confusion matrix, or why there is none."""
     stem, heading = "confusion_matrix", md("Confusion matrix of the best run")
     try:
-        saved = _arrays(reader, run["run_id"], "predictions.npz")
-        if saved is None:
-            return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
-        labels, predictions = saved["labels"], saved["predictions"]
-        classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
-        figure = confusion_matrix(labels, predictions, classes)
-    except UNREADABLE:
-        return Drawing(stem, heading, md("The `predictions.npz` of the run ({}) cannot be read.", chosen))
+        saved = _predictions(reader, run["run_id"])
+    except Unreadable:
+        return Drawing(stem, heading, md(CANNOT_BE_READ, "predictions.npz", chosen))
+    if saved is None:
+        return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
+    labels, predictions = saved["labels"], saved["predictions"]
+    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
+    figure = confusion_matrix(labels, predictions, classes)
     wrong = int((labels != predictions).sum())
     return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
@@ -248,12 +252,22 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
         return
     pair = (int(base.index[0]), int(others.index[0]))
     done = analysis.runs[analysis.runs["finished"]]
+    heading = md("Where two variants disagree")
+    read: list[list[Mapping[str, np.ndarray]]] = [[], []]
+    for variant, of_variant in zip(pair, read, strict=True):
+        for _, run in done[done["variant"] == variant].head(SEEDS_COMPARED).iterrows():
+            try:
+                saved = _predictions(reader, run["run_id"])
+            except Unreadable:
+                yield Drawing(
+                    "disagreements", heading, md(CANNOT_BE_READ, "predictions.npz", run["run_name"])
+                )
+                return
+            if saved is not None and "misread_images" in saved:
+                of_variant.append(saved)
     try:
-        read = [_readings(reader, done.loc[done["variant"] == variant, "run_id"]) for variant in pair]
-        if not all(read):
-            return
         found = disagreement(*read)
-    except UNREADABLE:  # or other test images, or none kept
+    except ValueError:  # other test images, or none kept
         return
     rows = [table.loc[variant].to_dict() for variant in pair]
     counts = (f"{count:,}" for count in (found.total, *found.better))
@@ -262,39 +276,75 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
     if len(found.images):
         caption = md(CAPTIONS["disagreements"], caption)
         names = [_values(row, study.factors, 24) for row in rows]
-        figure = disagreements(found, names, _classes(read[0][0]))
-    yield Drawing("disagreements", md("Where two variants disagree"), caption, figure)
-
-
-def _readings(reader: Reader, run_ids: pd.Series) -> list[Mapping[str, np.ndarray]]:
-    """What the first runs of a variant read, where they kept the images that they misread."""
-    found = [_arrays(reader, run_id, "predictions.npz") for run_id in run_ids.head(SEEDS_COMPARED)]
-    return [saved for saved in found if saved is not None and "misread_images" in saved]
+        classes = _classes(read[0][0])
+        last = found.images[["label", "first", "second"]].to_numpy().max()
+        figure = disagreements(found, names, classes if classes and last < len(classes) else None)
+    yield Drawing("disagreements", heading, caption, figure)
 
 
 def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawing]:
     """The best run's first kernels and what its layers make of a test image, where they were kept."""
-    try:
-        model = _arrays(reader, run["run_id"], "model.npz")
-        layers = _arrays(reader, run["run_id"], "features.npz")
-        if model is None or layers is None:
+    stem, heading = "inside", md("Inside the best run")
+    found = {}
+    for name in ("model.npz", "features.npz"):
+        try:
+            found[name] = _arrays(reader, run["run_id"], name)
+            if found[name] is None:
+                return
+            _require_layers(found[name], ["C1.weight"] if name == "model.npz" else ["image", "probabilities"])
+        except Unreadable:
+            yield Drawing(stem, heading, md(CANNOT_BE_READ, name, chosen))
             return
-        image, probabilities = layers.pop("image"), layers.pop("probabilities")
-        layers["output"] = probabilities
-        classes = _classes(_arrays(reader, run["run_id"], "predictions.npz") or {})
-        figure = kernels_and_maps(image, model["C1.weight"], layers, classes)
-    except UNREADABLE:
-        return
-    yield Drawing("inside", md("Inside the best run"), md(CAPTIONS["inside"], chosen), figure)
+    layers = found["features.npz"]
+    image, probabilities = layers.pop("image"), layers.pop("probabilities")
+    layers["output"] = probabilities
+    try:
+        classes = _classes(_predictions(reader, run["run_id"]) or {})
+    except Unreadable:  # said above
+        classes = None
+    classes = classes if classes and len(classes) == len(probabilities) else None
+    figure = kernels_and_maps(image, found["model.npz"]["C1.weight"], layers, classes)
+    yield Drawing(stem, heading, md(CAPTIONS["inside"], chosen), figure)
 
 
 def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | None:
-    """The arrays of an artifact; None where the run has none of that name."""
+    """The arrays of an artifact; None where the run has none of that name. Raises Unreadable."""
     path: Path | None = reader.artifact(run_id, name)
-    if path is None:
+    return None if path is None else read_arrays(path)
+
+
+def _predictions(reader: Reader, run_id: str) -> dict[str, np.ndarray] | None:
+    """What a run read, as `_arrays`. Raises Unreadable for arrays that do not go together, too."""
+    saved = _arrays(reader, run_id, "predictions.npz")
+    if saved is None:
         return None
-    with np.load(path, allow_pickle=False) as saved:
-        return dict(saved)
+    names = saved.get("classes", np.full(MOST_CLASSES, ""))
+    readings = [saved.get(name, np.empty(0)) for name in ("labels", "predictions")]
+    fits = names.ndim == 1 and names.dtype.kind == "U" and readings[0].shape == readings[1].shape
+    for each in readings:
+        fits = fits and each.ndim == 1 and each.size > 0 and each.dtype.kind in "iu"
+        fits = fits and each.min() >= 0 and each.max() < min(len(names), MOST_CLASSES)
+    if "misread_images" in saved:
+        at, kept = saved.get("misread", np.empty(0)), saved["misread_images"]
+        fits = fits and kept.dtype == np.uint8 and kept.ndim == 3 and min(kept.shape[1:]) > 0
+        fits = fits and at.dtype.kind in "iu" and at.shape == kept.shape[:1]
+    if not fits:
+        raise Unreadable("predictions.npz: not one reading for each test image")
+    return saved
+
+
+def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> None:
+    """Raise Unreadable unless these are the arrays of layers, small enough to be drawn."""
+    dimensions = {"image": (2,), "probabilities": (1,), "C1.weight": (3,)}
+    drawn = {name: saved[name] for name in needed if name in saved}
+    drawn |= saved if "C1.weight" not in needed else {}
+    for name, array in drawn.items():
+        fits = array.ndim in dimensions.get(name, (1, 3)) and array.size and array.dtype.kind in "iuf"
+        if not fits or (np.abs(array[np.isfinite(array)].astype(float)) > MOST_VALUE).any():
+            raise Unreadable(f"{name}: no layer of a network")
+    lacking = set(needed) - set(drawn)
+    if lacking or len(drawn) > MOST_LAYERS or drawn.get("probabilities", np.empty(0)).size > MOST_CLASSES:
+        raise Unreadable("not what a network makes of an image")
 
 
 def _classes(predictions: Mapping[str, np.ndarray]) -> list[str] | None:

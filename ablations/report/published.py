@@ -6,8 +6,8 @@ import pandas as pd
 
 from ablations.report.escaping import Markdown, listed, md, table
 from ablations.report.numbers import NO_SPREAD, number
+from ablations.tracking.columns import column, param
 from ablations.tracking.columns import metric as metric_column
-from ablations.tracking.columns import param
 from ablations.tracking.study import Study
 
 # How a metric is shown: in which words, times what, with how many decimals; others under their name.
@@ -32,7 +32,7 @@ def published(runs: pd.DataFrame, study: Study) -> Iterator[Markdown]:
         return
     figures, times, reasons = [], [], []
     for experiment, entry in study.published.items():
-        mine = runs[(runs[param("experiment")] == experiment) & runs["finished"]]
+        mine = runs[(column(runs, param("experiment")) == experiment) & runs["finished"]]
         shown = [*entry["figures"].items(), *((metric, None) for metric in entry.get("shown", []))]
         figures += [(entry["system"], *_beside(mine, metric, figure)) for metric, figure in shown]
         then, epoch, whole = entry.get("seconds_per_epoch"), mine["epoch_s"].min(), mine["train_s"].min() / 60

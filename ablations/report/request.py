@@ -86,10 +86,12 @@ def everywhere(reader: "Reader", name: str | None, request: Request) -> tuple[st
     )
 
 
-def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, "pd.DataFrame", str | None]:
-    """The study and all its runs, the param that pairs them as that of the key `seed`, and the metric that the study
-    has by itself, if any. Raises InputError."""
-    own = None
+def asked(
+    reader: "Reader", name: str | None, request: Request
+) -> tuple[Study, "pd.DataFrame", str | None, list[str]]:
+    """The study and all its runs, the param that pairs them as that of the key `seed`, the metric that the study has
+    by itself, if any, and what of the study cannot be read. Raises InputError."""
+    own, unread = None, []
     if request.of_others:
         named = request.experiment
         experiments = ",".join(named if isinstance(named, tuple) else (named,))
@@ -101,7 +103,7 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
         study = replace(study, **request.changes)
     else:
         found, runs = _sweep(reader, name, request.experiment)
-        kept = _kept(reader, found, runs)
+        kept, unread = _kept(reader, found, runs)
         own, study = kept.metric, replace(kept, **request.changes)
     study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
@@ -109,10 +111,10 @@ def asked(reader: "Reader", name: str | None, request: Request) -> tuple[Study, 
         factors = ", ".join(study.factors) or "none"
         raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
     if study.seed_param == "seed":
-        return study, runs, own
+        return study, runs, own, unread
     require_seed(runs, study.seed_param)
     runs = runs.drop(columns=param("seed"), errors="ignore")
-    return study, runs.rename(columns={param(study.seed_param): param("seed")}), own
+    return study, runs.rename(columns={param(study.seed_param): param("seed")}), own, unread
 
 
 def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.DataFrame"]:
@@ -182,11 +184,11 @@ def _of_one_experiment(runs: "pd.DataFrame") -> "pd.DataFrame":
     return runs[runs["experiment_id"] == newest_first(runs).iloc[0]["experiment_id"]]
 
 
-def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> Study:
-    """The study that the sweep left in its experiment; for runs that were copied without it, what they say."""
+def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> tuple[Study, list[str]]:
+    """The study that the sweep left in its experiment, and what of it cannot be read; for that, and for runs that
+    were copied without it, what they say."""
     from ablations.comparison.selection import factors_of
 
     kept = reader.experiment_tags(runs["experiment_id"].iloc[0]).get(tag_of(name))
-    if kept is not None:
-        return Study.from_json(kept)
-    return Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)
+    told = Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)
+    return (told, []) if kept is None else told.with_readable(kept)

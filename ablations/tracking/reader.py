@@ -157,7 +157,7 @@ class _Table:
         names = [name for name in RUN_COLUMNS if name != "seconds"]
         fixed = pd.DataFrame(self._runs, columns=names).astype({"start_time": "Int64", "end_time": "Int64"})
         for name in ("start_time", "end_time"):
-            fixed[name] = pd.to_datetime(fixed[name], unit="ms", utc=True)
+            fixed[name] = pd.to_datetime(fixed[name], unit="ms", utc=True, errors="coerce")
         texts = [name for name in names if not name.endswith("_time")]
         fixed = fixed.astype(dict.fromkeys(texts, "str"))
         fixed["seconds"] = (fixed["end_time"] - fixed["start_time"]).dt.total_seconds().astype("float64")
@@ -199,7 +199,7 @@ class _Sqlite:
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         with self._open() as db:
-            query = "SELECT key, value FROM experiment_tags WHERE experiment_id = ?"
+            query = "SELECT key, CAST(value AS TEXT) FROM experiment_tags WHERE experiment_id = ?"
             return dict(db.execute(query, [int(experiment_id)]))
 
     def fill(self, table: _Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
@@ -212,7 +212,7 @@ class _Sqlite:
         with self._open() as db:
             db.execute("BEGIN")  # one moment of the store for all that follows
             runs = db.execute(
-                "SELECT run_uuid, name, experiment_id, status, start_time, end_time, artifact_uri,"
+                f"SELECT run_uuid, name, experiment_id, status, {_TIMES}, artifact_uri,"
                 " (SELECT value FROM tags t WHERE t.run_uuid = runs.run_uuid AND t.key = 'mlflow.runName')"
                 f" FROM runs WHERE {chosen}",
                 values,
@@ -223,7 +223,7 @@ class _Sqlite:
             among = f"run_uuid IN (SELECT run_uuid FROM runs WHERE {chosen})"
             for kind, name in ((PARAM, "params"), (TAG, "tags")):
                 for run_id, key, text in db.execute(
-                    f"SELECT run_uuid, key, value FROM {name} WHERE {among}", values
+                    f"SELECT run_uuid, key, CAST(value AS TEXT) FROM {name} WHERE {among}", values
                 ):
                     table.add_value(kind, run_id, key, text)
             for run_id, key, value, is_nan in db.execute(
@@ -238,7 +238,8 @@ class _Sqlite:
                 block = run_ids[start : start + RUNS_PER_QUERY]
                 rows = db.execute(
                     "SELECT run_uuid, key, step, value, timestamp, is_nan FROM metrics"
-                    f" WHERE run_uuid IN ({_marks(block)}){only}",
+                    f" WHERE run_uuid IN ({_marks(block)}){only}"
+                    " AND typeof(step) = 'integer' AND typeof(timestamp) = 'integer'",
                     [*block, *(metrics or ())],
                 )
                 yield [
@@ -332,7 +333,16 @@ class _Api:
         return run.info.artifact_uri if run else None
 
 
-def _number(value: float) -> float:
+_TIMES = ", ".join(
+    f"CASE typeof({name}) WHEN 'integer' THEN {name} END" for name in ("start_time", "end_time")
+)
+"""SQLite takes a text for a number, too, and so do the programs that write to it."""
+
+
+def _number(value: object) -> float:
+    """A metric's value; NaN where the database has something else for it."""
+    if not isinstance(value, int | float):
+        return math.nan
     return math.copysign(math.inf, value) if abs(value) >= INFINITY else value
 
 

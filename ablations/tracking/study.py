@@ -7,11 +7,12 @@ for runs of other programs the command line says it.
 import hashlib
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 
 SMALLER_IS_BETTER = re.compile(
     r"^(?!.*(accuracy|per_s(ec)?([^a-z]|$)|throughput)).*?"
@@ -116,11 +117,116 @@ class Study:
     @classmethod
     def from_json(cls, text: str) -> "Study":
         """What `to_json` wrote. Raises InputError for anything else."""
-        try:
-            return cls.read(json.loads(text))
-        except (ValueError, TypeError, AttributeError) as error:
-            line = " ".join(str(error).split())
-            raise InputError(f"a study is kept in no form that is known here: {line}") from None
+        values, wrong = _fields(text)
+        if wrong:
+            raise InputError(f"a study is kept in no form that is known here: {wrong[0]}")
+        return cls.read(values)
+
+    def with_readable(self, text: str) -> tuple["Study", list[str]]:
+        """This study with all that can be read of what `to_json` wrote, and what cannot, in words."""
+        values, wrong = _fields(text)
+        found = self.read(vars(self) | values)
+        if len(set(found.varied)) < len(found.varied):
+            found = replace(found, factors=self.factors, nuisance=())
+            wrong.append("factors: the same twice")
+        return found, [f"of the study that was kept with the runs, {each}" for each in wrong]
+
+
+def _fields(text: str) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a study in JSON that are what they should be, and what is wrong with the others."""
+    try:
+        values = json.loads(text)
+    except (ValueError, TypeError, RecursionError) as error:
+        return {}, [printable(str(error))]
+    if not isinstance(values, dict):
+        return {}, ["no object in JSON"]
+    good, wrong = {}, []
+    for name, accepts in ACCEPTED.items():
+        if name in values and accepts(values[name]):
+            good[name] = values[name]
+        elif name in values:
+            wrong.append(f"{name}: {printable(json.dumps(values[name]))[:80]}")
+        elif name in REQUIRED:
+            wrong.append(f"{name}: missing")
+    return good, wrong
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str) and value != ""
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e300
+
+
+def _is_level(value: Any) -> bool:
+    return isinstance(value, str | bool) or _is_number(value)
+
+
+def _or_none(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: value is None or accepts(value)
+
+
+def _list_of(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(accepts, value))
+
+
+def _by_name(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, dict) and all(map(accepts, value.values()))
+
+
+def _with(must: Mapping[str, Callable], may: Mapping[str, Callable]) -> Callable[[Any], bool]:
+    """Accepts what has all keys of the first and any of the second, each as it should be."""
+    return lambda value: (
+        isinstance(value, dict)
+        and must.keys() <= value.keys()
+        and all(accepts(value[key]) for key, accepts in {**must, **may}.items() if key in value)
+    )
+
+
+def _is_command(value: Any) -> bool:
+    try:
+        return _is_text(value) and bool(shlex.split(value))
+    except ValueError:  # a quote that is never closed
+        return False
+
+
+_CLAIM = _with(
+    {**dict.fromkeys(("text", "source", "factor"), _is_text), "variant": _is_level, "baseline": _is_level},
+    {
+        "metric": _is_text,
+        "direction": lambda value: value in ("better", "worse"),
+        "margin": _or_none(lambda value: _is_number(value) and value >= 0),
+    },
+)
+_PUBLISHED = _with(
+    {"system": _is_text, "figures": _by_name(_or_none(_is_number))},
+    {
+        "shown": _list_of(_is_text),
+        "seconds_per_epoch": _or_none(_is_level),
+        "why": _or_none(lambda value: isinstance(value, str)),
+    },
+)
+ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
+    "name": lambda value: isinstance(value, str),
+    "factors": _list_of(_is_text),
+    "baseline": _by_name(_is_level),
+    "metric": _is_text,
+    "margin": lambda value: _is_number(value) and value >= 0,
+    "smaller_is_better": _or_none(lambda value: isinstance(value, bool)),
+    "question": _or_none(lambda value: isinstance(value, str)),
+    "design": _is_text,
+    "seed_param": _is_text,
+    "nuisance": _list_of(_is_text),
+    "tuned_on": _is_text,
+    "target": _or_none(_with({"metric": _is_text, "value": _is_number}, {})),
+    "claims": _list_of(_CLAIM),
+    "published": _by_name(_PUBLISHED),
+    "sections": _by_name(lambda value: isinstance(value, str)),
+    "command": _or_none(_is_command),
+}
+"""What each field of a study may be in JSON."""
+REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 
 
 def smaller_is_better(metric: str) -> bool:

@@ -242,3 +242,22 @@ def test_a_server_with_artifacts_of_its_own(tmp_path, serve):
     assert list(served.runs(tags={"sweep": "it's"}).run_id) == [run_id]
     pd.testing.assert_frame_equal(served.histories(runs.run_id), below.histories(runs.run_id))
     assert below.artifact(runs.run_id[1], "deep/note.txt") is None  # only the server knows where it is
+
+
+def test_what_a_database_has_in_place_of_a_number_is_none(store, varied):
+    """SQLite takes any: such a value is missing, and all others are read."""
+    with closing(sqlite3.connect(store.path)) as db, db:
+        (run_id,) = db.execute("SELECT run_uuid FROM latest_metrics LIMIT 1").fetchone()
+        for table in ("metrics", "latest_metrics"):
+            db.execute(f"UPDATE {table} SET value = 'word' WHERE run_uuid = ?", [run_id])
+        db.execute("UPDATE metrics SET step = 'word' WHERE rowid IN (SELECT max(rowid) FROM metrics)")
+        db.execute("UPDATE runs SET start_time = 'word' WHERE run_uuid = ?", [run_id])
+        db.execute("UPDATE params SET value = x'41' WHERE run_uuid = ?", [run_id])
+        db.execute("UPDATE tags SET value = 5 WHERE run_uuid = ? AND key = 'sweep'", [run_id])
+    reader = Reader(store)
+    runs = reader.runs().set_index("run_id")
+    assert runs.loc[run_id].filter(like="metrics.").isna().all()
+    assert set(runs.loc[run_id].filter(like="params.").dropna()) <= {"A"}
+    assert pd.isna(runs.loc[run_id, "start_time"])
+    assert runs.drop(run_id).filter(like="metrics.").notna().any(axis=None)
+    assert reader.histories([run_id])["value"].isna().all()

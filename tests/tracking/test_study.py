@@ -1,8 +1,11 @@
 """A study as it is kept beside its runs, and what is told from the name of its metric."""
 
 import json
+from dataclasses import fields
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ablations.errors import InputError
 from ablations.paths import REPORTS
@@ -74,7 +77,7 @@ def test_a_study_comes_back_as_it_was_kept():
         tuned_on="val/loss",
         target={"metric": "val/accuracy", "value": 0.95},
         claims=(claim,),
-        published={"new": {"figures": {"test/accuracy": 0.98}}},
+        published={"new": {"system": "S", "figures": {"test/accuracy": 0.98}}},
         sections={"A": "b"},
         command="python run.py -m pool=max,avg",
     )
@@ -112,3 +115,33 @@ def test_a_margin_is_a_number_that_is_not_negative(margin):
 def test_names_have_tags_of_their_own():
     assert tag_of("a") == "study.ca978112ca1bbdca"  # the SHA-256 of "a" begins so
     assert len({tag_of(name) for name in ("a", "A", "a ", "ä", "")}) == 5
+
+
+JUNK = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.dictionaries(st.sampled_from([each.name for each in fields(Study)]), JUNK, max_size=4))
+def test_what_can_be_read_of_a_study_is_used(changed):
+    """And every field that cannot is named; a reader who needs all of it gets one line."""
+    text = json.dumps(json.loads(PLAIN.to_json()) | changed)
+    found, wrong = PLAIN.with_readable(text)
+    for name in {each.name for each in fields(Study)} - changed.keys() - {"factors", "nuisance"}:
+        assert getattr(found, name) == getattr(PLAIN, name)
+    assert Study.from_json(found.to_json()) == found
+    assert all(each.isprintable() for each in wrong)
+    try:
+        assert Study.from_json(text).margin >= 0
+    except InputError:
+        assert wrong
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", "null", "[" * 100_000])
+def test_of_what_is_no_study_nothing_is_used(text):
+    found, wrong = PLAIN.with_readable(text)
+    assert found == PLAIN
+    assert wrong[0].startswith("of the study that was kept with the runs, ")
