@@ -5,12 +5,11 @@ import shlex
 import sys
 from collections.abc import Sequence
 
-from ablations.commands import many, one_line_errors
+from ablations.commands import as_argument, many, one_line_errors
 from ablations.errors import InputError
 from ablations.report.compile import compile_report
 from ablations.report.console import coloured
 from ablations.report.request import Request
-from ablations.report.text import plain
 from ablations.tracking.store import Store
 
 EXAMPLES = """\
@@ -46,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"\n{many(report.failed, 'run')} without a result: the report names them.")
         print(f"\nreport: {report.path}")
         if not request.of_others:
-            print(f"runs:   python -m ablations.ui {shlex.quote(plain(report.name))}")
+            print(f"runs:   python -m ablations.ui {as_argument(report.name)}")
 
 
 def _parser() -> argparse.ArgumentParser:

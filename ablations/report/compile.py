@@ -7,16 +7,16 @@ the one before it in place.
 import hashlib
 import os
 import re
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import paths
+from ablations.commands import as_argument
 from ablations.errors import InputError
 from ablations.report.request import Request, asked
-from ablations.report.text import md, plain
+from ablations.report.text import md
 from ablations.tracking.columns import metrics_in
 from ablations.tracking.study import Study
 
@@ -167,7 +167,7 @@ def _histories(
 
 
 def _again(name: str) -> list[str]:
-    sweep = shlex.quote(plain(name))
+    sweep = as_argument(name)
     return [f"python -m ablations.report {sweep}", f"python -m ablations.ui {sweep}"]
 
 

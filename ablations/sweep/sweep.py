@@ -12,6 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from ablations.commands import as_argument
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
 from ablations.signals import watch_workers
@@ -93,11 +94,10 @@ def _report(name: str, store: Store) -> int:
     """Compile and show the report; how many of its runs have no result."""
     from ablations.report import compile_report
     from ablations.report.console import coloured
-    from ablations.report.text import plain
 
     share_views(store, name)
     report = compile_report(name, store)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
-    print(f"look at the runs: python -m ablations.ui {shlex.quote(plain(report.name))}")
+    print(f"look at the runs: python -m ablations.ui {as_argument(report.name)}")
     return report.failed
