@@ -7,17 +7,17 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from ablations.errors import InputError, foreseen, one_line, printable
-from ablations.paths import ROOT
+from ablations.paths import MLRUNS, ROOT
 from ablations.signals import exit_code, stoppable
 
 CLEAR_LINE = "\r\x1b[K"
-UNWRITABLE = (errno.ENOSPC, errno.EIO, errno.EBADF)
-"""What a stream on a full or broken device says."""
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EBADF}
+"""What a disk, a folder or a stream says that takes nothing."""
 
 
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
@@ -32,7 +32,22 @@ def command_parser(name: str, description: str, examples: str) -> argparse.Argum
 
 def module_command(name: str, *words: str) -> str:
     """`python -m ablations.NAME …`, to be pasted into a shell."""
-    return shlex.join(["python", "-m", f"ablations.{name}", *words])
+    return " ".join(["python", "-m", f"ablations.{name}", *map(_typed, words)])
+
+
+def about(name: str, option: Sequence[str] = ()) -> list[str]:
+    """The words of a command about a sweep, also one whose name begins with a dash."""
+    return [*option, "--", name] if name.startswith("-") else [name, *option]
+
+
+def _typed(word: str) -> str:
+    """A word as a shell takes it, also one with characters that nobody can type."""
+    if word.isprintable():
+        return shlex.quote(word)
+    plain = (
+        chr(byte) if chr(byte).isalnum() and byte < 128 else f"\\x{byte:02x}" for byte in os.fsencode(word)
+    )
+    return f"$'{''.join(plain)}'"
 
 
 def many(count: int, noun: str) -> str:
@@ -93,6 +108,10 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     The latter two say `interrupted` and no more. Errors that nobody foresaw go on as they are.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra raises its errors here instead of printing them
+    if (
+        os.path.expanduser("~") == "~"
+    ):  # no HOME and no entry in passwd, as in some containers; MLflow needs one
+        os.environ["HOME"] = str(MLRUNS / "home")
     settle_streams()
     try:
         with stoppable():
@@ -103,8 +122,8 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     except BrokenPipeError:  # the reader of a pipe (`| head`) has gone
         pass
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in UNWRITABLE and error.filename is None:
-            _exit(f"error: cannot write the output: {error.strerror}", 2)
+        if isinstance(error, OSError) and error.errno in UNWRITABLE:
+            _exit(f"error: cannot write {printable(error.filename or 'the output')}: {error.strerror}", 2)
         if not foreseen(error):
             raise
         _exit(f"error: {one_line(error)}", 2)
@@ -115,18 +134,18 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
 def settle_streams() -> None:
     """Let nothing that stdout and stderr cannot take stop what is going on.
 
-    What an encoding lacks is shown as an escape; a stream that was closed takes everything and shows nothing.
+    What stdout's encoding lacks is shown as a question mark; a stream that was closed takes all and shows nothing.
     """
     logging.raiseExceptions = False  # it would show a traceback for each line that it cannot write
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
-            os.open(
-                os.devnull, os.O_RDWR
-            )  # gets this number, the lowest that is free, before any other file does
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper) and stream.errors == "strict":
-            stream.reconfigure(errors="backslashreplace")
+            # In place of the closed one, whose number is the lowest that is free: no other file gets it, here or
+            # in a worker.
+            nothing = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(nothing, True)
+            setattr(sys, name, open(nothing, mode, closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="replace")
 
 
 def require_usable_folders() -> None:

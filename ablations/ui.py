@@ -8,7 +8,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import IO
 
 from ablations.commands import command_parser, one_line_errors, say_doing
@@ -156,11 +156,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     with one_line_errors():
         store = Store(options.tracking_uri)
         port = 0 if store.server else _port(options.host, options.port)
-        sweep = _found(Reader(store), options.name)
+        reader = Reader(store)
+        sweep = _found(reader, options.name)
         if store.server:
             _announce(store, store.server, sweep)
         else:
-            _serve(store, options.host, port, sweep)
+            _serve(store, options.host, port, reader, sweep)
 
 
 def _found(reader: Reader, name: str | None) -> SweepViews | str | None:
@@ -171,10 +172,14 @@ def _found(reader: Reader, name: str | None) -> SweepViews | str | None:
     return page or sweep_views(reader, name, belonging)
 
 
-def _serve(store: Store, host: str, port: int, sweep: SweepViews | str | None) -> None:
+def _serve(store: Store, host: str, port: int, reader: Reader, sweep: SweepViews | str | None) -> None:
     say_doing("starting the MLflow server, about ten seconds")
     try:
-        with server(store, host, port) as process:
+        with ExitStack() as stack:
+            if store.path and not (os.access(store.path, os.W_OK) and os.access(store.path.parent, os.W_OK)):
+                store = reader.copied(stack.enter_context(draft_folder()))  # the server wants to write
+                print("the store cannot be written to: this is a copy, as it is now")
+            process = stack.enter_context(server(store, host, port))
             _announce(store, f"http://{_reachable(host)}:{port}", sweep)
             print("(the × of MLflow's assistant closes it for good) Ctrl-C ends the server", flush=True)
             process.wait()

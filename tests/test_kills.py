@@ -1,6 +1,6 @@
 """Real sweeps, killed, and repeated until they are done: nothing is lost, nothing is doubled, no bit differs.
 
-    python -m pytest tests/test_kills.py                                      three kills, at chosen moments
+    python -m pytest tests/test_kills.py                                      five kills, at chosen moments
     python -m pytest tests/test_kills.py -m slow -s -n 0                      25 SIGKILLs and 25 SIGTERMs
     python -m pytest tests/test_kills.py -m soak -s -n 0                      200, half of each
 
@@ -163,6 +163,31 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     again = sweep.reader.runs().set_index("params.optimizer")
     assert dict(again["run_id"]) == dict(runs["run_id"])
     assert (again["tags.resumed"] == "1").all()
+
+
+@pytest.mark.parametrize("how", ["main process killed", "Ctrl-C again and again"])
+def test_nothing_is_left_of_a_sweep_with_workers(how, tmp_path, monkeypatch):
+    """No process, no temporary folder; and no run RUNNING unless its process was killed."""
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    monkeypatch.setenv("TMPDIR", str(temporary))
+    sweep = Sweep(tmp_path / "project", "optimizer", ["adam", "sdlm", "sgd"], 200, "hydra/launcher=joblib")
+    process = sweep.start("hydra.launcher.n_jobs=2")
+    for _ in range(6000):
+        if sweep.statuses() == {"RUNNING": 2}:
+            break
+        time.sleep(0.01)
+    if how == "main process killed":
+        process.kill()
+    else:
+        for _ in range(20):
+            os.killpg(process.pid, signal.SIGINT)
+            time.sleep(0.02)
+    out, err = process.communicate(timeout=30)
+    assert group_is_gone(process)
+    assert process.returncode == (-signal.SIGKILL if "killed" in how else 130), out + err
+    assert sweep.statuses() == {"FAILED": 2}
+    assert list(temporary.iterdir()) == []
 
 
 # At random moments

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablations.commands import many, module_command, one_line_errors
+from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
 from ablations.report.compile import compile_report
 from ablations.report.console import coloured
-from ablations.report.escaping import plain
 from ablations.report.request import Request
 from ablations.tracking.store import Store
 
@@ -56,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if report.remark:
             print(report.remark)
         if report.of_sweep:
-            print(f"runs:   {module_command('ui', plain(report.name), *store.option)}")
+            print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import paths
-from ablations.commands import module_command
+from ablations.commands import about, module_command
 from ablations.errors import InputError
 from ablations.report.escaping import md, plain
 from ablations.report.request import Request, asked, everywhere
@@ -115,7 +115,7 @@ def compile_report(
     if out is None and not replace:
         usual, (home, reason) = home, place(home, compiled.analysis, request.of_others)
         if reason:
-            command = module_command("report", plain(study.name), *option, "--replace")
+            command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
         _write(home, compiled, vectors)
@@ -275,7 +275,7 @@ def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: St
 
 
 def _again(name: str, option: Sequence[str]) -> list[str]:
-    return [module_command(command, plain(name), *option) for command in ("report", "ui")]
+    return [module_command(command, *about(name, option)) for command in ("report", "ui")]
 
 
 def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:

@@ -163,7 +163,7 @@ def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
         yield "epochs", epochs
     yield "runs", f"{len(runs)}, of which {len(runs) - len(analysis.failed)} finished"
     begun = runs.groupby(column(runs, tag("sweep_id")).fillna(""))
-    wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().sum()
+    wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().clip(lower=0).sum()
     trained = runs["train_s"].sum()
     alone = f"; training alone {duration(trained)} over all runs" if trained else ""
     yield "wall time", duration(wall) + alone

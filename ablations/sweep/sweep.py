@@ -12,7 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from ablations.commands import many, module_command, say, say_doing
+from ablations.commands import about, many, module_command, say, say_doing
 from ablations.errors import InputError
 from ablations.experiment.progress import sweep_bar
 from ablations.signals import watch_workers
@@ -104,7 +104,6 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     from ablations.comparison.selection import belonging
     from ablations.report import compile_report
     from ablations.report.console import coloured
-    from ablations.report.escaping import plain
 
     say_doing("writing the report")
     share_views(store, name, belonging)
@@ -113,5 +112,5 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     print(f"report: {report.path}")
     if report.remark:
         print(report.remark)
-    print(f"look at the runs: {module_command('ui', plain(report.name), *store.option)}")
+    print(f"look at the runs: {module_command('ui', *about(report.name, store.option))}")
     return report.failed

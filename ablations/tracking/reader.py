@@ -128,6 +128,10 @@ class Reader:
             self._downloads = stack.enter_context(draft_folder())
         return _download(self._store, run_id, path, self._downloads)
 
+    def copied(self, folder: Path) -> Store:
+        """Copy a store in a SQLite file to a folder. The artifacts stay where they are."""
+        return self._source.copied(folder / self._store.path.name)
+
 
 _HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "float64", "timestamp": "int64"}
 
@@ -160,7 +164,8 @@ class _Table:
             fixed[name] = pd.to_datetime(fixed[name], unit="ms", utc=True, errors="coerce")
         texts = [name for name in names if not name.endswith("_time")]
         fixed = fixed.astype(dict.fromkeys(texts, "str"))
-        fixed["seconds"] = (fixed["end_time"] - fixed["start_time"]).dt.total_seconds().astype("float64")
+        seconds = (fixed["end_time"] - fixed["start_time"]).dt.total_seconds().astype("float64")
+        fixed["seconds"] = seconds.mask(seconds < 0)  # the clock was set back meanwhile
         columns = {
             kind + key: pd.Series(
                 [values.get(row) for row in range(len(self._runs))],
@@ -251,6 +256,11 @@ class _Sqlite:
         with self._open() as db:
             row = db.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()
         return row[0] if row else None
+
+    def copied(self, path: Path) -> Store:
+        with self._open() as db, closing(sqlite3.connect(path)) as copy:
+            db.backup(copy)
+        return Store(f"sqlite:///{path}")
 
     @contextmanager
     def _open(self) -> Iterator[sqlite3.Connection]:

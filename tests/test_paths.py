@@ -1,0 +1,78 @@
+"""Folders for what is not finished: gone with their owner, or with the next one where that was killed."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from ablations.paths import ROOT, draft_folder
+from ablations.report.compile import compile_report
+from ablations.tracking import Store
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from ablations.paths import draft_folder
+
+with draft_folder(Path(sys.argv[1]), sys.argv[2]) as folder:
+    (folder / "half").write_text("half")
+    print(folder.name, flush=True)
+    time.sleep(60)
+"""
+
+
+def holder(place: Path, prefix: str) -> tuple[subprocess.Popen[str], Path]:
+    """A process that has such a folder, and the folder."""
+    command = [sys.executable, "-c", HOLD, str(place), prefix]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return process, place / process.stdout.readline().strip()
+
+
+def killed(place: Path, prefix: str) -> Path:
+    """What a killed process leaves."""
+    process, folder = holder(place, prefix)
+    process.kill()
+    process.communicate()
+    assert (folder / "half").exists()
+    return folder
+
+
+def test_that_of_a_killed_process_goes_with_the_next_and_that_of_a_living_one_stays(tmp_path):
+    left = killed(tmp_path, ".draft-")
+    process, living = holder(tmp_path, ".draft-")
+    try:
+        assert not left.exists()
+        others = [tmp_path / ".draft-notes", tmp_path / ".other-abcdefgh"]
+        for other in others:
+            other.mkdir()
+        with draft_folder(tmp_path, ".draft-") as own:
+            assert {*tmp_path.iterdir()} == {own, living, *others}
+        assert {*tmp_path.iterdir()} == {living, *others}
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_one_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+    """The moment between its making and its locking, in which it looks like a dead process's."""
+    made, opened = [], os.open
+
+    def late(path: str, *flags: int) -> int:
+        made.append(Path(path))
+        descriptor = opened(path, *flags)
+        if len(made) == 1:
+            made[0].rmdir()
+        return descriptor
+
+    monkeypatch.setattr(os, "open", late)
+    with draft_folder(tmp_path, ".draft-") as own:
+        assert own == made[1] != made[0]
+        assert own.is_dir()
+
+
+def test_a_store_and_a_report_clear_what_killed_ones_left(swept, tmp_path):
+    left = [killed(swept.path.parent, ".creating-"), killed(tmp_path, ".older.")]
+    Store(swept.uri).prepare("lenet5")
+    compile_report("older", swept, tmp_path)
+    assert not any(folder.exists() for folder in left)
+    assert {path.name for path in tmp_path.iterdir()} == {"older"}
