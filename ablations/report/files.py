@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.comparison.verdicts import COLUMNS
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import Tex, tex
 from ablations.report.numbers import forms, p_value
@@ -81,7 +81,10 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
         except ValueError as error:
             raise InputError(f"runs.csv: column {name.removeprefix(METRIC)}: {error}") from None
     for name in TIMES:
-        frame[name] = pd.to_datetime(frame.get(name, None), utc=True, format="ISO8601")
+        try:
+            frame[name] = pd.to_datetime(frame.get(name, None), utc=True, format="ISO8601")
+        except (ValueError, OverflowError) as error:
+            raise InputError(f"runs.csv: column {name}: {printable(error)}") from None
     return frame
 
 

@@ -158,6 +158,13 @@ def test_runs_csv_with_a_word_for_a_number_is_one_clear_line(home):
         checked(home)
 
 
+def test_runs_csv_with_a_word_for_a_time_is_one_clear_line(home):
+    text = (home / "runs.csv").read_text("utf-8")
+    (home / "runs.csv").write_text(text.replace("2024-05-01T00:00:00+00:00", "yesterday"), "utf-8")
+    with pytest.raises(InputError, match=r"^runs.csv: column start_time: [^\n]+$"):
+        checked(home)
+
+
 def test_an_unknown_report_names_those_that_exist(home):
     with pytest.raises(InputError, match=r"there is no report .*nothing; there are: s$"):
         check("nothing", Store(), folder=home.parent)
