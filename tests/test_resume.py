@@ -1,6 +1,8 @@
 """What is left to do when a command is given again: the decision, and the store's side of it."""
 
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,13 +14,15 @@ from ablations.experiment.resume import (
     Copy,
     Train,
     decide,
-    decide_without_store,
     has_result,
     is_trained_elsewhere,
     leftovers,
+    may_go_on,
+    stays,
+    without_store,
 )
 from ablations.tracking import Reader, Store, Tracker
-from ablations.tracking.earlier import EarlierRun, copy_results, earlier_runs, last_epoch
+from ablations.tracking.earlier import EarlierRun, earlier_runs, last_epoch, log_copied, results
 from ablations.training.loop import State
 
 
@@ -120,9 +124,59 @@ def test_orphans_of_other_sweeps_are_named():
 
 
 def test_without_the_store_the_checkpoint_says_which_run():
-    assert decide_without_store(None) == Train()
-    found = decide_without_store(a_checkpoint("known"))
-    assert (found.into.run_id, found.into.params) == ("known", None)
+    assert without_store([], "s", None) == []
+    (known,) = without_store([], "s", a_checkpoint("known"))
+    assert decide([known], {"known": 0}, "s", a_checkpoint("known"), rerun=False).into is known
+    assert known.params is None
+    kept = a_run("x", "RUNNING", local_id="known")
+    assert without_store([kept], "s", a_checkpoint("known")) == [kept]
+
+
+def test_the_oldest_result_stays():
+    older, newer = a_run("older", "FINISHED"), a_run("newer", "FINISHED")
+    asked_for = a_run("asked for", "FINISHED", rerun="true")
+    assert decide([newer, older], NOTHING, "s", None, rerun=False) == Adopt(older)
+    assert leftovers([newer, older, ELSEWHERE], "s", Adopt(older)) == ([newer], [])
+    assert leftovers([asked_for, older], "s", Adopt(older)) == ([], [])
+    assert leftovers([FINISHED, DIVERGED], "s", Adopt(FINISHED)) == ([DIVERGED], [])
+
+
+def test_of_the_runs_of_one_local_id_the_one_that_is_written_to_goes_on():
+    empty = a_run("empty", "RUNNING", local_id="local-1")
+    begun = replace(a_run("begun", "RUNNING", local_id="local-1"), metrics={"train/loss": 1.0})
+    saved = a_checkpoint("local-1")
+    for runs in ([empty, begun], [begun, empty]):
+        found = decide(runs, {"empty": 0, "begun": 3}, "s", saved, rerun=False)
+        assert found == Train(saved, begun)
+        assert leftovers(runs, "s", found) == ([empty], [])
+
+
+def test_what_waits_is_the_run_to_go_on_with_and_is_not_copied():
+    newer, waits = a_run("newer", "RUNNING"), replace(ORPHAN, kept=[{"do": "resume"}])
+    assert decide([newer, waits], {"newer": 0, "orphan": 0}, "s", None, rerun=False).into == waits
+    there = replace(ELSEWHERE, kept=[{"do": "resume"}])
+    assert decide([there], NOTHING, "s", None, rerun=False) == Train()
+    assert decide([there], NOTHING, None, None, rerun=False) == Adopt(there)
+    assert decide([ELSEWHERE], NOTHING, "s", None, rerun=False, unusable=["elsewhere"]) == Train()
+
+
+def test_a_run_that_another_machine_began_is_replaced():
+    assert decide([ORPHAN], NOTHING, "s", None, rerun=False) == Train()
+
+
+def test_which_of_those_that_begin_at_the_same_moment_stays():
+    runs = [a_run(name, "RUNNING", local_id=name) for name in ("newest", "middle", "oldest")]
+
+    def staying(*alive: str, rerun: bool = False, more: Sequence[EarlierRun] = ()) -> list[str]:
+        found = [*more, *runs]
+        return [run for run in alive if stays(run, found, "s", lambda each: each.run_id in alive, rerun)]
+
+    assert staying("newest", "middle", "oldest") == ["oldest"]
+    assert staying("newest", "middle") == ["middle"]
+    assert staying("newest", more=[FINISHED]) == []
+    assert staying("newest", more=[FINISHED], rerun=True) == ["newest"]
+    assert staying("newest", more=[ELSEWHERE]) == ["newest"]
+    assert stays("not there", runs, "s", lambda _: True, rerun=False)
 
 
 def test_only_finished_and_diverged_runs_have_a_result():
@@ -144,8 +198,12 @@ def test_who_is_trained_elsewhere(tmp_path):
         assert is_trained_elsewhere(running, own, 30)
         assert not is_trained_elsewhere(running, lease.lock, 30)  # by oneself, that is
         assert not is_trained_elsewhere(a_run("x", "FAILED", claim=str(lease.holder)), own, 30)
+        assert may_go_on(running, lease.lock)
+        assert not may_go_on(running, own)
     assert not is_trained_elsewhere(running, own, 30)
     assert not is_trained_elsewhere(a_run("x", "RUNNING"), own, 30)
+    assert may_go_on(a_run("x", "RUNNING"), own)
+    assert not may_go_on(a_run("x", "RUNNING", claim=f"another-machine 7 {own}"), own)
 
 
 @pytest.mark.parametrize(("ago_s", "lives"), [(0, True), (290, True), (310, False)])
@@ -188,8 +246,8 @@ def test_metrics_that_are_sent_again_are_there_once(store):
     assert logged(store, tracker.run_id) == [
         (metric, epoch) for metric in ("train/loss", "val/loss", "x") for epoch in range(1, 6)
     ]
-    assert last_epoch(store, tracker.run_id, "train/loss") == 5
-    assert last_epoch(store, tracker.run_id, "never/logged") == 0
+    assert last_epoch(store, a_run(tracker.run_id, "RUNNING"), "train/loss") == 5
+    assert last_epoch(store, a_run(tracker.run_id, "RUNNING"), "never/logged") == 0
 
 
 def test_earlier_runs_are_found_by_their_tags(store):
@@ -220,8 +278,9 @@ def test_a_copy_has_all_metrics_and_artifacts_once(store, tmp_path):
     source.log_files(tmp_path)
     source.finish()
     copy = Tracker.start(store, "e", "copy", {}, {"copied_from": source.run_id})
-    copy_results(store, source.run_id, copy)
-    copy_results(store, source.run_id, copy)  # as after an interruption
+    for _ in range(2):  # as after an interruption
+        with results(store, source.run_id, ["x"], ["deep/model.npz"]) as copied:
+            log_copied(copied, copy)
     copy.finish()
     reader = Reader(store)
     histories = [reader.histories([run.run_id]).drop(columns="run_id") for run in (source, copy)]

@@ -19,6 +19,16 @@ ABOUT = {
 
 SHOWN_MISREAD = 500
 
+RESULT_METRICS = ("train/loss", "test/accuracy")
+RESULT_FILES = (
+    "config.yaml",
+    "model.npz",
+    "predictions.npz",
+    f"{model.MODEL}/MLmodel",
+    *(f"{model.NETWORK}/{name}" for name in (model.CONFIG, model.WEIGHTS)),
+)
+"""What a result cannot do without."""
+
 
 def write_artifacts(
     folder: Path, config: DictConfig, recipe: Recipe, history: Sequence[Mapping[str, float]], test: Evaluation

@@ -2,8 +2,8 @@
 
 import time
 import traceback
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -11,17 +11,18 @@ from hydra.core.hydra_config import HydraConfig
 
 from ablations.commands import say
 from ablations.errors import InputError, foreseen, one_line
-from ablations.experiment.artifacts import write_artifacts
+from ablations.experiment.artifacts import RESULT_FILES, RESULT_METRICS, write_artifacts
 from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
-from ablations.experiment.job import Job
+from ablations.experiment.job import DATA, Job
 from ablations.experiment.lease import HOLDER_TAG, Lease
 from ablations.experiment.metrics import EVERY_EPOCH, epoch_metrics, step_metrics, test_metrics
 from ablations.experiment.progress import ProgressBar
 from ablations.experiment.provenance import provenance
-from ablations.experiment.resume import Copy, Train
+from ablations.experiment.resume import RERUN_TAG, Copy, Train, is_of, is_trained_elsewhere, stays
 from ablations.paths import draft_folder
 from ablations.signals import Terminated, stop_if_told, undisturbed
-from ablations.tracking.earlier import EarlierRun, copy_results
+from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs, log_copied, results
+from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step
 
@@ -30,6 +31,10 @@ DID_NOT_LEARN = "did_not_learn"
 
 OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN)
 """Tags that a copied result has from where it was made."""
+
+
+class OutrunError(Exception):
+    """Another process, which began at the same moment, trains the same; its run stays, and ours is gone."""
 
 
 class Record:
@@ -51,6 +56,7 @@ class Record:
         self.accuracy: float | None = None
         self.learned = True
         self.error: Exception | None = None
+        self._lease = lease
         self._checkpoints = Checkpoints(lease.folder)
         self._measured: list[Measured] = [] if checkpoint is None else list(checkpoint.measured)
         self._sent = 0
@@ -102,7 +108,8 @@ class Record:
             self._send()
 
     def finish(self, test: Evaluation) -> None:
-        """Log the result and what the run leaves behind, and end it."""
+        """Log the result and what the run leaves behind, and end it. Raises OutrunError where another one did."""
+        _require_place(self.job, self._lease, self.tracker)
         # With the last epoch's time stamp, so that an evaluation that is done again is the same.
         epochs, last = self.job.recipe.options.epochs, self._measured[-1].time_ms
         self.tracker.log_metrics(test_metrics(test), epochs, last)
@@ -155,14 +162,16 @@ def has_learned(accuracy: float, labels: np.ndarray) -> bool:
 def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
     """The record of a job's training: however the block ends, its run does not stay RUNNING.
 
-    An error of the training is in the record's `error`. Raises what comes before the run can be written to, and what
-    stops this process.
+    An error of the training is in the record's `error`. Raises what comes before the run can be written to, what
+    stops this process, and OutrunError.
     """
     record = None
     try:
         with undisturbed():
-            record = Record(job, lease, _open(job, task.into, lease, _heartbeat(job)), task.checkpoint)
+            record = Record(job, lease, _open(job, task.into, lease, {}), task.checkpoint)
         yield record
+    except OutrunError:
+        raise
     except BaseException as error:
         if record is not None and record.accuracy is None:
             with undisturbed():  # by a signal after the signal
@@ -172,18 +181,35 @@ def recorded(job: Job, task: Train, lease: Lease) -> Iterator[Record]:
         record.error = error
 
 
-def copy(job: Job, task: Copy, lease: Lease) -> str:
-    """Give a sweep its own record of a result that another one has; return the id of its run."""
+def copy(job: Job, task: Copy, lease: Lease) -> None:
+    """Give a sweep its own record of a result that another one has.
+
+    Raises IncompleteError where that cannot be copied whole, OutrunError where another process did.
+    """
     source = task.source
-    kept = {tag: source.tags[tag] for tag in OF_THE_RESULT if tag in source.tags}
-    with undisturbed():
-        tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
-        copy_results(job.store, source.run_id, tracker)
-        if source.status == "FINISHED":
-            tracker.finish()
-        else:
-            tracker.fail(source.tags["failure"], source.tags.get("failure_reason", ""))
-    return tracker.run_id
+    finished = source.status == "FINISHED"
+    needed = (RESULT_METRICS, RESULT_FILES) if finished else ((), ())
+    with ExitStack() as stack:
+        try:
+            copied = stack.enter_context(results(job.store, source.run_id, *needed))
+        except IncompleteError:
+            raise
+        except InputError as error:
+            raise IncompleteError(source.run_id, f"cannot be copied: {error}") from error
+        with undisturbed():
+            kept = {tag: source.tags[tag] for tag in OF_THE_RESULT if tag in source.tags}
+            tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
+            log_copied(copied, tracker)
+            if finished:
+                tracker.finish()
+            else:
+                tracker.fail(source.tags["failure"], source.tags.get("failure_reason", ""))
+
+
+def runs_of(job: Job, find: Callable[..., list[EarlierRun]] = earlier_runs) -> list[EarlierRun]:
+    """The runs of the same configuration and code, and of the same data as far as they got to know them."""
+    tags = {key: value for key, value in job.identity.items() if key != DATA}
+    return [run for run in find(job.store, job.experiment, tags) if is_of(run, job.identity)]
 
 
 def write_traceback(error: BaseException) -> Path:
@@ -194,9 +220,12 @@ def write_traceback(error: BaseException) -> Path:
 
 
 def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, str]) -> Tracker:
-    """The run to write to: an earlier one that goes on, or a new one."""
+    """The run to write to: an earlier one that goes on, or a new one. Raises OutrunError where that does not stay."""
     recipe, in_sweep = job.recipe, job.sweep is not None
-    tags = {**job.identity, **provenance(), HOLDER_TAG: str(lease.holder), **more, **job.invocation}
+    tags = {**job.identity, **provenance(), HOLDER_TAG: str(lease.holder), **_heartbeat(job), **more}
+    tags |= job.invocation
+    if job.rerun:
+        tags[RERUN_TAG] = "true"
     if study := HydraConfig.get().runtime.choices.get("study"):
         tags["study"] = study
     if recipe is not None:
@@ -206,15 +235,43 @@ def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, st
     if into is None:
         tracker = Tracker.start(job.store, job.experiment, job.name, job.params, tags, offline_ok=in_sweep)
     else:
-        tracker = Tracker.resume(job.store, into.run_id, offline_ok=in_sweep)
+        tracker = Tracker.resume(job.store, *into.ids, offline_ok=in_sweep)
         tracker.set_tags({**tags, "resumed": str(int(into.tags.get("resumed", 0)) + 1)})
         if into.params is not None:
             tracker.log_params({key: value for key, value in job.params.items() if key not in into.params})
+    _require_place(job, lease, tracker)
     if recipe is not None:
         dataset = recipe.dataset
         for context, labels in (("train", dataset.train_labels), ("test", dataset.test_labels)):
             tracker.log_dataset(dataset.name, dataset.sha256, context, profile={"num_rows": len(labels)})
     return tracker
+
+
+def _require_place(job: Job, lease: Lease, tracker: Tracker) -> None:
+    """Settle, in a store that machines share, which of several runs of a job stays: doubles of ours go, or ours.
+
+    Raises OutrunError where ours went. What cannot be read now is settled later.
+    """
+    if job.store.path is not None or tracker.waits:
+        return
+    with suppress(AwayError):
+        earlier = runs_of(job)
+        stay = stays(
+            tracker.run_id,
+            earlier,
+            job.sweep,
+            lambda run: is_trained_elsewhere(run, lease.lock, job.heartbeat_s),
+            job.rerun,
+        )
+        ours = {run.run_id: run.ids[1] or run.run_id for run in earlier}
+        own = ours.get(tracker.run_id)
+        gone = [run_id for run_id, local_id in ours.items() if local_id == own]
+        with suppress(AwayError):
+            for run_id in gone:
+                if run_id != tracker.run_id or not stay:
+                    job.store.discard(run_id)
+        if not stay:
+            raise OutrunError
 
 
 def _heartbeat(job: Job) -> dict[str, str]:

@@ -4,8 +4,9 @@ A run is the same as an earlier one where configuration, data and code agree. It
 each sweep has a run of its own for all that it asked for, so that its report is complete.
 """
 
+import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,9 @@ from ablations.tracking.earlier import EarlierRun
 from ablations.tracking.sending import LOCAL_ID
 
 DEAD_AFTER_HEARTBEATS = 10
+
+RERUN_TAG = "rerun"
+"""The tag of a run that was asked for although there was a result."""
 
 
 @dataclass(frozen=True)
@@ -47,49 +51,99 @@ def decide(
     sweep: str | None,
     checkpoint: Checkpoint | None,
     rerun: bool,
+    unusable: Collection[str] = (),
 ) -> Adopt | Copy | Train:
     """What to do for a configuration of `sweep`, of which nobody else trains anything.
 
     Args:
         earlier: the runs of this configuration, data and code, the newest first.
-        epochs: how many epochs the store knows of those that have no result, by their ids.
+        epochs: how many epochs the store knows, or will know, of those that have no result and may go on here, by
+            their ids.
         sweep: None for a run of its own, which is content with the result of any.
         checkpoint: the last good one.
         rerun: whether to train again what has its result.
+        unusable: the ids of those whose result cannot be copied.
     """
     own, others = _own_and_others(earlier, sweep)
-    result = None if rerun else next((run for run in [*own, *others] if has_result(run)), None)
+    extra = [*surplus(own), *doubles(own)]
+    own = [run for run in own if run not in extra]
+    copied = [run for run in others if sweep is None or (run.run_id not in unusable and not run.kept)]
+    result = None if rerun else next((run for run in [*own, *copied] if has_result(run)), None)
     if result is not None and (sweep is None or result in own):
         return Adopt(result)
 
     def continues(run: EarlierRun) -> bool:
         """Whether nothing is in the store that would then be there twice."""
+        if run.run_id not in epochs:
+            return False
         if result is not None:
             return run.tags.get("copied_from") == result.run_id or not epochs[run.run_id]
-        ids = run.run_id, run.tags.get(LOCAL_ID)
-        covered = checkpoint.state.epoch if checkpoint and checkpoint.run_id in ids else 0
+        covered = checkpoint.state.epoch if checkpoint and checkpoint.run_id in run.ids else 0
         return "copied_from" not in run.tags and epochs[run.run_id] <= covered
 
-    into = next((run for run in own if not has_result(run) and continues(run)), None)
+    # What waits in the outbox is not to be replaced as long as there is another way.
+    unfinished = sorted((run for run in own if not has_result(run)), key=lambda run: not run.kept)
+    into = next((run for run in unfinished if continues(run)), None)
     return Train(checkpoint, into) if result is None else Copy(result, into)
 
 
-def decide_without_store(checkpoint: Checkpoint | None) -> Train:
-    """What to do while the store is away: go on with the run that the checkpoint is of, or begin a new one."""
-    if checkpoint is None:
-        return Train()
-    return Train(checkpoint, EarlierRun(checkpoint.run_id, "RUNNING", None, {}, {}))
+def without_store(
+    kept: Sequence[EarlierRun], sweep: str | None, checkpoint: Checkpoint | None
+) -> list[EarlierRun]:
+    """What is known while the store cannot be read: what waits in the outbox, and the run of the checkpoint."""
+    if checkpoint is None or any(checkpoint.run_id in run.ids for run in kept):
+        return [*kept]
+    tags = {} if sweep is None else {"sweep": sweep}
+    return [EarlierRun(checkpoint.run_id, "RUNNING", None, {}, tags), *kept]
 
 
 def leftovers(
     earlier: Sequence[EarlierRun], sweep: str | None, decision: Adopt | Copy | Train
 ) -> tuple[list[EarlierRun], list[EarlierRun]]:
-    """What a decision leaves behind: the sweep's own runs that cannot go on and are not to be seen any more, and those
-    of other sweeps that are RUNNING though nobody trains them."""
+    """What a decision leaves behind: the sweep's own runs that cannot go on, or have a result that an older one has,
+    and are not to be seen any more; and those of other sweeps that are RUNNING though nobody trains them."""
     own, others = _own_and_others(earlier, sweep)
     goes_on = None if isinstance(decision, Adopt) else decision.into
-    replaced = [run for run in own if not has_result(run) and run is not goes_on]
+    extra = [*surplus(own), *doubles(own)]
+    replaced = [run for run in own if run in extra or (not has_result(run) and run is not goes_on)]
     return replaced, [run for run in others if run.status == "RUNNING"]
+
+
+def surplus(own: Sequence[EarlierRun]) -> list[EarlierRun]:
+    """The results of a sweep beside the oldest one, but for those that were asked for: several may come of starts at
+    the same moment, or while the store was away."""
+    results = [run for run in own if has_result(run) and RERUN_TAG not in run.tags]
+    results.sort(key=lambda run: run.status == "FINISHED")  # the others diverged
+    return results[:-1]
+
+
+def doubles(earlier: Sequence[EarlierRun]) -> list[EarlierRun]:
+    """The runs beside the one that is written to, left by requests to create it whose answer was lost."""
+    groups: dict[str, list[EarlierRun]] = {}
+    for run in reversed(earlier):
+        groups.setdefault(run.tags.get(LOCAL_ID, run.run_id), []).append(run)
+    written = [max(group, key=lambda run: (bool(run.kept), len(run.metrics))) for group in groups.values()]
+    return [run for run in earlier if run not in written]
+
+
+def stays(
+    run_id: str,
+    earlier: Sequence[EarlierRun],
+    sweep: str | None,
+    is_trained: Callable[[EarlierRun], bool],
+    rerun: bool,
+) -> bool:
+    """Whether a run that is being written is the one to stay, seen alike by all that have begun at the same moment.
+
+    That is the oldest of those that are trained (the smallest id among equals), unless there is a result by now.
+    """
+    own, _ = _own_and_others(earlier, sweep)
+    ids = [run.run_id for run in own]
+    if run_id not in ids:
+        return True
+    older = own[ids.index(run_id) + 1 :]
+    done = not rerun and any(has_result(run) for run in own if run.run_id != run_id)
+    return not done and not any(is_trained(run) for run in older)
 
 
 def _own_and_others(
@@ -123,3 +177,11 @@ def is_trained_elsewhere(run: EarlierRun, lock: Path, heartbeat_s: float) -> boo
         beat_ms = int(run.tags.get("heartbeat", 0))
         return time.time() - beat_ms / 1000 < DEAD_AFTER_HEARTBEATS * heartbeat_s
     return alive
+
+
+def may_go_on(run: EarlierRun, lock: Path) -> bool:
+    """Whether nobody but who holds `lock` takes up this run of a store that machines share."""
+    name = run.tags.get(HOLDER_TAG)
+    return name is None or (
+        Holder.parse(name).lock == lock and Holder.parse(name).host == socket.gethostname()
+    )

@@ -2,8 +2,8 @@
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,24 +15,39 @@ from omegaconf import DictConfig
 from ablations.commands import module_command, say, settle_streams
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
-from ablations.experiment.job import DATA, Job
+from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
 from ablations.experiment.metrics import EVERY_EPOCH
 from ablations.experiment.progress import DONE
-from ablations.experiment.record import DID_NOT_LEARN, Record, copy, recorded, write_traceback
+from ablations.experiment.record import (
+    DID_NOT_LEARN,
+    OutrunError,
+    Record,
+    copy,
+    recorded,
+    runs_of,
+    write_traceback,
+)
 from ablations.experiment.resume import (
     Adopt,
     Copy,
     Train,
     decide,
-    decide_without_store,
     has_result,
-    is_of,
     is_trained_elsewhere,
     leftovers,
+    may_go_on,
+    without_store,
 )
 from ablations.signals import stoppable, undisturbed
-from ablations.tracking.earlier import EarlierRun, earlier_runs, last_epoch
+from ablations.tracking.earlier import (
+    EarlierRun,
+    IncompleteError,
+    discard,
+    kept_runs,
+    last_epoch,
+    last_kept_epoch,
+)
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
@@ -79,21 +94,35 @@ def run(config: DictConfig) -> None:
 
 def _result(job: Job) -> Result:
     """The job's result: an earlier one, or that of a training, of which only what is missing is done."""
+    unusable: set[str] = set()
     with _leased(job) as lease:
-        match _what_is_left(job, lease):
-            case Adopt(found):
-                # It belongs to this invocation now: what is asked for last is what the report is about.
-                if job.sweep is not None:
-                    Tracker(job.store, found.run_id).set_tags(job.invocation)
-                return _found(found)
-            case Copy(source) as task:
-                copy(job, task, lease)
-                return _found(source)
-            case Train() as task:
-                with recorded(job, task, lease) as record:
-                    record.finish(_trained(job, record))
-                warning = "" if record.learned else UNTAUGHT
-                return Result(record.tracker.run_id, record.accuracy, record.error, warning=warning)
+        while True:
+            try:
+                return _done(job, lease, _what_is_left(job, lease, unusable))
+            except OutrunError:
+                continue  # whose run stays is waited for
+            except IncompleteError as error:
+                say(f"{job.name}: {error}; it is trained again")
+                unusable.add(error.run_id)
+
+
+def _done(job: Job, lease: Lease, task: Adopt | Copy | Train) -> Result:
+    match task:
+        case Adopt(found):
+            # It belongs to this invocation now: what is asked for last is what the report is about.
+            if job.sweep is not None:
+                with closing(Tracker.of(job.store, *found.ids)) as tracker:
+                    tracker.set_tags(job.invocation)
+            Checkpoints(lease.folder).remove()
+            return _found(found)
+        case Copy(source):
+            copy(job, task, lease)
+            return _found(source)
+        case Train():
+            with recorded(job, task, lease) as record:
+                record.finish(_trained(job, record))
+            warning = "" if record.learned else UNTAUGHT
+            return Result(record.tracker.run_id, record.accuracy, record.error, warning=warning)
 
 
 def _trained(job: Job, record: Record) -> Evaluation:
@@ -173,30 +202,31 @@ def _leased(job: Job) -> Iterator[Lease]:
         yield lease
 
 
-def _what_is_left(job: Job, lease: Lease) -> Adopt | Copy | Train:
+def _what_is_left(job: Job, lease: Lease, unusable: Collection[str]) -> Adopt | Copy | Train:
     """What to do for the job, once no other process does it; what stands in the way is cleared."""
     checkpoint, complaints = Checkpoints(lease.folder).latest(job.identity)
     for complaint in complaints:
         say(f"{job.name}: {complaint}")
     try:
         earlier = _settled(job, lease)
-        unfinished = [run.run_id for run in earlier if not has_result(run)]
-        epochs = {run_id: last_epoch(job.store, run_id, EVERY_EPOCH) for run_id in unfinished}
+        unfinished = [run for run in earlier if not has_result(run)]
+        if job.store.path is None:
+            unfinished = [run for run in unfinished if may_go_on(run, lease.lock)]
+        epochs = {run.run_id: last_epoch(job.store, run, EVERY_EPOCH) for run in unfinished}
     except AwayError:
         if job.sweep is None:
             raise
-        decision = decide_without_store(checkpoint)
-        _warm_up(job)
-        return decision
-    decision = decide(earlier, epochs, job.sweep, checkpoint, job.rerun)
+        earlier = without_store(runs_of(job, kept_runs), job.sweep, checkpoint)
+        epochs = {run.run_id: last_kept_epoch(run, "train/loss") for run in earlier}
+    decision = decide(earlier, epochs, job.sweep, checkpoint, job.rerun, unusable)
     replaced, orphans = leftovers(earlier, job.sweep, decision)
     if replaced or orphans or not isinstance(decision, Adopt):
         _warm_up(job)
     with undisturbed(), suppress(AwayError):  # else it is cleared the next time
         for orphan in orphans:
-            Tracker(job.store, orphan.run_id).fail("interrupted", "its process is gone")
+            Tracker.of(job.store, *orphan.ids).fail("interrupted", "its process is gone")
         for stale in replaced:
-            job.store.discard(stale.run_id)
+            discard(job.store, stale)
     return decision
 
 
@@ -210,7 +240,7 @@ def _settled(job: Job, lease: Lease) -> list[EarlierRun]:
     """The earlier runs of a job, once no process trains any of them."""
     told = False
     while True:
-        earlier = _earlier(job)
+        earlier = runs_of(job)
         busy = [run for run in earlier if is_trained_elsewhere(run, lease.lock, job.heartbeat_s)]
         if not busy:
             return earlier
@@ -223,9 +253,3 @@ def _settled(job: Job, lease: Lease) -> list[EarlierRun]:
 
 def _say_busy(job: Job, process: str) -> None:
     say(f"{job.name}: is being trained by process {process}, waiting for it")
-
-
-def _earlier(job: Job) -> list[EarlierRun]:
-    """The runs of the same configuration, code and data."""
-    tags = {key: value for key, value in job.identity.items() if key != DATA}
-    return [run for run in earlier_runs(job.store, job.experiment, tags) if is_of(run, job.identity)]
