@@ -74,8 +74,9 @@ def say(line: str, stream: TextIO | None = None) -> None:
 
 
 def say_doing(what: str) -> None:
-    """Tell on stderr what the user waits for, so that no screen stays blank for seconds."""
-    say(f"{what} …", sys.stderr)
+    """Tell whoever sits at a terminal what takes seconds, so that no screen stays blank; a pipe needs no such line."""
+    if sys.stderr.isatty():
+        say(f"{what} …", sys.stderr)
 
 
 class LineHandler(logging.StreamHandler):

@@ -1,4 +1,4 @@
-"""Models in MLflow's format: written beside a run's other artifacts, and registered."""
+"""Models in MLflow's format: written beside a run's other artifacts, listed in its experiment, and registered."""
 
 import json
 import re

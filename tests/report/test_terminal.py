@@ -126,6 +126,12 @@ def test_verdicts_have_colours_on_a_terminal_only(monkeypatch, tmp_path):
     assert coloured("worse") == "worse"
 
 
+def test_a_new_store_is_announced_on_a_terminal(tmp_path):
+    code = f"from ablations.tracking import Store; Store('sqlite:///{tmp_path}/mlflow.db').prepare('a')"
+    assert on_a_terminal(code) == f"\r\x1b[Kmaking the store {tmp_path}/mlflow.db, once …\r\n"
+    assert on_a_terminal(code) == ""
+
+
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_pipe_gets_plain_lines(stream, tmp_path: Path):
     done = subprocess.run(

@@ -103,7 +103,7 @@ def test_the_views_are_packed_as_mlflows_page_reads_them(swept):
     assert (state["orderByKey"], state["orderByAsc"]) == ("metrics.`test/error_pct`", True)
     assert state["groupBy"] is None
     assert [chart["metricKey"] for chart in state["compareRunCharts"]] == ["val/accuracy", "train/loss"]
-    assert (charts.key, unpacked(charts)) == (runs.key, state)
+    assert (charts.key, unpacked(charts)) == (variants.key, unpacked(variants))
 
     grouped = unpacked(variants)
     assert grouped["groupBy"] == {
