@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from ablations.paths import draft_folder
 from ablations.tracking.columns import KINDS, METRIC
+from ablations.tracking.models import without_bytecode
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.writer import Tracker
@@ -54,6 +55,7 @@ def copy_results(store: Store, run_id: str, tracker: Tracker) -> None:
                 tracker.log_metrics({name: point.value}, point.step, point.timestamp)
         tracker.flush()
         api.download_artifacts(run_id, "", str(folder))
+        without_bytecode(folder)
         tracker.log_files(folder)
 
 
