@@ -111,9 +111,19 @@ def watch_workers() -> None:
 
     class Listening(LokyBackend):
         def configure(self, *arguments: Any, **options: Any) -> int:
-            return super().configure(*arguments, initializer=_listen, **options)
+            return super().configure(*arguments, initializer=_begin_to_work, **options)
 
     register_parallel_backend("loky", Listening)
+
+
+def _begin_to_work() -> None:
+    _listen()
+    try:
+        psutil.Process().memory_info()
+    except (psutil.Error, OSError):  # there is no /proc, where joblib would look after each run
+        from joblib.externals.loky import process_executor
+
+        process_executor._USE_PSUTIL = False
 
 
 def _listen() -> Callable[[], None]:

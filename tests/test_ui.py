@@ -2,12 +2,15 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 
 import pytest
 from mlflow import MlflowClient
@@ -19,9 +22,9 @@ from ablations.tracking.views import SweepViews
 from ablations.ui import _announce
 
 
-def ui(*arguments: str, **options) -> subprocess.Popen[str]:
+def ui(*arguments: str, before: Sequence[str] = (), **options) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "ablations.ui", *arguments],
+        [*before, sys.executable, "-m", "ablations.ui", *arguments],
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -82,3 +85,34 @@ def test_the_server_answers_at_the_printed_address_until_ctrl_c(swept, tmp_path)
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(OSError, match="refused"):
         urllib.request.urlopen(server, timeout=5)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
+def test_the_server_ends_with_the_command_however_that_ends(number, swept, tmp_path):
+    """SIGHUP as of a terminal that is closed. The store cannot be written to: a copy of it is shown."""
+    store = tmp_path / "store"
+    shutil.copytree(swept.path.parent, store)
+    read_only = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
+    command = ["unshare", "-rm", "sh", "-c", read_only, str(store)]
+    can = shutil.which("unshare") and subprocess.run([*command, "true"], capture_output=True).returncode == 0
+    process = ui(
+        "--tracking-uri", f"sqlite:///{store}/mlflow.db", "--port", "0", before=command if can else []
+    )
+    shown = ""
+    while not shown.endswith("Ctrl-C ends the server\n"):
+        line = process.stdout.readline()
+        assert line, process.stderr.read()
+        shown += line
+    assert "sweep activation-pool, 2 runs" in shown
+    assert ("this is a copy" in shown) == bool(can)
+    server = re.search(r"http://([0-9.]+):([0-9]+)/", shown)
+    process.send_signal(number)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == (0 if number == signal.SIGHUP else -number)
+    for _ in range(100):
+        try:
+            socket.create_connection((server[1], int(server[2])), timeout=5).close()
+        except ConnectionRefusedError:
+            return
+        time.sleep(0.1)
+    pytest.fail("the server answers still")

@@ -10,6 +10,7 @@ from ablations.errors import InputError
 from ablations.paths import draft_folder
 from ablations.tracking.columns import KINDS, METRIC
 from ablations.tracking.journal import LOCAL, Journal, kept
+from ablations.tracking.models import without_bytecode
 from ablations.tracking.reader import Reader
 from ablations.tracking.sending import LOCAL_ID, Record, find_created
 from ablations.tracking.store import Store, may_pass, persistently
@@ -146,6 +147,7 @@ def results(store: Store, run_id: str, metrics: Sequence[str], files: Sequence[s
         lost += sorted(path for path in {*files, *listed} if not _is_whole(folder / path, listed.get(path)))
         if lost:
             raise IncompleteError(run_id, f"lacks {', '.join(lost)}")
+        without_bytecode(folder)
         yield Copied(points, folder)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -57,6 +58,13 @@ def save_model(
         pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
         metadata=dict(about),
     )
+    without_bytecode(folder)
+
+
+def without_bytecode(folder: Path) -> None:
+    """Delete what Python leaves beside the code of a model that was loaded: it is of one version of Python."""
+    for compiled in list(folder.rglob("__pycache__")):
+        shutil.rmtree(compiled)
 
 
 def model_tags(folder: Path) -> dict[str, str]:

@@ -60,6 +60,19 @@ def positions(images: np.ndarray) -> list[int]:
     return [int(np.flatnonzero((image == PIXELS).all(axis=(1, 2)))[0]) for image in images]
 
 
+@pytest.mark.parametrize("name", ["7/a.png", "loop", "train/7/a.png"])
+def test_links_that_lead_to_themselves_and_pipes(name, root):
+    """One line, and no waiting for somebody to write into a pipe."""
+    write(root, "train/7/1.png", "train/3/1.png", "test/3/1.png")
+    odd = root / name
+    odd.parent.mkdir(exist_ok=True)
+    odd.symlink_to(odd.name)
+    assert f"ROOT/{name}: Too many levels of symbolic links; accepted: " in refusal(root)
+    odd.unlink()
+    os.mkfifo(odd)
+    assert refusal(root).startswith("ROOT/")
+
+
 # Layouts
 
 
