@@ -135,7 +135,7 @@ def test_the_best_of_the_card_reads_a_picture_of_a_test_image(project, card, tmp
     assert (done.returncode, done.stderr) == (0, "")
     _, row, last = done.stdout.splitlines()
     assert row.split()[1] == str(answer)
-    assert last == f"read by {best['run_name']}, run {best['run_id']}"
+    assert last.startswith(f"read by {best['run_name']}, run {best['run_id']}, trained on digits (")
 
 
 def test_report_again_is_the_same_to_the_byte(project, card):

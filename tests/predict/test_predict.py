@@ -212,7 +212,7 @@ def named(tmp_path_factory, compose, trained):
 def test_classes_are_called_by_their_names(named, trained, pictures, tmp_path, capsys, monkeypatch):
     import mlflow
 
-    from ablations import plots
+    from ablations.plots import run as plots
 
     arguments = ["best", *map(str, pictures), "--tracking-uri", named[0]]
     predict.main(arguments)

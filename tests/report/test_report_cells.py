@@ -64,7 +64,7 @@ def test_a_report_of_such_cells_follows_from_its_own_files(store, tmp_path, monk
     for seed in range(2):
         for level, error in ((nasty, 5.0), ("relu", 6.0)):
             store.add(error + seed / 10, seed=seed, activation=level, metrics={"-loss": -1.0})
-    report = compile_report("s", store, tmp_path)
+    report = compile_report("s", None, tmp_path)
     for file in report.path.parent.glob("*.*"):
         assert file.read_text("utf-8").replace("\n", "").isprintable(), file
     cells = pd.read_csv(report.path.parent / "runs.csv", dtype=str)
