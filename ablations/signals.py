@@ -74,6 +74,9 @@ def stoppable() -> Iterator[None]:
         # A worker between two runs still leaves quietly, and who is leaving is not to be disturbed.
         if not _is_worker() and _Process.signal is None:
             ignore()
+        elif not _is_worker():
+            for number in SIGNALS:  # else Python, while it ends, lets the next one kill it
+                signal.signal(number, signal.SIG_IGN)
 
 
 @contextmanager

@@ -173,17 +173,14 @@ def test_nothing_is_left_of_a_sweep_with_workers(how, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(temporary))
     sweep = Sweep(tmp_path / "project", "optimizer", ["adam", "sdlm", "sgd"], 200, "hydra/launcher=joblib")
     process = sweep.start("hydra.launcher.n_jobs=2")
-    for _ in range(6000):
-        if sweep.statuses() == {"RUNNING": 2}:
-            break
-        time.sleep(0.01)
+    wait_until(lambda: sweep.statuses() == {"RUNNING": 2}, "two runs at once")
     if how == "main process killed":
         process.kill()
     else:
         for _ in range(20):
             os.killpg(process.pid, signal.SIGINT)
             time.sleep(0.02)
-    out, err = process.communicate(timeout=30)
+    out, err = process.communicate(timeout=PATIENCE_S)
     assert group_is_gone(process)
     assert process.returncode == (-signal.SIGKILL if "killed" in how else 130), out + err
     assert sweep.statuses() == {"FAILED": 2}

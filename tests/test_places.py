@@ -40,7 +40,7 @@ def at(folder: Path) -> Project:
 def project(tmp_path_factory):
     """One with a finished run, in a folder whose name has what ends addresses and begins escapes."""
     project = at(tmp_path_factory.mktemp("places") / "a#b %c & d=e, (f) 数据")
-    done = project.run("-m", "activation=relu,tanh", QUICK)
+    done = project.run("-m", "activation=relu,tanh", "name=activation", QUICK)
     assert done.returncode == 0, done.stderr
     return project
 
@@ -128,7 +128,7 @@ def test_a_stdout_that_takes_nothing(redirection, arguments, code, project):
 
 
 def test_workers_whose_stdout_is_closed(project):
-    overrides = ["-m", "pool=max,avg", "hydra/launcher=joblib", QUICK]
+    overrides = ["-m", "pool=max,avg", "name=pool", "hydra/launcher=joblib", QUICK]
     done = through(project, ["sh", "-c", 'exec "$@" >&-', "sh"], str(project.root / "run.py"), *overrides)
     assert (done.returncode, done.stderr) == (0, "")
     assert list(project.runs("pool")["status"]) == ["FINISHED"] * 2

@@ -147,7 +147,7 @@ def _run_alone(config: DictConfig) -> None:
     except Exception as error:  # Hydra would print more than the one line that is the user's concern
         hint = "" if foreseen(error) else f" (traceback in {write_traceback(error)})"
         sys.exit(f"error: {one_line(error)}{hint}")
-    say(
+    print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" test error {100 * (1 - result.accuracy):.2f} %{result.warning}\n"
         f"run {result.run_id} in {job.store.uri}\n"

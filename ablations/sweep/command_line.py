@@ -21,8 +21,8 @@ TEXT = re.compile(
 
 
 def for_each_study(main: Callable[[], object]) -> None:
-    """Call `main` with the command line as Hydra reads it, once for each study that is named, and end with the first
-    exit code that is not 0. Raises InputError as `command_lines` does."""
+    """Call `main` with the command line as Hydra reads it, once for each study that is named; where one failed, end
+    with its exit code. Raises InputError as `command_lines` does."""
     failed = 0
     for words in command_lines(sys.argv[1:]):
         sys.argv[1:] = words
@@ -30,7 +30,8 @@ def for_each_study(main: Callable[[], object]) -> None:
             main()
         except SystemExit as end:  # of several studies the others go on
             failed = failed or end.code
-    sys.exit(failed)
+    if failed:
+        sys.exit(failed)
 
 
 def hand_on(config: "DictConfig") -> None:

@@ -61,10 +61,12 @@ def ask(tmp_path) -> Callable[..., Asked]:
             training=[0],
             every_steps=None,
             stream="",
-            dataset=SimpleNamespace(name="digits", sha256="d", train_labels=labels, test_labels=labels),
+            dataset=SimpleNamespace(
+                name="digits", sha256="d", train_labels=labels, test_labels=labels, changes=()
+            ),
             network=None,
             normalization=None,
-            test=None,
+            test=SimpleNamespace(labels=np.arange(3)),
         )
         return Asked(None, store, 30.0, rerun, recipe, None, tmp_path / machine, key, sweep)
 
