@@ -13,6 +13,8 @@ from project import PATIENCE_S, Project
 from ablations.commands import about, module_command
 from ablations.tracking import Reader, Store, Tracker
 
+pytestmark = pytest.mark.slow  # many commands; .ci/run has them
+
 QUICK = "trainer.epochs=1"
 READ_ONLY = 'mount --bind "$0" "$0" && mount -o remount,ro,bind "$0" && exec "$@"'
 NO_PROC = 'mount -t tmpfs none /proc && PATH="$0" exec "$@"'

@@ -10,6 +10,8 @@ import sys
 import pytest
 from project import PATIENCE_S, Project
 
+pytestmark = pytest.mark.slow  # many commands; .ci/run has them
+
 QUICK = "trainer.epochs=1"
 SWEEP = ["-m", "pool=max,avg", "name=激活函数"]
 
