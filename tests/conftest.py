@@ -6,6 +6,7 @@ choices of its own by `parametrize` keeps to them.
 """
 
 import gc
+import logging
 import os
 import signal
 import socket
@@ -48,6 +49,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _outbox(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What a test leaves undelivered is not delivered by the project's next run."""
     os.environ["ABLATIONS_OUTBOX"] = str(tmp_path_factory.mktemp("outbox"))
+
+
+@pytest.fixture(autouse=True)
+def _loggers() -> None:
+    """Alembic, which MLflow makes databases with, disables the loggers that it finds in a process."""
+    for name, logger in logging.root.manager.loggerDict.items():
+        if name.startswith("ablations") and isinstance(logger, logging.Logger):
+            logger.disabled = False
 
 
 @pytest.fixture(scope="module", autouse=True)

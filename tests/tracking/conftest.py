@@ -1,6 +1,5 @@
 """Stores for the tests of this room."""
 
-import logging
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -11,14 +10,6 @@ from line import Line
 from mlflow import MlflowClient
 
 from ablations.tracking import Reader, Store, outbox
-
-
-@pytest.fixture(autouse=True)
-def _loggers() -> None:
-    """Alembic, which MLflow makes databases with, disables the loggers that it finds in a process."""
-    for name, logger in logging.root.manager.loggerDict.items():
-        if name.startswith("ablations") and isinstance(logger, logging.Logger):
-            logger.disabled = False
 
 
 @pytest.fixture(scope="session")
