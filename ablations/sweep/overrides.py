@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from hydra.core.override_parser.types import Override
     from omegaconf import DictConfig
 
+FORMATS = "figures.format"
+
 
 @dataclass(frozen=True)
 class Given:
@@ -47,11 +49,11 @@ def read_overrides(loader: "ConfigLoader", arguments: Sequence[str]) -> dict[str
     for override in OverridesParser.create(config_loader=loader).parse_overrides(list(arguments)):
         key = override.key_or_group
         swept = override.is_sweep_override()
-        if swept:
+        if swept and key != FORMATS:
             _require_sweepable(override)
         values = tuple(override.sweep_string_iterator()) if swept else (override.get_value_element_as_str(),)
         line = override.input_line or ""
-        if swept and key == "figures.format":  # several at once, not one after the other
+        if swept and key == FORMATS:  # several at once, not one after the other
             values, swept = (f"[{','.join(values)}]",), False
             line = f"{key}={values[0]}"
         prefix = override.get_key_element()[: -len(key)] if not override.is_delete() else ""
