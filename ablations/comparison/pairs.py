@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ablations.comparison.looks import LOOK
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.errors import InputError
@@ -93,6 +94,7 @@ class Comparison:
             other factors. For an interaction the difference of differences: how much more the one choice brings
             where the other is made as well.
         run_ids: for each seed the runs behind the difference.
+        seen: for each seed the number of the look at which all of these were first there.
         unpaired: the seeds that gave none, and why.
         fingerprinted: whether every pair rests on recorded fingerprints, not on its seed alone.
         hopeless: the settings that it needs and that never give a result.
@@ -106,6 +108,7 @@ class Comparison:
     seeds: tuple[str, ...]
     differences: tuple[float, ...]
     run_ids: tuple[tuple[str, ...], ...]
+    seen: tuple[int, ...]
     unpaired: tuple[Unpaired, ...]
     fingerprinted: bool
     hopeless: tuple[Hopeless, ...] = ()
@@ -137,7 +140,8 @@ def comparisons(
     where every run that it takes finished and all of them have the same `FINGERPRINTS`.
 
     Args:
-        runs: those of the study. A run that did not log one of the factors belongs to no variant.
+        runs: those of the study, as `looks.numbered` gives them where they were looked at more than once. A run that
+            did not log one of the factors belongs to no variant.
         factors: the params that were varied.
         baseline: for each factor the level that the others are compared with.
         metric: name of the outcome.
@@ -206,6 +210,7 @@ class _Cells:
             seeds=tuple(pairs),
             differences=tuple(_difference(list(weights.values()), runs) for runs in pairs.values()),
             run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
+            seen=tuple(max(int(run.get(LOOK, 1)) for run in runs) for runs in pairs.values()),
             unpaired=tuple(each for each in found.values() if isinstance(each, Unpaired)),
             fingerprinted=bool(used) and all(text(run.get(tag(key))) for run in used for key in FINGERPRINTS),
             hopeless=tuple(filter(None, map(self._hopeless, weights))),

@@ -6,6 +6,7 @@ every difference that this same test does not reject, so that the two never cont
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,8 +15,10 @@ if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05  # the interval's level is 1 − ALPHA
-FLIPS = 9999  # beyond so many sign patterns (14 pairs) the test draws this many at random
-ROUNDING = 1e-9  # relative size below which a difference is taken for rounding
+FLIPS = 100_000  # beyond so many sign patterns (17 pairs) the test draws this many at random
+ROUNDING = 1e-9  # of shares and spreads, relative; below it a number is taken for rounding
+TOGETHER = 8  # pairs whose sums are tabulated
+EPSILON = float(np.finfo(float).eps)
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,12 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
 
     Were the mean θ and the distribution symmetric, dᵢ − θ could as well have the other sign. Flipping the signs of
     a set S gives a mean as high as the observed one exactly where mean(dᵢ, i ∈ S) ≤ θ. The sorted means over all
-    sets S are therefore the places where the p-value p(θ) steps: p = p(0), and the interval is {θ: p(θ) > α}.
+    sets S are therefore the places where the p-value p(θ) steps: p = p(0), which is that of
+    `scipy.stats.permutation_test(…, permutation_type="samples")`, and the interval is {θ: p(θ) > α}.
 
-    Of 2ⁿ sign patterns all are used where they are at most `flips`, else `flips` random ones, always the same. With
-    fewer than 6 pairs nothing is rejected at α = 0.05 and the interval is (−inf, inf); without pairs p is NaN.
+    Of 2ⁿ sign patterns all are used where they are at most `flips`, else `flips` random ones, always the same.
+    Where so many patterns reject nothing at α (fewer than 6 pairs at 0.05) the interval is (−inf, inf); without
+    pairs p is NaN.
 
     Source: E. J. G. Pitman (1937), Supplement to the J. R. Stat. Soc. 4(1), 119–130.
 
@@ -47,35 +52,57 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
     Raises:
         ValueError: a difference is not finite.
     """
-    from scipy.stats import permutation_test
-
     pairs = np.sort(_finite(differences))  # so that their order cannot matter
     if len(pairs) < 2:
         return SignFlip(1.0 if len(pairs) else math.nan, -math.inf, math.inf)
+    steps = _means_of_sets(pairs, flips)
+    # Without its empty set a complete list of sets lacks the observed signs, as random ones do: they are as extreme
+    # as themselves, whatever θ is.
+    patterns = len(steps) + 1
+    as_extreme = 1 + int(min((steps <= 0).sum(), (steps >= 0).sum()))
+    p = min(1.0, 2 * as_extreme / patterns)
+    last = math.floor(alpha * patterns / 2 + ROUNDING) - 1
+    if last < 0:
+        return SignFlip(p, -math.inf, math.inf)
+    steps.partition((last, len(steps) - 1 - last))
+    return SignFlip(p, float(steps[last]), float(steps[len(steps) - 1 - last]))
 
-    def mean_of_flipped(signed: "NDArray", axis: int) -> "NDArray":
-        flipped = np.signbit(signed) != np.signbit(pairs)
-        with np.errstate(invalid="ignore"):  # no flip at all: 0 / 0
-            return (flipped * pairs).sum(axis) / flipped.sum(axis)
 
-    steps = permutation_test(
-        (pairs,),
-        mean_of_flipped,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=flips,
-        random_state=np.random.default_rng(0),
-    ).null_distribution
-    steps = np.where(np.abs(steps) <= ROUNDING * np.abs(pairs).max(), 0.0, steps)
-    # The observed signs are as extreme as themselves, whatever θ is.
-    rising = np.sort(np.where(np.isnan(steps), -np.inf, steps))
-    falling = np.sort(np.where(np.isnan(steps), -np.inf, -steps))
+def _means_of_sets(pairs: "NDArray[np.float64]", flips: int) -> "NDArray[np.float64]":
+    """The mean of each set of pairs but the empty one; what is rounding alone is 0.
 
-    observed = 0 if 2 ** len(pairs) <= flips else 1  # random patterns do not contain the observed one
-    patterns = len(steps) + observed
-    as_extreme = int(min((rising <= 0).sum(), (falling <= 0).sum())) + observed
-    last = math.floor(alpha * patterns / 2 + ROUNDING) - observed
-    return SignFlip(min(1.0, 2 * as_extreme / patterns), float(rising[last]), -float(falling[last]))
+    Sums are looked up among those of a few pairs at a time, always in the same order: every processor gives the same.
+    """
+    sums, sizes, counts = 0.0, 0.0, 0
+    for start, sets in zip(range(0, len(pairs), TOGETHER), _sets(len(pairs), flips), strict=True):
+        some = pairs[start : start + TOGETHER]
+        sums = sums + _sums_of_sets(some)[sets]
+        sizes = sizes + _sums_of_sets(np.abs(some))[sets]
+        counts = counts + _sums_of_sets(np.ones(len(some)))[sets]
+    means = sums / counts
+    means[np.abs(sums) <= 4 * len(pairs) * EPSILON * sizes] = 0.0
+    return means
+
+
+def _sums_of_sets(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """The sum of each set of values; bit i of a set's index says whether it has value i."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums, sums + value])
+    return sums
+
+
+@lru_cache(maxsize=8)
+def _sets(n: int, flips: int) -> "list[NDArray[np.int64]]":
+    """Sets of n pairs, as indices for `_sums_of_sets` of `TOGETHER` pairs each: all but the empty one, or `flips`
+    random ones."""
+    sizes = [min(TOGETHER, n - start) for start in range(0, n, TOGETHER)]
+    if 2**n <= flips:
+        every = np.arange(1, 2**n)
+        return [every >> TOGETHER * i & 2**size - 1 for i, size in enumerate(sizes)]
+    rng = np.random.default_rng(n)
+    sets = np.array([rng.integers(2**size, size=flips) for size in sizes])
+    return list(sets[:, sets.any(axis=0)])
 
 
 def smallest_p(n: int) -> float:

@@ -33,6 +33,10 @@ OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN)
 """Tags that a copied result has from where it was made."""
 
 
+FIRST_INVOCATION = "first_sweep_id"
+"""The tag with the invocation of a sweep that first had a result; `sweep_id` is the one that asked for it last."""
+
+
 class OutrunError(Exception):
     """Another process, which began at the same moment, trains the same; its run stays, and ours is gone."""
 
@@ -198,12 +202,20 @@ def copy(job: Job, task: Copy, lease: Lease) -> None:
             raise IncompleteError(source.run_id, f"cannot be copied: {error}") from error
         with undisturbed():
             kept = {tag: source.tags[tag] for tag in OF_THE_RESULT if tag in source.tags}
+            if job.sweep is not None:
+                kept[FIRST_INVOCATION] = first_invocation(source, job)
             tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
             log_copied(copied, tracker)
             if finished:
                 tracker.finish()
             else:
                 tracker.fail(source.tags["failure"], source.tags.get("failure_reason", ""))
+
+
+def first_invocation(run: EarlierRun, job: Job) -> str:
+    """The id of the invocation that first had this result, as far as is known: the one after whose look it counts."""
+    known = run.tags.get(FIRST_INVOCATION) or run.tags.get("sweep_id")
+    return known or job.invocation["sweep_id"]
 
 
 def runs_of(job: Job, find: Callable[..., list[EarlierRun]] = earlier_runs) -> list[EarlierRun]:
@@ -222,8 +234,16 @@ def write_traceback(error: BaseException) -> Path:
 def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, str]) -> Tracker:
     """The run to write to: an earlier one that goes on, or a new one. Raises OutrunError where that does not stay."""
     recipe, in_sweep = job.recipe, job.sweep is not None
-    tags = {**job.identity, **provenance(), HOLDER_TAG: str(lease.holder), **_heartbeat(job), **more}
-    tags |= job.invocation
+    tags = {
+        **job.identity,
+        **provenance(),
+        HOLDER_TAG: str(lease.holder),
+        **_heartbeat(job),
+        **job.invocation,
+    }
+    if in_sweep:
+        tags[FIRST_INVOCATION] = job.invocation["sweep_id"]
+    tags |= more
     if job.rerun:
         tags[RERUN_TAG] = "true"
     if study := HydraConfig.get().runtime.choices.get("study"):

@@ -21,9 +21,11 @@ from ablations.experiment.metrics import EVERY_EPOCH
 from ablations.experiment.progress import DONE
 from ablations.experiment.record import (
     DID_NOT_LEARN,
+    FIRST_INVOCATION,
     OutrunError,
     Record,
     copy,
+    first_invocation,
     recorded,
     runs_of,
     write_traceback,
@@ -112,7 +114,7 @@ def _done(job: Job, lease: Lease, task: Adopt | Copy | Train) -> Result:
             # It belongs to this invocation now: what is asked for last is what the report is about.
             if job.sweep is not None:
                 with closing(Tracker.of(job.store, *found.ids)) as tracker:
-                    tracker.set_tags(job.invocation)
+                    tracker.set_tags({FIRST_INVOCATION: first_invocation(found, job), **job.invocation})
             Checkpoints(lease.folder).remove()
             return _found(found)
         case Copy(source):

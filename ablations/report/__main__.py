@@ -85,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
     add("--margin", type=float, help="largest difference that does not matter (default: 0)")
     better = "which values of the metric are (default: told by its name)"
+    looked = "at how many seeds you looked before and look now (default: as the sweep's own invocations did, else once)"
+    add("--looks", metavar="N,N", action=several, help=looked)
     add("--better", choices=("lower", "higher"), help=better)
     add(
         "--nuisance",
@@ -107,6 +109,7 @@ def _request(options: argparse.Namespace) -> Request:
         baseline=_pairs(options.baseline),
         smaller_is_better=None if options.better is None else options.better == "lower",
         nuisance=_list(options.nuisance),
+        looks=_numbers(options.looks),
     )
 
 
@@ -116,6 +119,17 @@ def _list(texts: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     names = (name.strip() for line in csv.reader(texts, skipinitialspace=True) for name in line)
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
+    names = _list(texts)
+    try:
+        return None if names is None else tuple(map(int, names))
+    except ValueError:
+        shown = ",".join(names)
+        raise InputError(
+            f"--looks {shown}: numbers of seeds that grow are expected, such as 8,12,18"
+        ) from None
 
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:

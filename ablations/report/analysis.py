@@ -10,11 +10,12 @@ import pandas as pd
 
 from ablations.comparison import claims, designs, pairs, variants, verdicts
 from ablations.comparison.claims import Claim
+from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
 from ablations.errors import InputError
 from ablations.report.request import params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag
 from ablations.tracking.study import Study, smaller_is_better
 
 OPTIONAL = ("metric", "direction")
@@ -47,6 +48,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at the study, the last one at all there is now.
+
+    Attributes:
+        invocation: the id of the one whose report was compiled, '' where it is not known.
+        seeds: those whose runs were first there.
+    """
+
+    invocation: str
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """The numbers of a report.
 
@@ -63,6 +77,7 @@ class Analysis:
         interactions_left_out: how many were not looked at.
         dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
+        looks: at which seeds were added.
     """
 
     study: Study
@@ -77,6 +92,7 @@ class Analysis:
     interactions_left_out: int
     dependences: pd.DataFrame
     answers: tuple[Answer, ...]
+    looks: tuple[Look, ...]
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -84,13 +100,22 @@ class Analysis:
         return self.everything[self.everything["outcome"] != Outcome.FINISHED]
 
 
-def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], strict: bool) -> Analysis:
+def analyse(
+    study: Study,
+    everything: pd.DataFrame,
+    left_out: Sequence[str],
+    strict: bool,
+    invocations: Sequence[str] = (),
+    at_seeds: Sequence[int] | None = None,
+) -> Analysis:
     """Every comparison that the study asks for.
 
     Args:
         study: the question; a baseline that it does not name is completed here.
         everything: the runs that belong together, with the columns of `with_times`.
         left_out: in words.
+        invocations: the ids of those whose report was compiled, as far as the store knows.
+        at_seeds: at how many seeds somebody says that he looked, instead.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
 
     Raises:
@@ -103,6 +128,7 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     if strict and study.factors and param("seed") not in everything:
         require_seed(everything, study.seed_param)
     everything = with_outcomes(everything, study.metric)
+    everything, looks = _looked_at(everything, invocations, at_seeds)
     runs, tuned = everything, None
     if study.nuisance:
         smaller = smaller_is_better(study.tuned_on)
@@ -117,7 +143,25 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     answers = tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study))
     margin = raised(study.margin, one_image(everything, study.metric)[1])
     asked = study, margin, everything, tuple(left_out), tuned, ranked, reached
-    return Analysis(*asked, comparisons, effects, left_alone, dependences, answers)
+    return Analysis(*asked, comparisons, effects, left_alone, dependences, answers, looks)
+
+
+def _looked_at(
+    runs: pd.DataFrame, invocations: Sequence[str], at_seeds: Sequence[int] | None
+) -> tuple[pd.DataFrame, tuple[Look, ...]]:
+    """The runs with the number of the look at which each was first there, and the looks."""
+    if at_seeds is None:
+        runs = numbered(runs, invocations)
+    else:
+        runs = numbered_by_seeds(runs, at_seeds)
+    looks = []
+    for _, seen in runs.groupby(LOOK):
+        seeds = column(seen, param("seed")).dropna().map(str)
+        last = column(seen, tag("first_sweep_id")).fillna(column(seen, tag("sweep_id"))).dropna().max()
+        after = min((each for each in invocations if str(last) <= each), default="")
+        known = at_seeds is None and isinstance(last, str)
+        looks.append(Look(after if known else "", tuple(sorted(set(seeds), key=natural))))
+    return runs, tuple(looks)
 
 
 def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:

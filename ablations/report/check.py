@@ -52,7 +52,8 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
         recomputed = compiled_from(reader, study.name, request, about["again"])
         source = "the store"
     else:
-        analysis = analyse(study, runs, about["left_out"], strict=False)
+        looks = tuple(look["invocation"] for look in about.get("looks", []) if look["invocation"])
+        analysis = analyse(study, runs, about["left_out"], False, looks, request.looks)
         # Without the store nothing can be drawn; headings and captions are taken as they are.
         kept = [
             Drawing(stem, Markdown(heading), Markdown(caption), Figure() if drawn else None)

@@ -21,7 +21,7 @@ from ablations import paths
 from ablations.commands import about, module_command
 from ablations.errors import InputError
 from ablations.report.escaping import md, plain
-from ablations.report.request import Request, asked, everywhere
+from ablations.report.request import Request, asked, everywhere, looks_at
 from ablations.tracking.columns import column, metrics_in, tag
 from ablations.tracking.study import Study
 
@@ -230,7 +230,8 @@ def compiled_from(
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    analysis = analyse(study, everything, [*left_out(selection), *unread], strict)
+    left, looks = [*left_out(selection), *unread], looks_at(reader, everything)
+    analysis = analyse(study, everything, left, strict, looks, request.looks)
     found = list(drawings(reader, analysis, histories))
     again = _again(study.name, option) if again is None else again
     return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)

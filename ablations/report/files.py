@@ -6,6 +6,7 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import pandas as pd
@@ -21,7 +22,17 @@ from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
-TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
+TAGS = (
+    "sweep_id",
+    "first_sweep_id",
+    "study",
+    "command",
+    "failure",
+    "failure_reason",
+    "stream",
+    "data_sha256",
+    "config_hash",
+)
 TAGS += ("code", "machine", "versions", "did_not_learn")
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
@@ -145,6 +156,7 @@ def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> s
     """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, what was
     left out, and what else is to be kept."""
     about = {"study": json.loads(analysis.study.to_json()), "metrics": metrics, "left_out": analysis.left_out}
+    about["looks"] = [asdict(look) for look in analysis.looks]
     text = json.dumps({**about, **kept}, ensure_ascii=False, indent=1)
     return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 

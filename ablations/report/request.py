@@ -17,7 +17,7 @@ from ablations.tracking.columns import (
     tag,
     text,
 )
-from ablations.tracking.study import Study, tag_of
+from ablations.tracking.study import Study, looks_in, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,6 +43,7 @@ class Request:
         seed_param: the param that pairs runs.
         nuisance: params of which each variant gets its own best value.
         tuned_on: the metric that chooses it.
+        looks: at how many seeds somebody has looked, where the store does not know it.
     """
 
     experiment: str | tuple[str, ...] | None = None
@@ -54,6 +55,7 @@ class Request:
     seed_param: str | None = None
     nuisance: tuple[str, ...] | None = None
     tuned_on: str | None = None
+    looks: tuple[int, ...] | None = None
 
     @property
     def of_others(self) -> bool:
@@ -63,7 +65,7 @@ class Request:
     @property
     def changes(self) -> dict[str, object]:
         """What it says that a study says, too."""
-        wanted = {name: value for name, value in vars(self).items() if name != "experiment"}
+        wanted = {name: value for name, value in vars(self).items() if name not in ("experiment", "looks")}
         return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -129,6 +131,12 @@ def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.Da
         key: names.get(level, level) if key == root else level for key, level in study.baseline.items()
     }
     return replace(study, baseline=baseline), runs.assign(**{param(root): runs[param(root)].replace(names)})
+
+
+def looks_at(reader: "Reader", runs: "pd.DataFrame") -> list[str]:
+    """The ids of the invocations whose report was compiled, of the experiments of these runs."""
+    experiments = runs["experiment_id"].unique()
+    return sorted({each for id in experiments for each in looks_in(reader.experiment_tags(id))})
 
 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:

@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from ablations.sweep.plan import Plan, composed, plan
 from ablations.sweep.study import keep, study_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
+from ablations.tracking.study import look_tag
 from ablations.tracking.views import share_views
 
 
@@ -58,21 +60,25 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         print(preview(study, runs, store, config.hydra.launcher))
         return None
 
+    invocation = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     tell_runs = {
         "name": quoted(name),
-        "sweep.id": quoted(config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")),
+        "sweep.id": quoted(invocation),
         "sweep.factors": f"[{','.join(map(quoted, planned.varied))}]",
         "sweep.command": quoted(study.command),
     }
     with read_write(config.hydra.overrides):
         # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
         config.hydra.overrides.hydra.extend([f"{key}={value}" for key, value in tell_runs.items()])
-    keep(study, store, store.prepare(config.tracking.experiment))
+    experiment_id = store.prepare(config.tracking.experiment)
+    keep(study, store, experiment_id)
     _deliver(store)  # what an earlier command could not
     with sweep_bar(Path(config.hydra.sweep.dir), len(runs)):
         results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(store)
     failed = _report(name, store, formats)
+    with suppress(InputError):  # a store that went away since has a report that counts as none
+        store.tag_experiment(experiment_id, look_tag(invocation), name)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
     if failed:

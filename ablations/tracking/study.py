@@ -20,6 +20,7 @@ SMALLER_IS_BETTER = re.compile(
     r"|time|seconds|latency|epochs_to|cost)",
     re.IGNORECASE,
 )
+LOOK = "look."
 # How metrics are called in sentences, their unit, and that of a difference.
 WORDS = {
     "test/error_pct": ("test error", "%", "percentage points"),
@@ -243,6 +244,16 @@ def label(metric: str) -> str:
 def unit(metric: str) -> str:
     """The unit of a difference in words, '' where the metric is a bare number."""
     return WORDS.get(metric, ("", "", ""))[2]
+
+
+def look_tag(invocation: str) -> str:
+    """The tag of the experiment that says that the report of an invocation of a sweep was compiled."""
+    return LOOK + invocation
+
+
+def looks_in(tags: Mapping[str, str]) -> list[str]:
+    """The ids of the invocations whose report was compiled, from the tags of an experiment."""
+    return sorted(key.removeprefix(LOOK) for key in tags if key.startswith(LOOK))
 
 
 def tag_of(name: str) -> str:
