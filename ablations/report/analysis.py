@@ -52,7 +52,7 @@ class Look:
     """A look at the study, the last one at all there is now.
 
     Attributes:
-        invocation: the id of the one whose report was compiled, '' where it is not known.
+        invocation: the id of the newest of the sweep that made its runs, '' where it is not known.
         seeds: those whose runs were first there.
     """
 
@@ -158,9 +158,8 @@ def _looked_at(
     for _, seen in runs.groupby(LOOK):
         seeds = column(seen, param("seed")).dropna().map(str)
         last = column(seen, tag("first_sweep_id")).fillna(column(seen, tag("sweep_id"))).dropna().max()
-        after = min((each for each in invocations if str(last) <= each), default="")
         known = at_seeds is None and isinstance(last, str)
-        looks.append(Look(after if known else "", tuple(sorted(set(seeds), key=natural))))
+        looks.append(Look(last if known else "", tuple(sorted(set(seeds), key=natural))))
     return runs, tuple(looks)
 
 
@@ -243,9 +242,11 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:
     """How many seeds in all would settle what is open, the comparisons that they would settle, and those that
-    would take more than is affordable."""
+    would take more than is affordable; with `wanted`: for a good chance, where that takes too many for an even one."""
     table = analysis.effects
     open_ones = table[table["seeds_needed"].notna()]
-    within = open_ones[open_ones["seeds_needed"] <= affordable]
-    seeds = int(within["seeds_needed"].max()) if len(within) else 0
-    return seeds, within, open_ones[open_ones["seeds_needed"] > affordable]
+    good, even = open_ones["seeds_needed"], open_ones["seeds_needed_at_least"]
+    open_ones = open_ones.assign(wanted=good.where(good <= affordable, even))
+    within = open_ones[open_ones["wanted"] <= affordable]
+    seeds = int(within["wanted"].max()) if len(within) else 0
+    return seeds, within, open_ones[open_ones["wanted"] > affordable]

@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 
     from ablations.report.analysis import Analysis
     from ablations.report.drawings import Drawing
+    from ablations.report.escaping import Markdown
     from ablations.tracking.reader import Reader
     from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
 VECTORS = ("svg", "pdf")
+
+FIRST = "forest"
+"""The figure that stands beside the answer."""
 
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
@@ -244,13 +248,10 @@ def assembled(
     from ablations.report import files
     from ablations.report.sections import after_figures, before_figures
 
-    shown = []
-    for drawing in drawings:
-        shown.append(md("### {}", drawing.heading))
-        if drawing.figure is not None:
-            shown.append(md("![{}](figures/{}.png)", drawing.heading, drawing.stem))
-        shown.append(drawing.caption)
-    page = md("\n\n").join([*before_figures(analysis), *shown, *after_figures(analysis, again)])
+    first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
+    others = [drawing for drawing in drawings if drawing.stem != FIRST]
+    shown = [each for drawing in others for each in (md("### {}", drawing.heading), *_shown(drawing))]
+    page = md("\n\n").join([*before_figures(analysis, first), *shown, *after_figures(analysis, again)])
     csv, metrics = files.runs_csv(analysis)
     figures = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
     wanted = {name: value for name, value in asdict(request).items() if value is not None}
@@ -259,6 +260,11 @@ def assembled(
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
+
+
+def _shown(drawing: "Drawing") -> "list[Markdown]":
+    picture = md("![{}](figures/{}.png)", drawing.heading, drawing.stem)
+    return [*([] if drawing.figure is None else [picture]), drawing.caption]
 
 
 def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: Study) -> "pd.DataFrame":

@@ -26,6 +26,33 @@ def in_words(effects: pd.DataFrame) -> pd.DataFrame:
     return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
 
 
+def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the verdict table that a page begins with."""
+    table, form = in_words(analysis.effects), forms(analysis)
+    several = table["metric"].nunique() > 1
+    rows = []
+    for row in table.to_dict("records"):
+        shown, paired = form[row["metric"]], row["n"] > 0
+        interval = f" {shown.interval(row['ci_low'], row['ci_high'])}" if paired else ""
+        cells = {
+            "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
+            "variant": row["variant"],
+            "against": row["baseline"],
+            "verdict": row["verdict"] + settled_at(row, analysis),
+            "difference [95 % interval]": shown.difference(row["mean_diff"]) + interval,
+            "seeds": str(row["n"]),
+        }
+        rows.append(tuple(cells.values()))
+    return tuple(cells), rows
+
+
+def settled_at(row: Mapping[str, Any], analysis: Analysis) -> str:
+    """At which look a comparison was settled, where there was more than one."""
+    if len(analysis.looks) < 2 or pd.isna(row["settled_at"]):
+        return ""
+    return f" (look {row['settled_at']})"
+
+
 def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     """Head and rows of the verdict table."""
     table, form = in_words(analysis.effects), forms(analysis)
@@ -38,7 +65,7 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
             "variant": row["variant"],
             "against": row["baseline"],
             **({"metric": label(row["metric"])} if several else {}),
-            "verdict": row["verdict"],
+            "verdict": row["verdict"] + settled_at(row, analysis),
             "seeds": str(row["n"]),
             "difference": shown.difference(row["mean_diff"]),
             "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
@@ -46,7 +73,7 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
             "p (Holm)": p_value(row["p_holm"]),
             "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
             "effect size": effect_size(row["effect_size"]),
-            "seeds needed": seeds_needed(row["seeds_needed"]),
+            "seeds needed": seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
         }
         rows.append(tuple(cells.values()))
     return tuple(cells), rows
