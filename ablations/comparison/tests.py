@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ablations.comparison import exact
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -75,7 +77,8 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
     patterns = len(steps) + observed
     as_extreme = int(min((rising <= 0).sum(), (falling <= 0).sum())) + observed
     last = math.floor(alpha * patterns / 2 + ROUNDING) - observed
-    return SignFlip(min(1.0, 2 * as_extreme / patterns), float(rising[last]), -float(falling[last]))
+    ends = exact.digits(rising[last]), -exact.digits(falling[last])
+    return SignFlip(min(1.0, 2 * as_extreme / patterns), *ends)
 
 
 def smallest_p(n: int) -> float:
@@ -116,8 +119,7 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
 def mean_and_sd(differences: "ArrayLike") -> tuple[float, float]:
     """Mean and standard deviation (n − 1); NaN where there are too few pairs, a spread as small as rounding is none."""
     values = _finite(differences)
-    mean = float(values.mean()) if len(values) else math.nan
-    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    mean, sd = exact.mean(values), exact.deviation(values)
     return mean, 0.0 if len(values) > 1 and sd <= ROUNDING * np.abs(values).max() else sd
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
-from ablations.report.compile import compile_report
+from ablations.report.compile import compile_report, home_of
 from ablations.report.console import coloured
 from ablations.report.request import Request
 from ablations.tracking.store import Store
@@ -30,6 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with one_line_errors():
         store = Store(options.tracking_uri)
+        if options.again:
+            from ablations.report.again import compile_again
+
+            print(f"report: {printable(compile_again(_home(options, '--again')))}")
+            return
         if options.check:
             from ablations.report.check import check
 
@@ -68,6 +73,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
+    csv_alone = "compile the report that is there again from its own runs.csv, where the store is not at hand"
+    add("--again", action="store_true", help=csv_alone)
     add(
         "--replace", action="store_true", help="take the place of a published report, or of one of other runs"
     )
@@ -94,6 +101,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
     return parser
+
+
+def _home(options: argparse.Namespace, option: str) -> Path:
+    """The folder of the report that is there."""
+    if options.name is None and options.out is None:
+        raise InputError(f"{option}: the name of a report is expected")
+    return options.out or home_of(options.name)
 
 
 def _request(options: argparse.Namespace) -> Request:

@@ -118,7 +118,7 @@ def compile_report(
             command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
-        _write(home, compiled, vectors)
+        write(home, compiled, vectors)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
@@ -246,12 +246,12 @@ def assembled(
     shown = []
     for drawing in drawings:
         shown.append(md("### {}", drawing.heading))
-        if drawing.figure is not None:
+        if drawing.shown:
             shown.append(md("![{}](figures/{}.png)", drawing.heading, drawing.stem))
         shown.append(drawing.caption)
     page = md("\n\n").join([*before_figures(analysis), *shown, *after_figures(analysis, again)])
     csv, metrics = files.runs_csv(analysis)
-    figures = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
+    figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
     wanted = {name: value for name, value in asdict(request).items() if value is not None}
     about = files.about_json(analysis, metrics, figures=figures, again=again, request=wanted)
     written = {"runs.csv": csv, "report.json": about}
@@ -278,7 +278,7 @@ def _again(name: str, option: Sequence[str]) -> list[str]:
     return [module_command(command, *about(name, option)) for command in ("report", "ui")]
 
 
-def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
+def write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
     """Replace the report file by file, each of them complete, the README after what it shows.
 
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
@@ -300,7 +300,8 @@ def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
         for path in (*sorted(written), *compiled.files):
             os.replace(new / path, home / path)
-    for stem in re.findall(r"\]\(figures/(\w+)\.png\)", before):
+    kept = {drawing.stem for drawing in compiled.drawings if drawing.kept}
+    for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
             (home / old).unlink(missing_ok=True)
     for name in {"effects.csv", "verdicts.tex"} - set(compiled.files):
