@@ -9,9 +9,9 @@ from enum import Enum, auto
 from itertools import combinations, product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from ablations.comparison import exact
 from ablations.comparison.looks import LOOK
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.variants import EPOCHS_TO_TARGET
@@ -275,6 +275,6 @@ def _is_lost(run: Mapping[str, Any]) -> bool:
 
 def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> float:
     """The weighted sum of the runs' values; what is rounding alone is 0."""
-    values = np.array([run["value"] for run in runs])
-    difference = float(np.dot(weights, values))
-    return difference if abs(difference) > 1e-12 * np.abs(values).max() else 0.0
+    values = [run["value"] for run in runs]
+    difference = exact.total(weight * value for weight, value in zip(weights, values, strict=True))
+    return difference if abs(difference) > 1e-12 * max(map(abs, values)) else 0.0

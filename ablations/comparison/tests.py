@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from ablations.comparison import exact
+
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
@@ -65,7 +67,7 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
     if last < 0:
         return SignFlip(p, -math.inf, math.inf)
     steps.partition((last, len(steps) - 1 - last))
-    return SignFlip(p, float(steps[last]), float(steps[len(steps) - 1 - last]))
+    return SignFlip(p, exact.digits(steps[last]), exact.digits(steps[len(steps) - 1 - last]))
 
 
 def _means_of_sets(pairs: "NDArray[np.float64]", flips: int) -> "NDArray[np.float64]":
@@ -143,8 +145,7 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
 def mean_and_sd(differences: "ArrayLike") -> tuple[float, float]:
     """Mean and standard deviation (n − 1); NaN where there are too few pairs, a spread as small as rounding is none."""
     values = _finite(differences)
-    mean = float(values.mean()) if len(values) else math.nan
-    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
+    mean, sd = exact.mean(values), exact.deviation(values)
     return mean, 0.0 if len(values) > 1 and sd <= ROUNDING * np.abs(values).max() else sd
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from ablations.comparison import exact
 from ablations.comparison.outcomes import Outcome
 from ablations.tracking.columns import NOT_LOGGED, column, natural, numbers, param, params_in
 from ablations.tracking.columns import metric as metric_column
@@ -57,7 +58,7 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Data
     finished = runs["outcome"] == Outcome.FINISHED
     keys = [param(key) for key in factors]
     group = runs.groupby(keys, sort=False).ngroup() if keys else pd.Series(0, index=runs.index)
-    means = runs["value"][finished].groupby(group).mean() * (1 if smaller else -1)
+    means = runs["value"][finished].groupby(group).agg(exact.mean) * (1 if smaller else -1)
 
     def place(row: Mapping[str, object]) -> tuple:
         levels = [row[key] for key in keys]
@@ -93,10 +94,10 @@ def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Da
     return table.assign(
         planned=every.size(),
         n=done.size().reindex(table.index, fill_value=0),
-        mean=done["value"].mean(),
-        sd=done["value"].std(),
+        mean=done["value"].agg(exact.mean),
+        sd=done["value"].agg(exact.deviation),
         best=done["value"].min() if smaller else done["value"].max(),
-        **{name: done[name].mean() for name in means},
+        **{name: done[name].agg(lambda values: exact.mean(values.dropna())) for name in means},
         **{cost: done[cost].first() for cost in COSTS},
     )
 

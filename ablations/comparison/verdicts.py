@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pandas as pd
 
-from ablations.comparison import tests
+from ablations.comparison import exact, tests
 from ablations.comparison.looks import Looked, can_reach, share
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA, mean_and_sd
@@ -203,9 +203,10 @@ def tabulate(
 ) -> pd.DataFrame:
     """The verdict table of one study: a row for each of its comparisons, with exactly the columns `COLUMNS`.
 
-    `factors`, `variant` and `baseline` are tuples, as in a `Comparison`. As in `judge`, there is one rule for all or
-    one for each; what no seeds can settle needs none. Runs that never reached a target do not make a tie, nor would
-    seeds end it: such a comparison is *inconclusive* unless it is *better* or *worse*.
+    `factors`, `variant` and `baseline` are tuples, as in a `Comparison`; floats have 12 significant digits. As in
+    `judge`, there is one rule for all or one for each; what no seeds can settle needs none. Runs that never reached a
+    target do not make a tie, nor would seeds end it: such a comparison is *inconclusive* unless it is *better* or
+    *worse*.
 
     Raises:
         InputError: a margin is negative or not a number.
@@ -219,4 +220,4 @@ def tabulate(
     judged.loc[open_ones, "verdict"] = Verdict.INCONCLUSIVE
     judged.loc[open_ones, "settled_at"] = pd.NA
     names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
-    return judged.assign(**names)[list(COLUMNS)]
+    return exact.rounded(judged.assign(**names)[list(COLUMNS)])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
-from ablations.report.compile import compile_report
+from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
+from ablations.report.gate import held_up_by, words
 from ablations.report.request import Request
 from ablations.tracking.store import Store
 
@@ -30,6 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = _parser().parse_args(arguments)
     with one_line_errors():
         store = Store(options.tracking_uri)
+        if options.again:
+            from ablations.report.again import compile_again
+
+            print(f"report: {printable(compile_again(_home(options, '--again')))}")
+            return
         if options.check:
             from ablations.report.check import check
 
@@ -56,6 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.remark)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
+        _gate(report, words(options.fail_if), options.non_inferiority)
+
+
+def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
+    """End with exit code 3 where a comparison of the study's metric is what it must not be."""
+    study, effects = report.analysis.study, report.analysis.effects
+    found = held_up_by(effects[effects["metric"] == study.metric], study.smaller, fail_if, margin)
+    for line in found:
+        print(f"gate: {printable(line)}", file=sys.stderr)
+    if found:
+        sys.exit(3)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +85,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
+    csv_alone = "compile the report that is there again from its own runs.csv, where the store is not at hand"
+    add("--again", action="store_true", help=csv_alone)
     add(
         "--replace", action="store_true", help="take the place of a published report, or of one of other runs"
     )
@@ -75,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
+    gate = parser.add_argument_group("a gate for continuous integration").add_argument
+    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
+    gate("--fail-if", metavar="WORD,WORD", default="", help=wanted)
+    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
+    gate("--non-inferiority", metavar="MARGIN", type=float, help=shown)
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
     several = "append"  # each may be given again, for another name
     anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"
@@ -96,6 +120,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
     return parser
+
+
+def _home(options: argparse.Namespace, option: str) -> Path:
+    """The folder of the report that is there."""
+    if options.name is None and options.out is None:
+        raise InputError(f"{option}: the name of a report is expected")
+    return options.out or home_of(options.name)
 
 
 def _request(options: argparse.Namespace) -> Request:

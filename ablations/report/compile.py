@@ -58,6 +58,7 @@ class Report:
         summary: results and verdicts as plain text, on a terminal no wider than that.
         failed: how many of the covered runs have no result.
         remark: why it is not in the folder of its name, '' where it is.
+        analysis: the numbers behind it.
     """
 
     name: str
@@ -65,7 +66,8 @@ class Report:
     of_sweep: bool
     summary: str
     failed: int
-    remark: str = ""
+    remark: str
+    analysis: "Analysis"
 
 
 @dataclass(frozen=True)
@@ -122,14 +124,14 @@ def compile_report(
             command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
-        _write(home, compiled, vectors)
+        write(home, compiled, vectors)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
 
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
     summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason)
+    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason, compiled.analysis)
 
 
 def vector_formats(formats: str | Sequence[str]) -> list[str]:
@@ -253,7 +255,7 @@ def assembled(
     shown = [each for drawing in others for each in (md("### {}", drawing.heading), *_shown(drawing))]
     page = md("\n\n").join([*before_figures(analysis, first), *shown, *after_figures(analysis, again)])
     csv, metrics = files.runs_csv(analysis)
-    figures = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
+    figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
     wanted = {name: value for name, value in asdict(request).items() if value is not None}
     about = files.about_json(analysis, metrics, figures=figures, again=again, request=wanted)
     written = {"runs.csv": csv, "report.json": about}
@@ -264,7 +266,7 @@ def assembled(
 
 def _shown(drawing: "Drawing") -> "list[Markdown]":
     picture = md("![{}](figures/{}.png)", drawing.heading, drawing.stem)
-    return [*([] if drawing.figure is None else [picture]), drawing.caption]
+    return [*([picture] if drawing.shown else []), drawing.caption]
 
 
 def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: Study) -> "pd.DataFrame":
@@ -285,7 +287,7 @@ def _again(name: str, option: Sequence[str]) -> list[str]:
     return [module_command(command, *about(name, option)) for command in ("report", "ui")]
 
 
-def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
+def write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
     """Replace the report file by file, each of them complete, the README after what it shows.
 
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
@@ -307,7 +309,8 @@ def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
         for path in (*sorted(written), *compiled.files):
             os.replace(new / path, home / path)
-    for stem in re.findall(r"\]\(figures/(\w+)\.png\)", before):
+    kept = {drawing.stem for drawing in compiled.drawings if drawing.kept}
+    for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
             (home / old).unlink(missing_ok=True)
     for name in {"effects.csv", "verdicts.tex"} - set(compiled.files):

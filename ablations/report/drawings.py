@@ -70,12 +70,19 @@ CANNOT_BE_READ = "The `{}` of the run ({}) cannot be read."
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what to say about it; without one where only the reason for its absence is said."""
+    """A figure with what to say about it; without one where only the reason for its absence is said, or where it is
+    `kept`: it lies in the report's folder."""
 
     stem: str
     heading: Markdown
     caption: Markdown
     figure: Figure | None = None
+    kept: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a picture."""
+        return self.kept or self.figure is not None
 
 
 @dataclass(frozen=True)

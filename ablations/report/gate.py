@@ -5,15 +5,11 @@ from collections.abc import Iterator, Sequence
 import pandas as pd
 
 from ablations.comparison.verdicts import Verdict
-from ablations.errors import InputError, PlainError
+from ablations.errors import InputError
 from ablations.report.escaping import crossed, plain
 
 WORSE, INCONCLUSIVE, CONFOUNDED = "worse", "inconclusive", "confounded"
 ACCEPTED = (WORSE, INCONCLUSIVE, CONFOUNDED)
-
-
-class DoesNotPass(PlainError):
-    """A comparison is what it must not be."""
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -25,24 +21,28 @@ def words(text: str) -> tuple[str, ...]:
     return named
 
 
-def require_pass(effects: pd.DataFrame, smaller: bool, fail_if: Sequence[str], margin: float | None) -> None:
-    """Raises DoesNotPass, with each comparison of one factor that is one of `fail_if`.
+def held_up_by(
+    effects: pd.DataFrame, smaller: bool, fail_if: Sequence[str], margin: float | None = None
+) -> list[str]:
+    """The comparisons of one factor that are one of `fail_if`, in words.
 
     Without a margin the verdict decides; too few seeds are inconclusive. With one, the variant passes where the
     interval shows that it is at most so much worse than its baseline (not inferior), whatever the verdict; where it
     does not show that, it is worse where the verdict says so, and inconclusive where it does not.
 
     Args:
-        effects: of the study's metric, columns `verdicts.COLUMNS`.
-        smaller: whether smaller values of the metric are better.
+        effects: of one metric, columns `verdicts.COLUMNS`.
+        smaller: whether smaller values of it are better.
         fail_if: of `ACCEPTED`.
         margin: of non-inferiority, in the metric's unit.
+
+    Raises:
+        InputError: a margin below 0.
     """
     if margin is not None and not margin >= 0:
-        raise InputError(f"--non-inferiority {margin:g}: a number of at least 0 is expected, in the metric's unit")
-    found = [line for line, is_ in _found(effects, smaller, margin) if is_ in fail_if]
-    if found:
-        raise DoesNotPass("\n".join(found))
+        expected = "a number of at least 0 is expected, in the metric's unit"
+        raise InputError(f"--non-inferiority {margin:g}: {expected}")
+    return [line for line, is_ in _found(effects, smaller, margin) if is_ in fail_if]
 
 
 def _found(effects: pd.DataFrame, smaller: bool, margin: float | None) -> Iterator[tuple[str, str]]:

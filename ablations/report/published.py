@@ -1,9 +1,11 @@
 """Published figures beside ours: the part of a report whose study, a YAML file, has any."""
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
 
+from ablations.comparison import exact
 from ablations.report.escaping import Markdown, listed, md, table
 from ablations.report.numbers import NO_SPREAD, number
 from ablations.tracking.columns import column, numbers, param
@@ -105,6 +107,8 @@ def _beside(runs: pd.DataFrame, metric: str, figure: float | None) -> tuple[str,
     ours = times * runs[metric_column(metric)].dropna() if metric_column(metric) in runs else pd.Series()
     if ours.empty:
         return (words, theirs, NO_SPREAD, NO_SPREAD, "0", NO_SPREAD)
-    mean, low, high = (f"{value:.{decimals}f}" for value in (ours.mean(), ours.min(), ours.max()))
-    difference = NO_SPREAD if figure is None else f"{ours.mean() - times * figure:+z.{decimals}f}"
+    reached = exact.mean(ours)
+    mean, low, high = (f"{value:.{decimals}f}" for value in (reached, ours.min(), ours.max()))
+    gap = math.nan if figure is None else exact.digits(reached - times * figure)
+    difference = NO_SPREAD if figure is None else f"{gap:+z.{decimals}f}"
     return (words, theirs, mean, f"{low} to {high}", str(len(ours)), difference)

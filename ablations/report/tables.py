@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import duration, many
+from ablations.comparison import exact
 from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import crossed, plain
@@ -191,7 +192,7 @@ def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "runs", f"{len(runs)}, of which {len(runs) - len(analysis.failed)} finished"
     begun = runs.groupby(column(runs, tag("sweep_id")).fillna(""))
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().clip(lower=0).sum()
-    trained = runs["train_s"].sum()
+    trained = exact.total(runs["train_s"].dropna())
     alone = f"; training alone {duration(trained)} over all runs" if trained else ""
     yield "wall time", duration(wall) + alone
     for name, key in (("machine", "machine"), ("commit", "code"), ("versions", "versions")):

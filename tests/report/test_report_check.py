@@ -11,7 +11,7 @@ from test_report import compiled
 from ablations.errors import InputError
 from ablations.report import Request, compile_report
 from ablations.report.__main__ import main
-from ablations.report.check import DoesNotFollow, check
+from ablations.report.check import DoesNotFollow, _same, check
 from ablations.tracking import Store
 from ablations.tracking.study import Study
 
@@ -226,3 +226,45 @@ def test_what_a_check_needs_is_kept_as_readable_json(home):
     about = json.loads((home / "report.json").read_text(encoding="utf-8"))
     assert about["study"]["factors"] == ["activation"]
     assert about["metrics"]["test_error_pct"] == "metrics.test/error_pct"
+
+
+ROUNDINGS = [  # as another machine wrote it, and whether it still follows from -0.983333333333
+    ("-0.9833333333333334", True),
+    ("-0.98333333333327", True),
+    ("-0.983334316667", False),  # off by 1e-6
+    ("-0.98333333532", False),  # by 2e-9
+    ("-0.9833333333", True),
+    ("-0.98333", False),  # too few digits to tell
+]
+
+
+@pytest.mark.parametrize(("there", "follows"), ROUNDINGS)
+def test_another_rounding_follows_and_another_number_does_not(home, store, there, follows):
+    store.rows[1]["metrics.test/error_pct"] = 4.1  # so that the mean is -5.9 / 6
+    home = compile_report("s", folder=home.parent).path.parent
+    text = (home / "effects.csv").read_text()
+    assert ",-0.983333333333," in text
+    (home / "effects.csv").write_text(text.replace(",-0.983333333333,", f",{there},"))
+    if follows:
+        assert "follow from the store" in checked(home)
+    else:
+        with pytest.raises(DoesNotFollow, match=f"line 2: {there} does not follow; recomputed: -0.98333"):
+            checked(home)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected", "same"),
+    [
+        ("a 1.2299999999999986 b", "a 1.23 b", True),
+        ("a 1.2299999999999986 b", "c 1.23 b", False),
+        ("1.23", "1.230", False),  # what is shown is text
+        ("12345678901234567890123456789012", "12345678901234567890123456789013", False),  # ids
+        ("1234567e01234567", "1234567e01234568", False),
+        ("1e-08,5.0000000000000004e-12", "1e-08,5e-12", True),
+        ("1e-08,5.0000000000000004e-12", "2e-08,5e-12", False),
+        ("inf", "-inf", False),
+        ("0.1234567890123", "0.1234567890123,0.5", False),
+    ],
+)
+def test_only_the_last_digits_of_long_numbers_may_differ(there, expected, same):
+    assert _same(there, expected) is same

@@ -1,0 +1,143 @@
+"""A report once more from what its own folder holds: for a check without the store, and for a newer edition."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ablations.errors import InputError
+from ablations.report.escaping import Markdown
+from ablations.report.request import Request
+from ablations.tracking.study import Study
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from ablations.report.analysis import Analysis
+    from ablations.report.compile import Compiled
+    from ablations.report.drawings import Drawing
+
+TABLES = ("effects.csv", "verdicts.tex")
+"""What a report without comparisons has not."""
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A report as it is kept.
+
+    Attributes:
+        home: its folder.
+        files: its text files by name.
+        about: its `report.json`.
+        study: the question.
+        request: what was requested besides.
+        runs: as the reader gave them.
+    """
+
+    home: Path
+    files: Mapping[str, str]
+    about: Mapping[str, Any]
+    study: Study
+    request: Request
+    runs: "pd.DataFrame"
+
+
+def kept(home: Path) -> Kept:
+    """A report's own files. Raises InputError where there is none, or one without what is needed."""
+    from ablations.report.files import runs_from_csv
+
+    files = _files(home)
+    about, study, request = _about(files["report.json"], home)
+    return Kept(home, files, about, study, request, runs_from_csv(files["runs.csv"], study, about["metrics"]))
+
+
+def recomputed(kept: Kept) -> "Compiled":
+    """The report from its runs; headings, captions and what else takes the store are as they were."""
+    return _assembled(kept, _analysed(kept), _drawn(kept))
+
+
+def compile_again(home: Path) -> Path:
+    """Write a report's text and tables anew from its own runs, and the figures whose numbers are among them; the
+    others stay. Returns its README.md.
+
+    Raises:
+        InputError: no such report, or one that cannot be written.
+    """
+    import pandas as pd
+
+    from ablations.report.compile import write
+    from ablations.report.drawings import drawings
+
+    old = kept(home)
+    analysis = _analysed(old)
+    histories = pd.DataFrame(columns=["run_id", "metric", "step", "value"])
+    before = {each.stem: each for each in _drawn(old)}
+    found = []
+    for each in drawings(_Nothing(), analysis, histories):
+        was = before.pop(each.stem, each)
+        found.append(was if each.figure is None and was.kept else each)
+    try:
+        write(home, _assembled(old, analysis, [*found, *before.values()]), ())
+    except OSError as error:
+        raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
+    return home / "README.md"
+
+
+class _Nothing:
+    """A store without artifacts."""
+
+    def artifact(self, run_id: str, path: str) -> None:
+        """None."""
+
+
+def _analysed(kept: Kept) -> "Analysis":
+    from ablations.report.analysis import analyse
+
+    looks = [look["invocation"] for look in kept.about.get("looks", []) if look["invocation"]]
+    return analyse(kept.study, kept.runs, kept.about["left_out"], False, looks, kept.request.looks)
+
+
+def _drawn(kept: Kept) -> Iterator["Drawing"]:
+    """The figures that lie there."""
+    from ablations.report.drawings import Drawing
+
+    for stem, (heading, caption, drawn) in kept.about["figures"].items():
+        yield Drawing(stem, Markdown(heading), Markdown(caption), kept=bool(drawn))
+
+
+def _assembled(kept: Kept, analysis: "Analysis", figures: "Iterator[Drawing] | list[Drawing]") -> "Compiled":
+    from ablations.report.compile import assembled
+
+    return assembled(analysis, list(figures), kept.about["again"], kept.request)
+
+
+def _files(home: Path) -> dict[str, str]:
+    if not home.is_dir():
+        there = sorted(path.parent.name for path in home.parent.glob("*/README.md"))
+        raise InputError(f"there is no report {home}; there are: {', '.join(there) or 'none'}")
+    files = {}
+    for name in ("report.json", "runs.csv", "README.md", *TABLES):
+        try:
+            files[name] = (home / name).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            if name in TABLES:
+                continue
+            raise InputError(f"{home / name}: no such file; compile the report again") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{home / name}: cannot be read: {error}") from None
+    return files
+
+
+def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
+    """What a report keeps for its check, the question and what was requested besides."""
+    try:
+        about = json.loads(text)
+        lacking = {"study", "metrics", "left_out", "figures", "again", "request"} - set(about)
+        if lacking:
+            raise ValueError(f"{', '.join(sorted(lacking))} missing")
+        wanted = about["request"].items()
+        request = {key: tuple(value) if isinstance(value, list) else value for key, value in wanted}
+        return about, Study.from_json(json.dumps(about["study"])), Request(**request)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
