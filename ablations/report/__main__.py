@@ -10,7 +10,7 @@ from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
 from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
-from ablations.report.gate import held_up_by, words
+from ablations.report.gate import held_up_by, named
 from ablations.report.request import Request
 from ablations.tracking.store import Store
 
@@ -62,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.remark)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
-        _gate(report, words(options.fail_if), options.non_inferiority)
+        _gate(report, named(options.fail_if), options.non_inferiority)
 
 
 def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:

@@ -12,13 +12,13 @@ WORSE, INCONCLUSIVE, CONFOUNDED = "worse", "inconclusive", "confounded"
 ACCEPTED = (WORSE, INCONCLUSIVE, CONFOUNDED)
 
 
-def words(text: str) -> tuple[str, ...]:
+def named(text: str) -> tuple[str, ...]:
     """What fails a gate, as the command line names it. Raises InputError for another word."""
-    named = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
-    for word in named:
+    words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))
+    for word in words:
         if word not in ACCEPTED:
             raise InputError(f"--fail-if {plain(word)}: accepted are {', '.join(ACCEPTED)}")
-    return named
+    return words
 
 
 def held_up_by(
