@@ -38,7 +38,7 @@ def reached(runs: pd.DataFrame, study: Study) -> Markdown | None:
             if metric not in ACHIEVED or figure is None:
                 continue
             _, times, decimals = SHOWN[metric]
-            ours = numbers(mine, metric_column(metric)).mean()
+            ours = exact.mean(numbers(mine, metric_column(metric)).dropna())
             short = round(-ACHIEVED[metric] * times * (ours - figure), decimals)
             if ours != ours:
                 waiting += 1
