@@ -136,16 +136,18 @@ def _depends(
     interactions where none is, unless nothing is known of the factors `alone` either."""
     found = together[together["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
     if found.empty:
-        judged = together[[not analysis.comparisons[at].hopeless for at in together["at"]]]["verdict"]
-        if len(judged) and not (alone["verdict"] == Verdict.TOO_FEW).all():
-            yield _independent(analysis, set(judged), form)
+        rows = (row for row in together.to_dict("records") if not analysis.comparisons[row["at"]].hopeless)
+        judged = {row["verdict"] for row in rows}
+        if judged and not (alone["verdict"] == Verdict.TOO_FEW).all():
+            yield _independent(analysis, judged, form)
         return
     row = found.loc[found["mean_diff"].abs().idxmax()].to_dict()
     template = (
         "**{} and {} depend on each other**{}: {} and {} together do {} {} than each alone lets one expect{}."
     )
     others = len({each for each in found["factors"] if each != row["factors"]})
-    so_do = md(" (and so do {})", many(others, "other pair")) if others else md("")
+    do = "does" if others == 1 else "do"
+    so_do = md(" (and so {} {})", do, many(others, "other pair")) if others else md("")
     size = form.with_unit(row["mean_diff"])
     shown = (so_do, *row["variant"], size, row["verdict"], _not_alone(analysis))
     yield md(template, *row["factors"], *shown)

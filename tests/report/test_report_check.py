@@ -70,9 +70,10 @@ def test_a_store_without_these_runs_is_no_store_for_them(home, store):
 
 CHANGES = [
     ("README.md", "is 1.00 percentage points", "is 1.10 percentage points", "1.10", "1.00"),
-    ("README.md", "p = 0.031 after", "p = 0.013 after", "0.013", "0.031"),
+    ("README.md", "| 0.039 |", "| 0.093 |", "0.093", "0.039"),
+    ("README.md", "lower (0.80 to 1.20)", "lower (0.81 to 1.20)", "0.81", "0.80"),
     ("README.md", "61,706", "61,707", "61,707", "61,706"),
-    ("effects.csv", "0.03125", "0.03126", "0.03126", "0.03125"),
+    ("effects.csv", "0.0390625", "0.0390635", "0.0390635", "0.0390625"),
     ("verdicts.tex", "1.20, $-$0.80", "1.20, $-$0.81", "0.81", "0.80"),
 ]
 
