@@ -639,3 +639,72 @@ def test_the_command_ends_with_one_line_on_bad_input(store, capsys):
     assert capsys.readouterr().err == (
         "error: the store has no runs yet: try `python run.py -m activation=relu,tanh`\n"
     )
+
+
+# The order of the page
+
+
+def headings_of(text: str) -> list[str]:
+    return re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+
+
+def test_a_page_begins_with_question_answer_figure_and_six_columns(store, tmp_path):
+    study = Study(
+        "s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.1, question="Does it?", **UNSAID
+    )
+    store.keep(study)
+    for seed in range(3):
+        store.add(5.0, seed=seed)
+        store.add(4.0, seed=seed, activation="tanh")
+    store.add(None, seed=3, status="FAILED", tags={"failure": "diverged"})
+    text = compiled(tmp_path)[1]
+    in_order = [
+        *(
+            "# s\n\n*Does it?*\n\n- **activation=tanh** has",
+            "- Not settled:",
+            "![Differences to the baseline]",
+        ),
+        *(
+            "**1 of 7 runs gave no result**",
+            "## Verdicts",
+            "| factor | variant | against | verdict | difference",
+        ),
+        *(
+            "Differences are variant − baseline",
+            "is without 1 seed",
+            IN_FULL,
+            "| beats it in |",
+            "</details>",
+        ),
+        *("## Add the seeds", "## Results", "### Test error (%) by variant", "## What was run", "## Again"),
+    ]
+    places = [text.index(part) for part in in_order]
+    assert places == sorted(places)
+    head = next(line for line in text.splitlines() if line.startswith("| factor |"))
+    assert head == r"| factor | variant | against | verdict | difference \[95 % interval\] | seeds |"
+    assert text.count("![Differences to the baseline]") == 1
+
+
+@pytest.mark.usefixtures("without_figures")
+def test_a_study_of_published_figures_answers_with_them_and_asks_for_no_seeds(store, tmp_path):
+    figures = {name: {"system": name, "figures": {"test/error_pct": 4.5}} for name in ("new", "old")}
+    study = Study(
+        "s", ("experiment",), {"experiment": "new"}, "test/error_pct", 0.1, published=figures, **UNSAID
+    )
+    store.keep(study)
+    for seed in range(3):
+        store.add(4.0, seed=seed, factors="experiment", experiment="new")
+        store.add(4.75, seed=seed, factors="experiment", experiment="old")
+    result, text = compiled(tmp_path)
+    assert answer_of(text) == [
+        "**1 of 2 published figures is reached or beaten**; one is missed by 0.25 points."
+    ]
+    assert result.summary.startswith(
+        "1 of 2 published figures is reached or beaten; one is missed by 0.25 points.\n\n"
+    )
+    headings = headings_of(text)
+    assert headings[:2] == ["s", "Published and ours"]
+    assert headings.index("Verdicts") > headings.index("Published and ours")
+    assert "Add the seeds" not in text
+    assert "would settle" not in text
+    assert "nothing can be said" not in text

@@ -180,12 +180,12 @@ def test_the_command_checks_and_says_in_one_line_what_does_not_follow(home, monk
         "s: README.md, runs.csv, effects.csv and verdicts.tex follow from the store"
     )
     text = (home / "effects.csv").read_text()
-    (home / "effects.csv").write_text(text.replace("0.03125", "0.04"))
+    (home / "effects.csv").write_text(text.replace("0.0390625", "0.04"))
     with pytest.raises(SystemExit) as stopped:
         main(["s", "--check"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {home / 'effects.csv'}, line 2: 0.04 does not follow; recomputed: 0.03125\n"
+        f"error: {home / 'effects.csv'}, line 2: 0.04 does not follow; recomputed: 0.0390625\n"
     )
 
 
