@@ -18,6 +18,7 @@ from ablations.experiment.lease import HOLDER_TAG, Lease
 from ablations.experiment.metrics import EVERY_EPOCH, epoch_metrics, step_metrics, test_metrics
 from ablations.experiment.progress import ProgressBar
 from ablations.experiment.provenance import provenance
+from ablations.experiment.result import DID_NOT_LEARN
 from ablations.experiment.resume import RERUN_TAG, Copy, Train, is_of, is_trained_elsewhere, stays
 from ablations.paths import draft_folder
 from ablations.signals import Terminated, stop_if_told, undisturbed
@@ -25,9 +26,6 @@ from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs
 from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step
-
-DID_NOT_LEARN = "did_not_learn"
-"""The tag of a run whose network is worth nothing."""
 
 OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN)
 """Tags that a copied result has from where it was made."""

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,12 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from ablations.commands import about, many, module_command, say, say_doing
 from ablations.errors import InputError
+from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.progress import sweep_bar
 from ablations.signals import watch_workers
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import quoted, read_overrides
-from ablations.sweep.plan import Plan, composed, plan
+from ablations.sweep.plan import Plan, PlannedRun, composed, plan
 from ablations.sweep.study import keep, study_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
@@ -58,9 +59,10 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         print(preview(study, runs, store, config.hydra.launcher))
         return None
 
+    sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     tell_runs = {
         "name": quoted(name),
-        "sweep.id": quoted(config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")),
+        "sweep.id": quoted(sweep_id),
         "sweep.factors": f"[{','.join(map(quoted, planned.varied))}]",
         "sweep.command": quoted(study.command),
     }
@@ -69,8 +71,10 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         config.hydra.overrides.hydra.extend([f"{key}={value}" for key, value in tell_runs.items()])
     keep(study, store, store.prepare(config.tracking.experiment))
     _deliver(store)  # what an earlier command could not
-    with sweep_bar(Path(config.hydra.sweep.dir), len(runs)):
-        results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
+    about_sweep = {"id": sweep_id, "factors": [*planned.varied], "command": study.command}
+    left = _unfinished(planned, runs, store, {"name": name, "sweep": about_sweep})
+    with sweep_bar(Path(config.hydra.sweep.dir), len(left)):
+        results = _launched(launcher, left, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(store)
     failed = _report(name, store, formats)
     for result in results:
@@ -80,12 +84,30 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     return results
 
 
-def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobReturn]:
+def _unfinished(
+    planned: Plan, runs: Sequence[PlannedRun], store: Store, tell_runs: Mapping[str, Any]
+) -> list[list[str]]:
+    """The overrides of the runs that are to be launched: the others have their results, which is said."""
+    overrides = [list(each) for each in planned.runs]
+    config = runs[0].config
+    if config.tracking.rerun is not False:
+        return overrides
+    wanted = (
+        Planned(OmegaConf.merge(run.config, tell_runs), store, each)
+        for run, each in zip(runs, overrides, strict=True)
+    )
+    done = adopt_finished(wanted, store, config.tracking.experiment)
+    return [each for each, finished in zip(overrides, done, strict=True) if not finished]
+
+
+def _launched(launcher: Launcher, runs: Sequence[Sequence[str]], name: str) -> Sequence[JobReturn]:
     """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+    if not runs:
+        return []
     if name == "joblib":
         watch_workers()
     try:
-        return launcher.launch([list(overrides) for overrides in planned.runs], initial_job_idx=0)
+        return launcher.launch(runs, initial_job_idx=0)
     except Exception as error:  # any: each launcher has its own; what a run raises is in its result
         what = next(iter(str(error).strip().splitlines()), "")[:300]
         raise InputError(
