@@ -1,5 +1,6 @@
 """What a whole sweep has already: the store is read once for all its runs, before any of them is launched."""
 
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
@@ -45,14 +46,15 @@ class Known:
         candidates = self._runs.get(digest(facts), [])
         if not candidates:
             return []
-        wanted = identity(facts, _data_sha256(OmegaConf.to_yaml(config.dataset, resolve=True)))
+        section = OmegaConf.to_container(config.dataset, resolve=True)
+        wanted = identity(facts, _data_sha256(json.dumps(section)))
         return [run for run in candidates if is_of(run, wanted)]
 
 
 @cache
 def _data_sha256(section: str) -> str | None:
     try:
-        return instantiate(OmegaConf.create(section)).load().sha256
+        return instantiate(json.loads(section)).load().sha256
     except InputError:
         return None
 

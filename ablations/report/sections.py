@@ -267,7 +267,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
     if len(within):
         numbers = column(analysis.runs, param("seed")).dropna()
         have = sorted({int(seed) for seed in numbers if str(seed).isdecimal()})
-        first = have[-1] + 1 if have == list(range(len(have))) else 0
+        first = len(have) if have == list(range(len(have))) else 0
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
         last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
         fewest = int(within["seeds_needed"].min())

@@ -2,7 +2,7 @@
 
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ablations.commands import about, many, module_command, say, say_doing
 from ablations.errors import InputError
@@ -71,8 +71,11 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         config.hydra.overrides.hydra.extend([f"{key}={value}" for key, value in tell_runs.items()])
     keep(study, store, store.prepare(config.tracking.experiment))
     _deliver(store)  # what an earlier command could not
-    about_sweep = {"id": sweep_id, "factors": [*planned.varied], "command": study.command}
-    left = _unfinished(planned, runs, store, {"name": name, "sweep": about_sweep})
+    for run in runs:  # as they will see it
+        with open_dict(run.config):
+            run.config.name, run.config.sweep.id = name, sweep_id
+            run.config.sweep.factors, run.config.sweep.command = list(planned.varied), study.command
+    left = _unfinished(planned, runs, store)
     with sweep_bar(Path(config.hydra.sweep.dir), len(left)):
         results = _launched(launcher, left, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(store)
@@ -84,18 +87,13 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     return results
 
 
-def _unfinished(
-    planned: Plan, runs: Sequence[PlannedRun], store: Store, tell_runs: Mapping[str, Any]
-) -> list[list[str]]:
+def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list[list[str]]:
     """The overrides of the runs that are to be launched: the others have their results, which is said."""
     overrides = [list(each) for each in planned.runs]
     config = runs[0].config
     if config.tracking.rerun is not False:
         return overrides
-    wanted = (
-        Planned(OmegaConf.merge(run.config, tell_runs), store, each)
-        for run, each in zip(runs, overrides, strict=True)
-    )
+    wanted = [Planned(run.config, store, each) for run, each in zip(runs, overrides, strict=True)]
     done = adopt_finished(wanted, store, config.tracking.experiment)
     return [each for each, finished in zip(overrides, done, strict=True) if not finished]
 
