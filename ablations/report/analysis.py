@@ -14,7 +14,7 @@ from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
 from ablations.errors import InputError
-from ablations.report.request import params_of, require_seed
+from ablations.report.request import OF_THE_STUDY, params_of, require_seed
 from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag
 from ablations.tracking.study import Study, smaller_is_better
 
@@ -140,9 +140,11 @@ def analyse(
     effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
     reached = variants.variants(ranked, study.factors, study.smaller)
     dependences = designs.dependences(effects[effects["metric"] == study.metric])
-    answers = tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study))
+    answers, unanswered = _answers(study, effects)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
-    asked = study, margin, everything, tuple(left_out), tuned, ranked, reached
+    # Where it is kept with the report, it is there already.
+    left_out = tuple(dict.fromkeys([*left_out, *unanswered]))
+    asked = study, margin, everything, left_out, tuned, ranked, reached
     return Analysis(*asked, comparisons, effects, left_alone, dependences, answers, looks)
 
 
@@ -195,6 +197,17 @@ def _claims(study: Study) -> list[Claim]:
         other = {"metric": study.metric} | {key: claim[key] for key in OPTIONAL if key in claim}
         found.append(Claim(claim["text"], claim["source"], claim["factor"], **sides, **other))
     return found
+
+
+def _answers(study: Study, effects: pd.DataFrame) -> tuple[tuple[Answer, ...], list[str]]:
+    """What is said of each claim, and in words those of which nothing can be."""
+    answers, unanswered = [], []
+    for claim in _claims(study):
+        try:
+            answers.append(Answer(claim, *claims.answer(claim, effects)))
+        except InputError as error:
+            unanswered.append(OF_THE_STUDY.format(error))
+    return tuple(answers), unanswered
 
 
 def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[Comparison]:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
 """Of runs without a study, those of other programs, say; conf/ need not be there for them."""
 
+OF_THE_STUDY = "of the study that was kept with the runs, {}"
+
 
 @dataclass(frozen=True)
 class Request:
@@ -106,7 +108,8 @@ def asked(
     else:
         found, runs = _sweep(reader, name, request.experiment)
         kept, unread = _kept(reader, found, runs)
-        own, study = kept.metric, replace(kept, **request.changes)
+        kept, unfit = _fitting(replace(kept, name=found), runs)
+        own, study, unread = kept.metric, replace(kept, **request.changes), [*unread, *unfit]
     study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:
@@ -199,4 +202,29 @@ def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> tuple[Study, lis
 
     kept = reader.experiment_tags(runs["experiment_id"].iloc[0]).get(tag_of(name))
     told = Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)
-    return (told, []) if kept is None else told.with_readable(kept)
+    if kept is None:
+        return told, []
+    study, unread = told.with_readable(kept)
+    return study, [OF_THE_STUDY.format(each) for each in unread]
+
+
+def _fitting(study: Study, runs: "pd.DataFrame") -> tuple[Study, list[str]]:
+    """The study without what none of its runs can be: a param or a metric that they lack, a level that none has."""
+    logged = {key: set(runs[param(key)].map(text).dropna()) for key in params_in(runs)}
+    unfit = {}
+    if study.seed_param != "seed" and (study.seed_param not in logged or study.seed_param in study.varied):
+        unfit["seed_param"], study = study.seed_param, replace(study, seed_param="seed")
+    factors = tuple(key for key in study.factors if logged.get(key) and key != study.seed_param)
+    if factors != study.factors:
+        unfit["factors"] = ", ".join(key for key in study.factors if key not in factors)
+        study = replace(study, factors=factors)
+    if study.nuisance and metric(study.tuned_on) not in runs:
+        unfit["tuned_on"], study = study.tuned_on, replace(study, nuisance=())
+    levels = {
+        key: level for key, level in study.baseline.items() if key not in factors or str(level) in logged[key]
+    }
+    if levels != study.baseline:
+        lost = {key: level for key, level in study.baseline.items() if key not in levels}
+        unfit["baseline"] = ", ".join(f"{key}={level}" for key, level in lost.items())
+        study = replace(study, baseline=levels)
+    return study, [OF_THE_STUDY.format(f"{name}: no run has {what}") for name, what in unfit.items()]

@@ -297,7 +297,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
     if len(within):
         logged = column(analysis.runs, param("seed")).dropna()
         have = sorted({int(seed) for seed in logged if str(seed).isdecimal()})
-        first = have[-1] + 1 if have == list(range(len(have))) else 0
+        first = len(have) if have == list(range(len(have))) else 0
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
         last = first + int((within["wanted"] - within["n"]).max()) if first else seeds
         fewest, settled = int(within["seeds_needed_at_least"].min()), many(len(within), "comparison")

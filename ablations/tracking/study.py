@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ablations.errors import InputError, printable
+from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, or_none, with_keys
 
 SMALLER_IS_BETTER = re.compile(
     r"^(?!.*(accuracy|per_s(ec)?([^a-z]|$)|throughput)).*?"
@@ -130,7 +131,7 @@ class Study:
         if len(set(found.varied)) < len(found.varied):
             found = replace(found, factors=self.factors, nuisance=())
             wrong.append("factors: the same twice")
-        return found, [f"of the study that was kept with the runs, {each}" for each in wrong]
+        return found, wrong
 
 
 def _fields(text: str) -> tuple[dict[str, Any], list[str]]:
@@ -152,79 +153,46 @@ def _fields(text: str) -> tuple[dict[str, Any], list[str]]:
     return good, wrong
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str) and value != ""
-
-
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and abs(value) < 1e300
-
-
-def _is_level(value: Any) -> bool:
-    return isinstance(value, str | bool) or _is_number(value)
-
-
-def _or_none(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: value is None or accepts(value)
-
-
-def _list_of(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and all(map(accepts, value))
-
-
-def _by_name(accepts: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, dict) and all(map(accepts, value.values()))
-
-
-def _with(must: Mapping[str, Callable], may: Mapping[str, Callable]) -> Callable[[Any], bool]:
-    """Accepts what has all keys of the first and any of the second, each as it should be."""
-    return lambda value: (
-        isinstance(value, dict)
-        and must.keys() <= value.keys()
-        and all(accepts(value[key]) for key, accepts in {**must, **may}.items() if key in value)
-    )
-
-
 def _is_command(value: Any) -> bool:
     try:
-        return _is_text(value) and bool(shlex.split(value))
+        return is_text(value) and bool(shlex.split(value))
     except ValueError:  # a quote that is never closed
         return False
 
 
-_CLAIM = _with(
-    {**dict.fromkeys(("text", "source", "factor"), _is_text), "variant": _is_level, "baseline": _is_level},
+_CLAIM = with_keys(
+    {**dict.fromkeys(("text", "source", "factor"), is_text), "variant": is_level, "baseline": is_level},
     {
-        "metric": _is_text,
+        "metric": is_text,
         "direction": lambda value: value in ("better", "worse"),
-        "margin": _or_none(lambda value: _is_number(value) and value >= 0),
+        "margin": or_none(lambda value: is_number(value) and value >= 0),
     },
 )
-_PUBLISHED = _with(
-    {"system": _is_text, "figures": _by_name(_or_none(_is_number))},
+_PUBLISHED = with_keys(
+    {"system": is_text, "figures": by_name(or_none(is_number))},
     {
-        "shown": _list_of(_is_text),
-        "seconds_per_epoch": _or_none(_is_level),
-        "why": _or_none(lambda value: isinstance(value, str)),
+        "shown": list_of(is_text),
+        "seconds_per_epoch": or_none(is_level),
+        "why": or_none(lambda value: isinstance(value, str)),
     },
 )
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
-    "factors": _list_of(_is_text),
-    "baseline": _by_name(_is_level),
-    "metric": _is_text,
-    "margin": lambda value: _is_number(value) and value >= 0,
-    "smaller_is_better": _or_none(lambda value: isinstance(value, bool)),
-    "question": _or_none(lambda value: isinstance(value, str)),
-    "design": _is_text,
-    "seed_param": _is_text,
-    "nuisance": _list_of(_is_text),
-    "tuned_on": _is_text,
-    "target": _or_none(_with({"metric": _is_text, "value": _is_number}, {})),
-    "claims": _list_of(_CLAIM),
-    "published": _by_name(_PUBLISHED),
-    "sections": _by_name(lambda value: isinstance(value, str)),
-    "command": _or_none(_is_command),
+    "factors": list_of(is_text),
+    "baseline": by_name(is_level),
+    "metric": is_text,
+    "margin": lambda value: is_number(value) and value >= 0,
+    "smaller_is_better": or_none(lambda value: isinstance(value, bool)),
+    "question": or_none(lambda value: isinstance(value, str)),
+    "design": is_text,
+    "seed_param": is_text,
+    "nuisance": list_of(is_text),
+    "tuned_on": is_text,
+    "target": or_none(with_keys({"metric": is_text, "value": is_number}, {})),
+    "claims": list_of(_CLAIM),
+    "published": by_name(_PUBLISHED),
+    "sections": by_name(lambda value: isinstance(value, str)),
+    "command": or_none(_is_command),
 }
 """What each field of a study may be in JSON."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
