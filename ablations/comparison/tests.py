@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05  # the interval's level is 1 − ALPHA
 FLIPS = 9999  # beyond so many sign patterns (14 pairs) the test draws this many at random
-ROUNDING = 1e-9  # relative size below which a difference is taken for rounding
+EPSILON = 2 * np.finfo(float).eps  # relative error of one addition, with a reserve
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,9 @@ class SignFlip:
     high: float
 
 
-def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS) -> SignFlip:
+def sign_flip(
+    differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS, rounding: "ArrayLike" = 0.0
+) -> SignFlip:
     """The paired sign-flip permutation test of a zero mean, and the same test inverted.
 
     Were the mean θ and the distribution symmetric, dᵢ − θ could as well have the other sign. Flipping the signs of
@@ -43,20 +45,27 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
         differences: finite, one for each pair, in any unit, which is that of the interval.
         alpha: 1 − the level of the interval.
         flips: the most sign patterns looked at.
+        rounding: the largest error that rounding can have made in each difference; one for all or one for each. A sum
+            that is 0 but for what rounding can make of what was summed is 0.
 
     Raises:
         ValueError: a difference is not finite.
     """
     from scipy.stats import permutation_test
 
-    pairs = np.sort(_finite(differences))  # so that their order cannot matter
+    pairs = _finite(differences)
+    order = np.argsort(pairs, kind="stable")  # so that their order cannot matter
+    errors = np.broadcast_to(np.asarray(rounding, float), pairs.shape)[order]
+    pairs = pairs[order]
     if len(pairs) < 2:
         return SignFlip(1.0 if len(pairs) else math.nan, -math.inf, math.inf)
 
     def mean_of_flipped(signed: "NDArray", axis: int) -> "NDArray":
         flipped = np.signbit(signed) != np.signbit(pairs)
+        total = (flipped * pairs).sum(axis)
+        limit = (flipped * (errors + EPSILON * len(pairs) * np.abs(pairs))).sum(axis)
         with np.errstate(invalid="ignore"):  # no flip at all: 0 / 0
-            return (flipped * pairs).sum(axis) / flipped.sum(axis)
+            return np.where(np.abs(total) <= limit, 0.0, total) / flipped.sum(axis)
 
     steps = permutation_test(
         (pairs,),
@@ -66,7 +75,6 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
         n_resamples=flips,
         random_state=np.random.default_rng(0),
     ).null_distribution
-    steps = np.where(np.abs(steps) <= ROUNDING * np.abs(pairs).max(), 0.0, steps)
     # The observed signs are as extreme as themselves, whatever θ is.
     rising = np.sort(np.where(np.isnan(steps), -np.inf, steps))
     falling = np.sort(np.where(np.isnan(steps), -np.inf, -steps))
@@ -74,7 +82,7 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
     observed = 0 if 2 ** len(pairs) <= flips else 1  # random patterns do not contain the observed one
     patterns = len(steps) + observed
     as_extreme = int(min((rising <= 0).sum(), (falling <= 0).sum())) + observed
-    last = math.floor(alpha * patterns / 2 + ROUNDING) - observed
+    last = math.floor(alpha * patterns / 2 + 1e-9) - observed
     return SignFlip(min(1.0, 2 * as_extreme / patterns), float(rising[last]), -float(falling[last]))
 
 
@@ -89,12 +97,12 @@ def prob_better(differences: "ArrayLike", smaller_is_better: bool) -> float:
     return float((1 + signs.mean()) / 2) if len(signs) else math.nan
 
 
-def effect_size(differences: "ArrayLike") -> float:
+def effect_size(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> float:
     """Paired standardised difference: mean / standard deviation (n − 1), with the sign of the mean.
 
     ±inf where all differences are equal, 0 where all are zero, NaN for fewer than two pairs.
     """
-    mean, sd = mean_and_sd(differences)
+    mean, sd = mean_and_sd(differences, rounding)
     if math.isnan(sd):
         return math.nan
     if sd == 0:
@@ -113,12 +121,20 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
     return np.where(np.isnan(p), np.nan, corrected)
 
 
-def mean_and_sd(differences: "ArrayLike") -> tuple[float, float]:
+def mean_and_sd(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> tuple[float, float]:
     """Mean and standard deviation (n − 1); NaN where there are too few pairs, a spread as small as rounding is none."""
     values = _finite(differences)
-    mean = float(values.mean()) if len(values) else math.nan
-    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return mean, 0.0 if len(values) > 1 and sd <= ROUNDING * np.abs(values).max() else sd
+    if not len(values):
+        return math.nan, math.nan
+    largest = float(np.abs(values).max())
+    # Squares of the very large and the very small are no numbers.
+    scale = largest if largest and not 1e-150 < largest < 1e150 else 1.0
+    mean = math.fsum(values / scale) / len(values) * scale
+    if len(values) < 2:
+        return mean, math.nan
+    sd = float((values / scale).std(ddof=1)) * scale
+    limit = float(np.max(rounding)) + EPSILON * len(values) * largest
+    return mean, 0.0 if sd <= limit else sd
 
 
 def _finite(differences: "ArrayLike") -> "NDArray[np.float64]":

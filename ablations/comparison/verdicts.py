@@ -27,11 +27,15 @@ class Verdict(StrEnum):
     NO_DIFFERENCE = "no difference that matters"
     INCONCLUSIVE = "inconclusive"
     TOO_FEW = "too few seeds"
+    CONFOUNDED = "confounded"
+    """The two sides differ in more than the factor: no verdict."""
+    NO_RESULT = "no result"
+    """One side never gives one."""
 
     @property
     def settled(self) -> bool:
-        """Whether further seeds are not needed."""
-        return self not in (Verdict.INCONCLUSIVE, Verdict.TOO_FEW)
+        """Whether it answers the question."""
+        return self in (Verdict.BETTER, Verdict.WORSE, Verdict.NO_DIFFERENCE)
 
 
 POWER = 0.8  # of the studies that `seeds_needed` proposes
@@ -132,6 +136,7 @@ def judge(
     samples: Sequence["ArrayLike"],
     margin: "float | Sequence[float]",
     smaller_is_better: "bool | Sequence[bool]",
+    rounding: "Sequence[ArrayLike] | None" = None,
 ) -> pd.DataFrame:
     """Test, interval, effect sizes and verdict of each comparison of one study, one row each, in their order.
 
@@ -139,6 +144,7 @@ def judge(
         samples: for each comparison its differences variant − baseline, one for each pair, possibly none.
         margin: largest difference that does not matter, in the metric's unit; one for all or one for each.
         smaller_is_better: as for errors; one for all or one for each.
+        rounding: for each comparison the largest error that rounding can have made in each difference.
 
     Returns:
         Columns `n`, `mean_diff`, `ci_low`, `ci_high`, `p`, `p_holm`, `prob_better`, `effect_size`, `verdict`,
@@ -153,17 +159,21 @@ def judge(
         if not each >= 0:
             raise InputError(f"margin={each:g}: a number of at least 0 is expected, in the metric's unit")
     # Random sign patterns must be able to pass the correction, too.
-    found = [tests.sign_flip(sample, flips=max(tests.FLIPS, 80 * m)) for sample in samples]
+    errors = [0.0] * m if rounding is None else rounding
+    flips = max(tests.FLIPS, 80 * m)
+    found = [
+        tests.sign_flip(sample, flips=flips, rounding=of) for sample, of in zip(samples, errors, strict=True)
+    ]
     corrected = tests.holm([test.p for test in found])
     ruled = list(zip(samples, found, corrected, margins, smaller, strict=True))
     verdicts = [verdict(test, p, len(sample), m, each, small) for sample, test, p, each, small in ruled]
     # Holm's correction asks less of the others once some are settled.
     left = m - sum(each in (Verdict.BETTER, Verdict.WORSE) for each in verdicts)
     rows = []
-    for (sample, test, p_holm, each, small), ruling in zip(ruled, verdicts, strict=True):
-        (mean, sd), n = mean_and_sd(sample), len(sample)
+    for (sample, test, p_holm, each, small), ruling, of in zip(ruled, verdicts, errors, strict=True):
+        (mean, sd), n = mean_and_sd(sample, of), len(sample)
         needed = pd.NA if ruling.settled else seeds_needed(mean, sd, n, each, left)
-        sizes = tests.prob_better(sample, small), tests.effect_size(sample)
+        sizes = tests.prob_better(sample, small), tests.effect_size(sample, of)
         rows.append((n, mean, test.low, test.high, test.p, p_holm, *sizes, ruling, needed))
     return pd.DataFrame(rows, columns=COLUMNS[4:]).astype({"n": int, "seeds_needed": "Int64"})
 
@@ -177,16 +187,20 @@ def tabulate(
 
     `factors`, `variant` and `baseline` are tuples, as in a `Comparison`. As in `judge`, there is one rule for all or
     one for each; what no seeds can settle needs none. Runs that never reached a target do not make a tie, nor would
-    seeds end it: such a comparison is *inconclusive* unless it is *better* or *worse*.
+    seeds end it: such a comparison is *inconclusive* unless it is *better* or *worse*. Where the two sides differ in
+    more than the factor it is *confounded*, whatever its numbers; where one side never gives a result, *no result*.
 
     Raises:
         InputError: a margin is negative or not a number.
     """
-    judged = judge([each.differences for each in comparisons], margin, smaller_is_better)
+    samples = [each.differences for each in comparisons]
+    judged = judge(samples, margin, smaller_is_better, [each.rounding for each in comparisons])
     judged.loc[np.array([each.beyond_seeds for each in comparisons], bool), "seeds_needed"] = pd.NA
     censored = np.array([bool(each.censored) for each in comparisons], bool)
     judged.loc[censored & ~judged["verdict"].isin((Verdict.BETTER, Verdict.WORSE)), "verdict"] = (
         Verdict.INCONCLUSIVE
     )
+    for word, those in ((Verdict.NO_RESULT, "without_result"), (Verdict.CONFOUNDED, "confounded")):
+        judged.loc[np.array([getattr(each, those) for each in comparisons], bool), "verdict"] = word
     names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
     return judged.assign(**names)[list(COLUMNS)]

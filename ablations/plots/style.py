@@ -35,6 +35,8 @@ WORSE = ("#d55e00", "v", True)
 NO_DIFFERENCE = ("#0173b2", "s", True)
 INCONCLUSIVE = ("#6e6e6e", "o", True)
 TOO_FEW = ("#6e6e6e", "o", False)
+CONFOUNDED = ("#cc78bc", "X", True)
+NO_RESULT = ("#6e6e6e", "X", False)
 
 COUNTS, VALUES, WEIGHTS, PIXELS = "Blues", "viridis", "RdBu_r", "gray"
 """Colour maps."""

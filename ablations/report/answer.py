@@ -11,6 +11,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
+from ablations.report.confounds import reason
 from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
 from ablations.report.tables import failure
@@ -112,6 +113,12 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     if not row["n"]:
         why = _hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
         return md("{}: {}, so nothing can be said.", what, why)
+    if comparison.confounded:
+        return md(
+            "{} is confounded: the two sides also differ in {}, so there is no verdict.",
+            what,
+            reason(comparison),
+        )
     side = "lower" if row["mean_diff"] < 0 else "higher"
     shown = form.with_unit(row["mean_diff"])
     size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"

@@ -27,13 +27,15 @@ SPARE = ("seeds", "seeds needed", "95 % interval", "against")
 COLOURS = {
     **dict.fromkeys(("better", "supported"), "34;1"),
     **dict.fromkeys(("worse", "refuted"), "33;1"),
-    **dict.fromkeys(("inconclusive", "too few seeds"), "2"),
+    **dict.fromkeys(("inconclusive", "too few seeds", "no result"), "2"),
+    "confounded": "35;1",
     "failed": "31;1",
 }
 
 
 def console(analysis: "Analysis") -> str:
     """The results, where runs were compared the verdicts, and the answers to claims."""
+    from ablations.report.confounds import in_console
     from ablations.report.tables import measures, result_rows, verdict_rows
 
     width = columns(sys.stdout)
@@ -48,12 +50,22 @@ def console(analysis: "Analysis") -> str:
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
         text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
+        text += f"\n\n{direction(analysis)}"
+        for line in in_console(analysis):
+            text += f"\n{textwrap.fill(line, width, subsequent_indent='  ') if width else line}"
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:
         answer = f"{plain(each.claim.text).removesuffix('.')}: {each.finding}"
         text += f"\n{textwrap.fill(answer, width, subsequent_indent='  ') if width else answer}"
     return text
+
+
+def direction(analysis: "Analysis") -> str:
+    """Which values of the outcome are better, and who says so."""
+    study = analysis.study
+    said = "by its name" if study.smaller_is_better is None else "as was said"
+    return f"{plain(study.label)}: {'smaller' if study.smaller else 'larger'} is better ({said})"
 
 
 def _aligned(

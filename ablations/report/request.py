@@ -43,6 +43,8 @@ class Request:
         seed_param: the param that pairs runs.
         nuisance: params of which each variant gets its own best value.
         tuned_on: the metric that chooses it.
+        tuned_smaller_is_better: of that metric; None: told from its name.
+        ignore: params and tags that only name a run: they may differ between the two sides of a comparison.
     """
 
     experiment: str | tuple[str, ...] | None = None
@@ -54,6 +56,8 @@ class Request:
     seed_param: str | None = None
     nuisance: tuple[str, ...] | None = None
     tuned_on: str | None = None
+    tuned_smaller_is_better: bool | None = None
+    ignore: tuple[str, ...] | None = None
 
     @property
     def of_others(self) -> bool:
@@ -99,12 +103,17 @@ def asked(
         if runs.empty:
             raise InputError(f"the experiment {experiments!r} has no runs")
         outcome = request.metric or _only_metric(runs)
-        study = Study(name or experiments, (), {}, outcome, margin=0.0, **UNSAID)
+        study = Study(name or experiments, (), {}, outcome, margin=0.0, brings={}, **UNSAID)
         study = replace(study, **request.changes)
     else:
         found, runs = _sweep(reader, name, request.experiment)
         kept, unread = _kept(reader, found, runs)
-        own, study = kept.metric, replace(kept, **request.changes)
+        changes = request.changes
+        if study_ignores := kept.ignore:
+            changes["ignore"] = (*study_ignores, *(request.ignore or ()))
+        if "metric" in changes and changes["metric"] != kept.metric:
+            changes.setdefault("smaller_is_better", None)
+        own, study = kept.metric, replace(kept, **changes)
     study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:
