@@ -20,7 +20,7 @@ from ablations.comparison.verdicts import Verdict, can_reach, judge, seeds_neede
 pytestmark = pytest.mark.slow
 
 COMPARISONS = 5
-BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW, *_ = Verdict
 SETTLED = (BETTER, WORSE, NO_DIFFERENCE)
 
 
