@@ -108,7 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", metavar="A=X,B=Y", action=several, help="the levels that others are compared with")
     add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
     add("--margin", type=float, help="largest difference that does not matter (default: 0)")
-    better = "which values of the metric are (default: told by its name)"
+    better = "which values of the metric are (default: as its name says, where that leaves no doubt)"
     looked = "at how many seeds you looked before and look now (default: as the sweep's own invocations did, else once)"
     add("--looks", metavar="N,N", action=several, help=looked)
     add("--better", choices=("lower", "higher"), help=better)
@@ -119,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         help="params of which each variant gets its own best value",
     )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
+    add("--tuned-better", choices=("lower", "higher"), help="which values of that metric are")
+    ignored = (
+        "params and tags that only name a run, and may differ between the two sides (patterns: 'logger.*')"
+    )
+    add("--ignore", metavar="KEY,KEY", action=several, help=ignored)
     return parser
 
 
@@ -139,6 +144,8 @@ def _request(options: argparse.Namespace) -> Request:
         factors=_list(options.factors),
         baseline=_pairs(options.baseline),
         smaller_is_better=None if options.better is None else options.better == "lower",
+        tuned_smaller_is_better=None if options.tuned_better is None else options.tuned_better == "lower",
+        ignore=_list(options.ignore),
         nuisance=_list(options.nuisance),
         looks=_numbers(options.looks),
     )

@@ -10,13 +10,15 @@ import pandas as pd
 
 from ablations.comparison import claims, designs, pairs, variants, verdicts
 from ablations.comparison.claims import Claim
+from ablations.comparison.confounds import Rules
 from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
+from ablations.comparison.verdicts import Verdict
 from ablations.errors import InputError
 from ablations.report.request import OF_THE_STUDY, params_of, require_seed
 from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag
-from ablations.tracking.study import Study, smaller_is_better
+from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
 """What a claim need not say."""
@@ -131,15 +133,16 @@ def analyse(
     everything, looks = _looked_at(everything, invocations, at_seeds)
     runs, tuned = everything, None
     if study.nuisance:
-        smaller = smaller_is_better(study.tuned_on)
-        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, study.tuned_on, smaller)
+        chosen = study.tuned_on, study.smaller_tuned
+        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, *chosen)
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
     least = {each.metric: one_image(everything, each.metric)[1] for each in comparisons}
     rules = [_rule(study, each, least[each.metric]) for each in comparisons]
     effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
     reached = variants.variants(ranked, study.factors, study.smaller)
-    dependences = designs.dependences(effects[effects["metric"] == study.metric])
+    clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
+    dependences = designs.dependences(clear)
     answers, unanswered = _answers(study, effects)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
     # Where it is kept with the report, it is there already.
@@ -185,9 +188,14 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked)
+    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked, rules=_rules(study))
     left_alone = 0 if asked or study.design != "grid" else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def _rules(study: Study) -> Rules:
+    """What the two sides of a comparison may differ in."""
+    return Rules(study.brings, study.ignore, study.nuisance)
 
 
 def _claims(study: Study) -> list[Claim]:
@@ -219,7 +227,7 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
             continue
         known.add(key)
         baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False)
+        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False, rules=_rules(study))
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 
@@ -250,7 +258,7 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
         for claim in study.claims
         if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
-    return raised(float(margins[0] if margins else 0), least), smaller_is_better(comparison.metric)
+    return raised(float(margins[0] if margins else 0), least), study.smaller_in(comparison.metric)
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:

@@ -13,6 +13,7 @@ from ablations.commands import many
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
+from ablations.report.confounds import reason
 from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import Form, forms, seeds_needed
 from ablations.report.published import reached
@@ -150,9 +151,14 @@ def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
     rows = [row for row in table.to_dict("records") if not Verdict(row["verdict"]).settled]
     if not rows:
         return
-    lost = [row for row in rows if analysis.comparisons[row["at"]].hopeless and not row["n"]]
-    left = [row for row in rows if row not in lost]
+    of = [analysis.comparisons[row["at"]] for row in rows]
+    lost = [row for row, each in zip(rows, of, strict=True) if each.without_result]
+    mixed = [row for row, each in zip(rows, of, strict=True) if each.confounded]
+    left = [row for row in rows if row not in lost and row not in mixed]
     parts = [_lost(analysis, row) for row in lost[:MOST_NAMED]]
+    for row in mixed[:MOST_NAMED]:
+        what = "{} is confounded: the two sides also differ in {}"
+        parts.append(md(what, _name(row), reason(analysis.comparisons[row["at"]])))
     if len(left) == len(table) > 1 and all(row["verdict"] == Verdict.TOO_FEW for row in left):
         seeds = max(row["n"] for row in left)
         text = "{}: so many comparisons need {} at least"

@@ -27,7 +27,8 @@ SPARE = ("seeds", "95 % interval", "against")
 COLOURS = {
     **dict.fromkeys(("better", "supported"), "34;1"),
     **dict.fromkeys(("worse", "refuted"), "33;1"),
-    **dict.fromkeys(("inconclusive", "too few seeds"), "2"),
+    **dict.fromkeys(("inconclusive", "too few seeds", "no result"), "2"),
+    "confounded": "35;1",
     "failed": "31;1",
 }
 
@@ -50,6 +51,7 @@ def console(analysis: "Analysis") -> str:
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
         text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
+        text += f"\n\n{direction(analysis)}"
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:
@@ -60,6 +62,13 @@ def console(analysis: "Analysis") -> str:
 
 def _filled(text: str, width: int | None) -> str:
     return textwrap.fill(text, width, subsequent_indent="  ") if width else text
+
+
+def direction(analysis: "Analysis") -> str:
+    """Which values of the outcome are better, and who says so."""
+    study = analysis.study
+    said = "by its name" if study.smaller_is_better is None else "as was said"
+    return f"{plain(study.label)}: {'smaller' if study.smaller else 'larger'} is better ({said})"
 
 
 def _aligned(

@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas as pd
 
+from ablations.comparison.confounds import known_columns
 from ablations.comparison.verdicts import COLUMNS
 from ablations.errors import InputError, printable
 from ablations.report.analysis import Analysis
@@ -31,9 +32,8 @@ TAGS = (
     "failure_reason",
     "stream",
     "data_sha256",
-    "config_hash",
 )
-TAGS += ("code", "machine", "versions", "did_not_learn")
+TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn")
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
@@ -64,6 +64,7 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
             named[name] = name if taken else short
     promised |= {**named, "seconds": "seconds"}
     kept = [*TIMES, *DERIVED, *sorted({*map(param, params_in(runs))} - set(promised)), *map(tag, TAGS)]
+    kept += [name for name in known_columns(runs) if name not in {*promised, *kept}]
     kept = [name for name in kept if name in runs and runs[name].notna().any()]
     frame = runs.reindex(columns=[*promised, *kept]).rename(columns=promised)
     for name in TIMES:

@@ -46,6 +46,8 @@ class Request:
         nuisance: params of which each variant gets its own best value.
         tuned_on: the metric that chooses it.
         looks: at how many seeds somebody has looked, where the store does not know it.
+        tuned_smaller_is_better: of that metric; None: told from its name.
+        ignore: params and tags that only name a run: they may differ between the two sides of a comparison.
     """
 
     experiment: str | tuple[str, ...] | None = None
@@ -58,6 +60,8 @@ class Request:
     nuisance: tuple[str, ...] | None = None
     tuned_on: str | None = None
     looks: tuple[int, ...] | None = None
+    tuned_smaller_is_better: bool | None = None
+    ignore: tuple[str, ...] | None = None
 
     @property
     def of_others(self) -> bool:
@@ -103,13 +107,18 @@ def asked(
         if runs.empty:
             raise InputError(f"the experiment {experiments!r} has no runs")
         outcome = request.metric or _only_metric(runs)
-        study = Study(name or experiments, (), {}, outcome, margin=0.0, **UNSAID)
+        study = Study(name or experiments, (), {}, outcome, margin=0.0, brings={}, **UNSAID)
         study = replace(study, **request.changes)
     else:
         found, runs = _sweep(reader, name, request.experiment)
         kept, unread = _kept(reader, found, runs)
         kept, unfit = _fitting(replace(kept, name=found), runs)
-        own, study, unread = kept.metric, replace(kept, **request.changes), [*unread, *unfit]
+        changes = request.changes
+        if kept.ignore:
+            changes["ignore"] = (*kept.ignore, *(request.ignore or ()))
+        if "metric" in changes and changes["metric"] != kept.metric:
+            changes.setdefault("smaller_is_better", None)
+        own, study, unread = kept.metric, replace(kept, **changes), [*unread, *unfit]
     study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:

@@ -8,12 +8,13 @@ from itertools import accumulate
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.pairs import Comparison, Gap, Reason, Unpaired
+from ablations.comparison.pairs import Gap, Reason, Unpaired
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
-from ablations.report.escaping import Markdown, code, crossed, listed, md, table
+from ablations.report.confounds import differing, named
+from ablations.report.escaping import Markdown, code, listed, md, table
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
 from ablations.tracking.columns import column, natural, param, tag
@@ -49,8 +50,8 @@ CENSORED = (
 )
 NOT_PAIRED = "**Not paired**: {} {}{}. Runs with different fingerprints of their random streams or data are no pairs{}."
 ON_TRUST = (
-    "The runs carry no fingerprints of their random streams and data: they were paired by their seed alone, on trust "
-    "that equal seeds mean equal splits and orders."
+    "Paired by the number of the seed alone: the runs carry no fingerprints of their random streams, so that nobody "
+    "can tell whether equal seeds meant equal splits and orders."
 )
 SETTLED_BY = "If things are as they look now, {} seeds in all that give a pair would settle {} that {} open."
 TOO_MANY = (
@@ -93,6 +94,7 @@ def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[M
         yield md("## Verdicts")
         yield table(*tables.verdicts_in_short(analysis), numeric=2)
         yield _legend(analysis)
+        yield from differing(analysis)
         yield from _unpaired(analysis)
         yield from _censored(analysis)
         yield md(
@@ -185,7 +187,7 @@ def _legend(analysis: Analysis) -> Markdown:
     averaged = study.design == "grid" and len(study.factors) > 1
     over = md(", averaged over the other factors" if averaged else "")
     what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
-    texts = [md(what, study.noun, unit, side, over)]
+    texts = [md(what, study.noun, unit, side, over), _direction(analysis)]
     inside = "*No difference that matters*: the whole interval lies within ±{}."
     without = "No margin was given, so that no difference is called too small to matter."
     shown = f"{analysis.margin:g} {study.unit}".rstrip()
@@ -221,10 +223,11 @@ def _in_full(analysis: Analysis) -> Iterator[Markdown]:
     yield md(" ").join([md(shared if m > 1 else alone, m, fewest_seeds(m)), md(NUMBERS)])
 
 
-def _named(comparison: Comparison) -> str:
-    """`activation: tanh against relu`."""
-    factor, variant, baseline = map(crossed, (comparison.factors, comparison.variant, comparison.baseline))
-    return f"{factor}: {variant} against {baseline}"
+def _direction(analysis: Analysis) -> Markdown:
+    """Which values are better, and who says so."""
+    study = analysis.study
+    said = "as its name says" if study.smaller_is_better is None else "as was said"
+    return md("{} values of {} are better, {}.", "Smaller" if study.smaller else "Larger", study.noun, said)
 
 
 def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
@@ -234,9 +237,9 @@ def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
     for comparison in analysis.comparisons:
         for each in comparison.unpaired:
             if each.reason is Reason.FINGERPRINTS:
-                refused.append((_named(comparison), each.seed))
+                refused.append((named(comparison), each.seed))
             else:
-                rest.setdefault(_named(comparison), []).append(each)
+                rest.setdefault(named(comparison), []).append(each)
     if refused:
         yield _refused(analysis, refused)
     if rest:

@@ -22,7 +22,7 @@ from ablations.comparison.verdicts import Verdict, judge, seeds_needed, verdict
 pytestmark = pytest.mark.slow
 
 COMPARISONS = 5
-BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW, *_ = Verdict
 SETTLED = (BETTER, WORSE, NO_DIFFERENCE)
 
 
