@@ -3,7 +3,7 @@
 Differences always mean variant − baseline, in the metric's own unit.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import combinations, product
@@ -97,6 +97,9 @@ class Comparison:
         fingerprinted: whether every pair rests on recorded fingerprints, not on its seed alone.
         hopeless: the settings that it needs and that never give a result.
         censored: the seeds of whose runs one never reached the target: in epochs to it the difference is a bound.
+        signs: for each run of a seed whether it counts for (1) or against (−1) the difference.
+        averaged: the other factors of which several levels are averaged over.
+        at: the level of another factor to which it is confined, of a simple effect; else empty.
     """
 
     factors: tuple[str, ...]
@@ -110,6 +113,9 @@ class Comparison:
     fingerprinted: bool
     hopeless: tuple[Hopeless, ...] = ()
     censored: tuple[str, ...] = ()
+    signs: tuple[int, ...] = ()
+    averaged: tuple[str, ...] = ()
+    at: tuple[tuple[str, str], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
@@ -168,6 +174,31 @@ def comparisons(
     return tuple(found)
 
 
+def simple_effects(
+    runs: pd.DataFrame, factors: Sequence[str], metric: str, dependences: pd.DataFrame
+) -> tuple[Comparison, ...]:
+    """The main effects that depend on another factor, one at each of its levels, averaged over the others still.
+
+    Args:
+        runs: those of the study, as for `comparisons`.
+        factors: the params that were varied.
+        metric: name of the outcome.
+        dependences: with `factor`, `variant`, `baseline` and `on`, as `designs.dependences` gives them.
+    """
+    asked = dependences[["factor", "variant", "baseline", "on"]].drop_duplicates()
+    if asked.empty:
+        return ()
+    cells = _Cells(runs, factors, metric)
+    found = [
+        cells.compare(
+            {row["factor"]: row["variant"]}, {row["factor"]: row["baseline"]}, ((row["on"], level),)
+        )
+        for row in asked.to_dict("records")
+        for level in cells.levels[row["on"]]
+    ]
+    return tuple(each for each in found if each.signs)
+
+
 class _Cells:
     """Runs by setting of all factors and by seed, as differences are taken from them."""
 
@@ -191,9 +222,14 @@ class _Cells:
             for i, factor in enumerate(factors)
         }
 
-    def compare(self, variant: Mapping[str, str], baseline: Mapping[str, str]) -> Comparison:
-        """The main effect of one factor, or the interaction of two."""
-        weights = self._weights(variant, baseline)
+    def compare(
+        self,
+        variant: Mapping[str, str],
+        baseline: Mapping[str, str],
+        at: tuple[tuple[str, str], ...] = (),
+    ) -> Comparison:
+        """The main effect of one factor, or the interaction of two; everywhere, or `at` levels of other factors."""
+        weights = self._weights(variant, baseline, dict(at))
         seeds = self.seeds if weights or len(variant) == 1 else []
         found = {seed: self._pair(list(weights), seed) for seed in seeds}
         pairs = {seed: runs for seed, runs in found.items() if not isinstance(runs, Unpaired)}
@@ -210,7 +246,15 @@ class _Cells:
             fingerprinted=bool(used) and all(text(run.get(tag(key))) for run in used for key in FINGERPRINTS),
             hopeless=tuple(filter(None, map(self._hopeless, weights))),
             censored=tuple(seed for seed, runs in pairs.items() if any(map(self._censored, runs))),
+            signs=tuple(1 if weight > 0 else -1 for weight in weights.values()),
+            averaged=self._averaged(weights, variant),
+            at=at,
         )
+
+    def _averaged(self, settings: Iterable[tuple[str, ...]], varied: Mapping[str, str]) -> tuple[str, ...]:
+        """The other factors of which these settings have several levels."""
+        levels = dict(zip(self.factors, map(set, zip(*settings, strict=True)), strict=False))
+        return tuple(key for key, found in levels.items() if key not in varied and len(found) > 1)
 
     def _hopeless(self, setting: tuple[str, ...]) -> Hopeless | None:
         """The setting, where all its runs have ended by themselves and none has a result."""
@@ -225,14 +269,15 @@ class _Cells:
         return self.metric == EPOCHS_TO_TARGET and run["value"] > number(run.get(param("trainer.epochs")))
 
     def _weights(
-        self, variant: Mapping[str, str], baseline: Mapping[str, str]
+        self, variant: Mapping[str, str], baseline: Mapping[str, str], at: Mapping[str, str]
     ) -> dict[tuple[str, ...], float]:
         """What each setting counts in the difference; none where no setting of the other factors has all sides."""
         corners: list[tuple[dict[str, str], int]] = [({}, 1)]
         for factor in variant:
             signed = (variant[factor], 1), (baseline[factor], -1)
             corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
-        rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
+        settings = (each for each in self.settings if self._setting(each, at) == each)
+        rest = {self._setting(setting, corners[0][0]) for setting in settings}
         rest = sorted(rest, key=lambda levels: [natural(level) for level in levels])
         cells = [{self._setting(each, corner): sign for corner, sign in corners} for each in rest]
         cells = [signs for signs in cells if self.settings.keys() >= signs.keys()]

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,8 +93,13 @@ class _Nothing:
 
 def _analysed(kept: Kept) -> "Analysis":
     from ablations.report.analysis import analyse
+    from ablations.report.files import images_from_json
 
-    return analyse(kept.study, kept.runs, kept.about["left_out"], strict=False)
+    analysis = analyse(kept.study, kept.runs, kept.about["left_out"], strict=False)
+    try:
+        return replace(analysis, images=images_from_json(kept.about.get("images", {})))
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InputError(f"{kept.home / 'report.json'}: images: {error}; compile the report again") from None
 
 
 def _drawn(kept: Kept) -> Iterator["Drawing"]:

@@ -11,6 +11,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
+from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
 from ablations.report.tables import failure
@@ -93,7 +94,10 @@ def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> 
     ranks = {verdict: rank // 2 for rank, verdict in enumerate(Verdict)}
     order = sorted(
         table.assign(at=table.index).to_dict("records"),
-        key=lambda row: (ranks[row["verdict"]], -abs(row["mean_diff"]) if row["n"] else 0),
+        key=lambda row: (
+            -1 if depends(analysis, row) else ranks[row["verdict"]],
+            -abs(row["mean_diff"]) if row["n"] else 0,
+        ),
     )
     shown = len(order) if len(order) <= room else room - 1
     for row in order[:shown]:
@@ -106,6 +110,8 @@ def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> 
 def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     """One main effect in words."""
     study = analysis.study
+    if depends(analysis, row):
+        return depending(analysis, row)
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
     what = md("**{}: {}** against {}", *names)
     comparison = analysis.comparisons[row["at"]]
@@ -119,8 +125,7 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     seeds = many(row["n"], "seed")
     interval = _interval(row, form)
     evidence = md("{}, {} after Holm's correction, {}", interval, _p(row), seeds)
-    others = [key for key in study.factors if key not in row["factors"] and study.design == "grid"]
-    over = md(" on average over {}", ", ".join(others)) if others else md("")
+    over = md(" on average over {}", ", ".join(comparison.averaged)) if comparison.averaged else md("")
     match Verdict(row["verdict"]):
         case Verdict.BETTER | Verdict.WORSE as verdict:
             return md("{} is {}{}: {} ({}).", what, verdict, over, difference, evidence)
@@ -175,7 +180,7 @@ def _needed(row: Mapping[str, Any], comparison: Comparison) -> str:
 
 
 def _interactions(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
-    """The largest that are established, or that none is; main effects that must not be read alone."""
+    """The largest that are established, or that none is."""
     found = table[table["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
     found = found.loc[found["mean_diff"].abs().sort_values(ascending=False, kind="stable").index]
     for row in found.head(2).to_dict("records"):
@@ -185,8 +190,6 @@ def _interactions(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterat
     elif len(table) and not len(found):
         none = "The interaction is not" if len(table) == 1 else f"None of the {len(table)} interactions is"
         yield md("{} established: nothing says that the effect of one factor depends on another.", none)
-    if len(analysis.dependences):
-        yield from _dependence(analysis.dependences, form)
 
 
 def _interaction(row: Mapping[str, Any], form: Form) -> Markdown:
@@ -196,17 +199,6 @@ def _interaction(row: Mapping[str, Any], form: Form) -> Markdown:
     )
     shown = (form.with_unit(row["mean_diff"]), row["verdict"], _interval(row, form), _p(row))
     return md(template, *row["factors"], *row["variant"], *shown)
-
-
-def _dependence(table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
-    """What a main effect depends on, where an interaction outweighs it."""
-    template = (
-        "The effect of {factor}={variant} must not be read alone: it changes by {interaction} from "
-        "{on}={on_baseline} to {on_variant}, more than its mean of {main}."
-    )
-    for row in table[table["established"]].head(2).to_dict("records"):
-        interaction = f"{form.difference(row['interaction'])} {form.unit}"
-        yield md(template, **row | {"interaction": interaction, "main": form.difference(row["main"])})
 
 
 def _basis(analysis: Analysis) -> Markdown:

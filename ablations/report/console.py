@@ -34,6 +34,7 @@ COLOURS = {
 
 def console(analysis: "Analysis") -> str:
     """The results, where runs were compared the verdicts, and the answers to claims."""
+    from ablations.report.dependence import in_lines
     from ablations.report.tables import measures, result_rows, verdict_rows
 
     width = columns(sys.stdout)
@@ -48,6 +49,8 @@ def console(analysis: "Analysis") -> str:
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
         text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
+    for line in in_lines(analysis):
+        text += f"\n{textwrap.fill(plain(line), width, subsequent_indent='  ') if width else plain(line)}"
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:
