@@ -4,7 +4,7 @@ Differences always mean variant − baseline, in the metric's own unit.
 """
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import combinations, product
@@ -110,6 +110,9 @@ class Comparison:
         differing: what else the two sides of its pairs differ in.
         rounding: for each difference the largest error that rounding can have made in it.
         block: the data set or fold within which it is made, None where there are none.
+        signs: for each run of a seed whether it counts for (1) or against (−1) the difference.
+        averaged: the other factors of which several levels are averaged over.
+        at: the level of another factor to which it is confined, of a simple effect; else empty.
     """
 
     factors: tuple[str, ...]
@@ -127,6 +130,9 @@ class Comparison:
     differing: Found = NOTHING
     rounding: tuple[float, ...] = ()
     block: str | None = None
+    signs: tuple[int, ...] = ()
+    averaged: tuple[str, ...] = ()
+    at: tuple[tuple[str, str], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
@@ -201,6 +207,36 @@ def comparisons(
     return tuple(found)
 
 
+def simple_effects(
+    runs: pd.DataFrame,
+    factors: Sequence[str],
+    metric: str,
+    dependences: pd.DataFrame,
+    rules: Rules = Rules(),  # noqa: B008  # frozen
+) -> tuple[Comparison, ...]:
+    """The main effects that depend on another factor, one at each of its levels, averaged over the others still.
+
+    Args:
+        runs: those of the study, as for `comparisons`.
+        factors: the params that were varied.
+        metric: name of the outcome.
+        dependences: with `factor`, `variant`, `baseline` and `on`, as `designs.dependences` gives them.
+        rules: what the two sides of a comparison may differ in.
+    """
+    asked = dependences[["factor", "variant", "baseline", "on"]].drop_duplicates()
+    if asked.empty:
+        return ()
+    cells = _Cells(runs, factors, metric, rules)
+    found = [
+        cells.compare(
+            {row["factor"]: row["variant"]}, {row["factor"]: row["baseline"]}, ((row["on"], level),)
+        )
+        for row in asked.to_dict("records")
+        for level in cells.levels[row["on"]]
+    ]
+    return tuple(each for each in found if each.signs)
+
+
 class _Cells:
     """Runs by setting of all factors and by seed, as differences are taken from them."""
 
@@ -227,9 +263,14 @@ class _Cells:
             for i, factor in enumerate(factors)
         }
 
-    def compare(self, variant: Mapping[str, str], baseline: Mapping[str, str]) -> Comparison:
-        """The main effect of one factor, or the interaction of two."""
-        weights = self._weights(variant, baseline)
+    def compare(
+        self,
+        variant: Mapping[str, str],
+        baseline: Mapping[str, str],
+        at: tuple[tuple[str, str], ...] = (),
+    ) -> Comparison:
+        """The main effect of one factor, or the interaction of two; everywhere, or `at` levels of other factors."""
+        weights = self._weights(variant, baseline, dict(at))
         seeds = self.seeds if weights or len(variant) == 1 else []
         found = {seed: self._pair(list(weights), seed) for seed in seeds}
         pairs = {seed: runs for seed, runs in found.items() if not isinstance(runs, Unpaired)}
@@ -249,6 +290,9 @@ class _Cells:
             fingerprinted=bool(used) and all(text(run.get(tag(key))) for run in used for key in FINGERPRINTS),
             hopeless=tuple(filter(None, map(self._hopeless, weights))),
             censored=tuple(seed for seed, runs in pairs.items() if any(map(self._censored, runs))),
+            signs=tuple(1 if weight > 0 else -1 for weight in weights.values()),
+            averaged=self._averaged(weights, variant),
+            at=at,
         )
 
     def _differing(
@@ -259,7 +303,6 @@ class _Cells:
         pairs: Mapping[str, Sequence[Mapping[Any, Any]]],
     ) -> Found:
         """What the runs differ in that differ in one factor alone."""
-
         at = {setting: i for i, setting in enumerate(settings)}
         edges = [
             (factor, i, at[self._setting(setting, {factor: baseline[factor]})])
@@ -275,6 +318,11 @@ class _Cells:
         sides = {factor: (level, baseline[factor]) for factor, level in variant.items()}
         return differences(compared, sides, self.rules)
 
+    def _averaged(self, settings: Iterable[tuple[str, ...]], varied: Mapping[str, str]) -> tuple[str, ...]:
+        """The other factors of which these settings have several levels."""
+        levels = dict(zip(self.factors, map(set, zip(*settings, strict=True)), strict=False))
+        return tuple(key for key, found in levels.items() if key not in varied and len(found) > 1)
+
     def _hopeless(self, setting: tuple[str, ...]) -> Hopeless | None:
         """The setting, where all its runs have ended by themselves and none has a result."""
         runs = [run for seed in self.seeds for run in self.at.get((setting, seed), [])]
@@ -288,14 +336,15 @@ class _Cells:
         return self.metric == EPOCHS_TO_TARGET and run["value"] > number(run.get(param("trainer.epochs")))
 
     def _weights(
-        self, variant: Mapping[str, str], baseline: Mapping[str, str]
+        self, variant: Mapping[str, str], baseline: Mapping[str, str], at: Mapping[str, str]
     ) -> dict[tuple[str, ...], float]:
         """What each setting counts in the difference; none where no setting of the other factors has all sides."""
         corners: list[tuple[dict[str, str], int]] = [({}, 1)]
         for factor in variant:
             signed = (variant[factor], 1), (baseline[factor], -1)
             corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
-        rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
+        settings = (each for each in self.settings if self._setting(each, at) == each)
+        rest = {self._setting(setting, corners[0][0]) for setting in settings}
         rest = sorted(rest, key=lambda levels: [natural(level) for level in levels])
         cells = [{self._setting(each, corner): sign for corner, sign in corners} for each in rest]
         cells = [signs for signs in cells if self.settings.keys() >= signs.keys()]

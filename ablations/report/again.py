@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     ),
     "again": _TEXTS,
     "looks": list_of(with_keys({"invocation": lambda value: isinstance(value, str)}, {"seeds": _TEXTS})),
+    "images": by_name(lambda value: isinstance(value, dict)),
     "request": lambda value: with_keys({}, _REQUEST)(value) and value.keys() <= _REQUEST.keys(),
 }
 """What each part of report.json may be."""
@@ -120,9 +121,14 @@ class _Nothing:
 
 def _analysed(kept: Kept) -> "Analysis":
     from ablations.report.analysis import analyse
+    from ablations.report.files import images_from_json
 
     looks = [look["invocation"] for look in kept.about["looks"] if look["invocation"]]
-    return analyse(kept.study, kept.runs, kept.about["left_out"], False, looks, kept.request.looks)
+    analysis = analyse(kept.study, kept.runs, kept.about["left_out"], False, looks, kept.request.looks)
+    try:
+        return replace(analysis, images=images_from_json(kept.about["images"]))
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InputError(f"{kept.home / 'report.json'}: images: {error}; compile the report again") from None
 
 
 def _drawn(kept: Kept) -> Iterator["Drawing"]:
@@ -162,7 +168,7 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         about = json.loads(text)
         if not isinstance(about, dict):
             raise ValueError("no object in JSON")
-        about = {"looks": [], **about}  # an earlier edition knew of none
+        about = {"looks": [], "images": {}, **about}  # an earlier edition knew of neither
         if lacking := ACCEPTED.keys() - about.keys():
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
         for name, accepts in ACCEPTED.items():

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any
 
 import pandas as pd
@@ -11,10 +11,11 @@ import pandas as pd
 from ablations.comparison import claims, designs, pairs, variants, verdicts
 from ablations.comparison.claims import Claim
 from ablations.comparison.confounds import Rules
+from ablations.comparison.images import over_seeds_and_images
 from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
-from ablations.comparison.verdicts import Verdict
+from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 from ablations.report.request import OF_THE_STUDY, params_of, require_seed
 from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag
@@ -80,6 +81,10 @@ class Analysis:
         dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
         looks: at which seeds were added.
+        simple: where an established interaction outweighs a main effect, the comparisons that answer in its place.
+        simple_effects: their verdict table; the levels of one other factor are a family of their own.
+        images: for each of the comparisons and then of the simple ones the interval over seeds and images, as
+            `images.over_seeds_and_images` gives it.
     """
 
     study: Study
@@ -95,6 +100,20 @@ class Analysis:
     dependences: pd.DataFrame
     answers: tuple[Answer, ...]
     looks: tuple[Look, ...]
+    simple: tuple[Comparison, ...]
+    simple_effects: pd.DataFrame
+    images: pd.DataFrame
+
+    @property
+    def all_effects(self) -> pd.DataFrame:
+        """The verdict table, below it that of the simple effects (with the level `at` which each was taken), and
+        beside both what `images` says."""
+        tables = (
+            self.effects.assign(at=""),
+            self.simple_effects.assign(at=[at_level(each) for each in self.simple]),
+        )
+        table = pd.concat([each for each in tables if len(each)] or tables[:1], ignore_index=True)
+        return table.join(self.images.reindex(table.index))
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -137,18 +156,21 @@ def analyse(
         runs, tuned = designs.tuned(everything, study.factors, study.nuisance, *chosen)
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
-    least = {each.metric: one_image(everything, each.metric)[1] for each in comparisons}
-    rules = [_rule(study, each, least[each.metric]) for each in comparisons]
-    effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+    effects = _judged(study, comparisons, everything)
     reached = variants.variants(ranked, study.factors, study.smaller)
     clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
     dependences = designs.dependences(clear)
+    established = dependences[dependences["established"].astype(bool)]
+    simple = pairs.simple_effects(ranked, study.factors, study.metric, established, _rules(study))
+    effects = _without_seeds_for(effects, simple)
     answers, unanswered = _answers(study, effects)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
     # Where it is kept with the report, it is there already.
     left_out = tuple(dict.fromkeys([*left_out, *unanswered]))
     asked = study, margin, everything, left_out, tuned, ranked, reached
-    return Analysis(*asked, comparisons, effects, left_alone, dependences, answers, looks)
+    at_levels = _judged_apart(study, simple, everything)
+    judged = comparisons, effects, left_alone, dependences, answers, looks, simple, at_levels
+    return Analysis(*asked, *judged, images=over_seeds_and_images((), lambda run_id: None))
 
 
 def _looked_at(
@@ -166,6 +188,39 @@ def _looked_at(
         known = at_seeds is None and isinstance(last, str)
         looks.append(Look(last if known else "", tuple(sorted(set(seeds), key=natural))))
     return runs, tuple(looks)
+
+
+def _judged(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+    """The verdict table of one family."""
+    least = {each.metric: one_image(runs, each.metric)[1] for each in comparisons}
+    rules = [_rule(study, each, least[each.metric]) for each in comparisons]
+    return verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+
+
+def family(simple: Comparison) -> tuple[object, ...]:
+    """What the simple effects of one main effect at the levels of one other factor have in common."""
+    return simple.factors, simple.variant, simple.baseline, tuple(on for on, _ in simple.at)
+
+
+def _judged_apart(study: Study, simple: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+    """The verdict table of simple effects, each family of them corrected by itself."""
+    families = (list(each) for _, each in groupby(simple, family))  # they stand together
+    tables = [_judged(study, each, runs) for each in families]
+    return pd.concat(tables or [_judged(study, (), runs)], ignore_index=True)
+
+
+def _without_seeds_for(effects: pd.DataFrame, simple: Sequence[Comparison]) -> pd.DataFrame:
+    """The verdict table, which asks for no seeds for an average that simple effects answer in place of."""
+    apart = {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
+    averages = [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
+    averages = pd.Series(averages, effects.index, bool)
+    needed = ("seeds_needed", "seeds_needed_at_least")
+    return effects.assign(**{name: effects[name].mask(averages) for name in needed})
+
+
+def at_level(comparison: Comparison) -> str:
+    """Where a simple effect was taken, `activation=relu`; '' for any other."""
+    return " ".join(f"{key}={level}" for key, level in comparison.at)
 
 
 def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:
@@ -264,7 +319,7 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:
     """How many seeds in all would settle what is open, the comparisons that they would settle, and those that
     would take more than is affordable; with `wanted`: for a good chance, where that takes too many for an even one."""
-    table = analysis.effects
+    table = analysis.all_effects
     open_ones = table[table["seeds_needed"].notna()]
     good, even = open_ones["seeds_needed"], open_ones["seeds_needed_at_least"]
     open_ones = open_ones.assign(wanted=good.where(good <= affordable, even))

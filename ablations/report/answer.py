@@ -14,6 +14,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
 from ablations.report.confounds import reason
+from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import Form, forms, seeds_needed
 from ablations.report.published import reached
@@ -36,12 +37,25 @@ def answer(analysis: Analysis) -> list[Markdown]:
     form = forms(analysis)[analysis.study.metric]
     rows = table.assign(at=table.index)
     together = rows["factors"].map(len) > 1
+    apart = pd.Series([depends(analysis, row) for row in rows.to_dict("records")], rows.index, bool)
+    alone = rows[~together & ~apart]
+    of_levels = [depending(analysis, row) for row in rows[apart].to_dict("records")]
     return [
         *first[:1],
-        *_settled(analysis, rows[~together], form),
-        *_depends(analysis, rows[together], form),
-        *_open(analysis, rows[~together]),
+        *_settled(analysis, alone, form),
+        *([_listed(of_levels)] if of_levels else _depends(analysis, rows[together], form)),
+        *_open(analysis, alone),
     ]
+
+
+def _listed(parts: Sequence[Markdown]) -> Markdown:
+    """The first of these as one sentence, the others counted."""
+    more = (
+        [md("{} more depend on another choice, too", len(parts) - MOST_NAMED)]
+        if len(parts) > MOST_NAMED
+        else []
+    )
+    return md("{}.", md("; ").join([*parts[:MOST_NAMED], *more]))
 
 
 def variant_name(row: Mapping[str, Any], factors: tuple[str, ...]) -> str:

@@ -223,10 +223,12 @@ def compiled_from(
     option: Sequence[str] = (),
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
+    from ablations.comparison.images import over_seeds_and_images
     from ablations.comparison.selection import select
     from ablations.comparison.variants import with_times
     from ablations.report.analysis import analyse
     from ablations.report.drawings import drawings
+    from ablations.report.readings import Readings
     from ablations.report.tables import left_out
 
     name, request = everywhere(reader, name, request)
@@ -238,6 +240,8 @@ def compiled_from(
     strict = request.factors is not None or request.metric is not None
     left, looks = [*left_out(selection), *unread], looks_at(reader, everything)
     analysis = analyse(study, everything, left, strict, looks, request.looks)
+    wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
+    analysis = dataclasses.replace(analysis, images=wide)
     found = list(drawings(reader, analysis, histories))
     again = _again(study.name, option) if again is None else again
     return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)

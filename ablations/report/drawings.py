@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -21,8 +20,9 @@ from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, va
 from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md, plain
+from ablations.report.readings import MOST_CLASSES, arrays, predictions
 from ablations.report.tables import in_words
-from ablations.tracking.arrays import Unreadable, read_arrays
+from ablations.tracking.arrays import Unreadable
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
 from ablations.tracking.study import Study
@@ -30,7 +30,7 @@ from ablations.tracking.study import Study
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
 SEEDS_COMPARED = 20  # of a variant, whose readings of the test images are looked at
-MOST_CLASSES, MOST_LAYERS, MOST_VALUE = 1000, 32, 1e30
+MOST_LAYERS, MOST_VALUE = 32, 1e30
 """Of what is drawn; a file that says more is a damaged one."""
 
 # What to see in a figure.
@@ -236,15 +236,15 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
     """The best run's confusion matrix, or why there is none."""
     stem, heading = "confusion_matrix", md("Confusion matrix of the best run")
     try:
-        saved = _predictions(reader, run["run_id"])
+        saved = predictions(reader, run["run_id"])
     except Unreadable:
         return Drawing(stem, heading, md(CANNOT_BE_READ, "predictions.npz", chosen))
     if saved is None:
         return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
-    labels, predictions = saved["labels"], saved["predictions"]
-    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
-    figure = confusion_matrix(labels, predictions, classes)
-    wrong = int((labels != predictions).sum())
+    labels, read = saved["labels"], saved["predictions"]
+    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), read.max())))]
+    figure = confusion_matrix(labels, read, classes)
+    wrong = int((labels != read).sum())
     return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
 
@@ -265,7 +265,7 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
     for variant, of_variant in zip(pair, read, strict=True):
         for _, run in done[done["variant"] == variant].head(SEEDS_COMPARED).iterrows():
             try:
-                saved = _predictions(reader, run["run_id"])
+                saved = predictions(reader, run["run_id"])
             except Unreadable:
                 yield Drawing(
                     "disagreements", heading, md(CANNOT_BE_READ, "predictions.npz", run["run_name"])
@@ -296,7 +296,7 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
     found = {}
     for name in ("model.npz", "features.npz"):
         try:
-            found[name] = _arrays(reader, run["run_id"], name)
+            found[name] = arrays(reader, run["run_id"], name)
             if found[name] is None:
                 return
             _require_layers(found[name], ["C1.weight"] if name == "model.npz" else ["image", "probabilities"])
@@ -307,38 +307,12 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
     image, probabilities = layers.pop("image"), layers.pop("probabilities")
     layers["output"] = probabilities
     try:
-        classes = _classes(_predictions(reader, run["run_id"]) or {})
+        classes = _classes(predictions(reader, run["run_id"]) or {})
     except Unreadable:  # said above
         classes = None
     classes = classes if classes and len(classes) == len(probabilities) else None
     figure = kernels_and_maps(image, found["model.npz"]["C1.weight"], layers, classes)
     yield Drawing(stem, heading, md(CAPTIONS["inside"], chosen), figure)
-
-
-def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | None:
-    """The arrays of an artifact; None where the run has none of that name. Raises Unreadable."""
-    path: Path | None = reader.artifact(run_id, name)
-    return None if path is None else read_arrays(path)
-
-
-def _predictions(reader: Reader, run_id: str) -> dict[str, np.ndarray] | None:
-    """What a run read, as `_arrays`. Raises Unreadable for arrays that do not go together, too."""
-    saved = _arrays(reader, run_id, "predictions.npz")
-    if saved is None:
-        return None
-    names = saved.get("classes", np.full(MOST_CLASSES, ""))
-    readings = [saved.get(name, np.empty(0)) for name in ("labels", "predictions")]
-    fits = names.ndim == 1 and names.dtype.kind == "U" and readings[0].shape == readings[1].shape
-    for each in readings:
-        fits = fits and each.ndim == 1 and each.size > 0 and each.dtype.kind in "iu"
-        fits = fits and each.min() >= 0 and each.max() < min(len(names), MOST_CLASSES)
-    if "misread_images" in saved:
-        at, kept = saved.get("misread", np.empty(0)), saved["misread_images"]
-        fits = fits and kept.dtype == np.uint8 and kept.ndim == 3 and min(kept.shape[1:]) > 0
-        fits = fits and at.dtype.kind in "iu" and at.shape == kept.shape[:1]
-    if not fits:
-        raise Unreadable("predictions.npz: not one reading for each test image")
-    return saved
 
 
 def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> None:
@@ -355,9 +329,9 @@ def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> N
         raise Unreadable("not what a network makes of an image")
 
 
-def _classes(predictions: Mapping[str, np.ndarray]) -> list[str] | None:
+def _classes(saved: Mapping[str, np.ndarray]) -> list[str] | None:
     """The names of the classes; None where they are digits, and in runs of before names were kept."""
-    names = predictions["classes"].tolist() if "classes" in predictions else []
+    names = saved["classes"].tolist() if "classes" in saved else []
     return names if names != list(map(str, range(len(names)))) else None
 
 

@@ -13,8 +13,12 @@ from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
-from ablations.report.confounds import differing, named
+from ablations.report.attribution import shares_of_factors
+from ablations.report.confounds import differing
+from ablations.report.confounds import named as named_comparison
+from ablations.report.dependence import simple_effects
 from ablations.report.escaping import Markdown, code, listed, md, table
+from ablations.report.generalisation import named, on_other_images
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
 from ablations.tracking.columns import column, natural, param, tag
@@ -94,12 +98,14 @@ def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[M
         yield md("## Verdicts")
         yield table(*tables.verdicts_in_short(analysis), numeric=2)
         yield _legend(analysis)
+        yield from simple_effects(analysis)
         yield from differing(analysis)
         yield from _unpaired(analysis)
         yield from _censored(analysis)
         yield md(
             FOLDED, "Every number: p-values, effect sizes, seeds needed", md("\n\n").join(_in_full(analysis))
         )
+        yield from on_other_images(analysis)
     if analysis.answers:
         yield md("## Claims")
         yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
@@ -111,6 +117,7 @@ def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[M
     unknown = f"; {NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
     spread = md("± is the standard deviation over seeds{}.", unknown)
     yield md("Sorted by mean {}. {} Best is the best single run.", study.noun, spread)
+    yield from shares_of_factors(analysis)
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
@@ -184,7 +191,7 @@ def _legend(analysis: Analysis) -> Markdown:
     study, left = analysis.study, analysis.interactions_left_out
     unit = md(" in {}", study.unit) if study.unit else md("")
     side = "negative" if study.smaller else "positive"
-    averaged = study.design == "grid" and len(study.factors) > 1
+    averaged = any(each.averaged for each in analysis.comparisons)
     over = md(", averaged over the other factors" if averaged else "")
     what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
     texts = [md(what, study.noun, unit, side, over), _direction(analysis)]
@@ -237,9 +244,9 @@ def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
     for comparison in analysis.comparisons:
         for each in comparison.unpaired:
             if each.reason is Reason.FINGERPRINTS:
-                refused.append((named(comparison), each.seed))
+                refused.append((named_comparison(comparison), each.seed))
             else:
-                rest.setdefault(named(comparison), []).append(each)
+                rest.setdefault(named_comparison(comparison), []).append(each)
     if refused:
         yield _refused(analysis, refused)
     if rest:
@@ -315,8 +322,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
             yield md("Add runs with further seeds to the same experiment and compile this report again.")
     if len(beyond):
         names = "; ".join(
-            f"{row['factor']}: {row['variant']} against {row['baseline']}, "
-            f"{seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
+            f"{named(row)}, {seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
             for row in tables.in_words(beyond).head(MOST_NAMED).to_dict("records")
         )
         yield md(TOO_MANY, many(len(beyond), "comparison"), names)

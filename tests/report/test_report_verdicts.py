@@ -239,16 +239,12 @@ def test_a_planted_interaction_is_named_and_what_depends_on_it(store, tmp_path):
     three = "p = 0.047 after Holm's correction"  # 3 · 2/128
     assert text.startswith("# s\n\n*Does it?*\n\n- ")
     assert answer_of(text)[1:] == [
-        "**activation: tanh** against relu is worse on average over pool: its test error is 1.12 percentage points "
-        f"higher (95 % interval [+0.88, +1.38], {three}, 7 seeds).",
-        "**pool: avg** against max is worse on average over activation: its test error is 1.12 percentage points "
-        f"higher (95 % interval [+0.88, +1.38], {three}, 7 seeds).",
+        "**activation: tanh** against relu depends on pool: worse with avg (+2.25 [+1.75, +2.75]), no difference that "
+        "matters with max (+0.00 [+0.00, +0.00]) (percentage points, 95 % intervals).",
+        "**pool: avg** against max depends on activation: no difference that matters with relu (+0.00 [+0.00, +0.00]), "
+        "worse with tanh (+2.25 [+1.75, +2.75]) (percentage points, 95 % intervals).",
         "**activation and pool depend on each other**: tanh and avg together do 2.25 percentage points worse than "
         f"their separate effects add up to (95 % interval [+1.75, +2.75], {three}).",
-        "The effect of activation=tanh must not be read alone: it changes by +2.25 percentage points from pool=max to "
-        "avg, more than its mean of +1.12.",
-        "The effect of pool=avg must not be read alone: it changes by +2.25 percentage points from activation=relu to "
-        "tanh, more than its mean of +1.12.",
     ]
     assert [row[:6] for row in rows_of(text, "## Verdicts")] == [
         ["activation", "tanh", "relu", "worse", "7", "+1.12"],
@@ -258,10 +254,48 @@ def test_a_planted_interaction_is_named_and_what_depends_on_it(store, tmp_path):
     assert "3 comparisons share an error of 5 % (Holm), which takes 7 seeds at least." in text
 
 
+def test_the_levels_of_the_other_factor_have_a_table_and_a_family_of_their_own(store, tmp_path):
+    planted_grid(store, SPACED)
+    result, text = compiled(tmp_path)
+    nothing = "no difference that matters"
+    assert [row[:5] + row[6:9:2] for row in rows_of(text, "### Where it depends")] == [
+        ["activation", "tanh", "relu", "pool=avg", "worse", "+2.25", "0.031"],  # 2 · 2/128
+        ["activation", "tanh", "relu", "pool=max", nothing, "+0.00", "1.000"],
+        ["pool", "avg", "max", "activation=relu", nothing, "+0.00", "1.000"],
+        ["pool", "avg", "max", "activation=tanh", "worse", "+2.25", "0.031"],
+    ]
+    assert "beside that of the comparisons above; 2 of them take 7 seeds at least." in text
+    assert result.summary.splitlines()[-2:] == [
+        "activation: tanh against relu: worse at pool=avg, no difference that matters at pool=max",
+        "pool: avg against max: no difference that matters at activation=relu, worse at activation=tanh",
+    ]
+    effects = pd.read_csv(result.path.parent / "effects.csv", keep_default_na=False)
+    assert effects["at"].tolist() == [
+        "",
+        "",
+        "",
+        "pool=avg",
+        "pool=max",
+        "activation=relu",
+        "activation=tanh",
+    ]
+    assert effects["seeds_needed"].tolist()[:3] == ["", "", ""]
+
+
 def test_one_factor_at_a_time_has_no_interactions(store, tmp_path):
     planted_grid(store, SPACED, a_study("activation", "pool", design="one_at_a_time"))
-    _, text = compiled(tmp_path)
-    assert [row[0] for row in rows_of(text, "## Verdicts")] == ["activation", "pool"]
+    assert [row[0] for row in rows_of(compiled(tmp_path)[1], "## Verdicts")] == ["activation", "pool"]
+
+
+@pytest.mark.parametrize("design", ["grid", "one_at_a_time"])
+def test_an_average_is_said_only_where_there_are_several_settings(store, tmp_path, design):
+    store.keep(a_study("activation", "pool", design=design))
+    for seed in range(7):
+        for activation, pool, error in (("relu", "max", 5), ("tanh", "max", 6), ("relu", "avg", 7)):
+            more = {"factors": "activation,pool", "activation": activation, "pool": pool}
+            store.add(error + seed % 3 / 4, seed=seed, **more)
+    text = compiled(tmp_path)[1]
+    assert "**activation: tanh** against relu is worse: its test error" in text
     assert "on average over" not in text
     assert "averaged over the other factors" not in text
 
@@ -474,13 +508,13 @@ def test_a_cross_in_a_name_is_a_letter_like_any_other(store, tmp_path):
     assert sentences[3].startswith(
         "**size × depth and pool depend on each other**: 4 × 4 and avg × 1 together do 2.25 percentage points worse "
     )
-    assert sentences[4].startswith(
-        "The effect of size × depth=4 × 4 must not be read alone: it changes by +2.25 percentage points from "
-        "pool=max × 1 to avg × 1,"
+    assert sentences[1].startswith(
+        "**size × depth: 4 × 4** against 2 × 2 depends on pool: worse with avg × 1 (+2.25"
     )
     effects = pd.read_csv(result.path.parent / "effects.csv")
-    assert effects["factor"].tolist() == ["size × depth", "pool", "size × depth × pool"]
-    assert effects["variant"].tolist() == ["4 × 4", "avg × 1", "4 × 4 × avg × 1"]
+    assert effects["factor"].tolist()[:3] == ["size × depth", "pool", "size × depth × pool"]
+    assert effects["variant"].tolist()[:3] == ["4 × 4", "avg × 1", "4 × 4 × avg × 1"]
+    assert effects["at"].tolist()[3:5] == ["pool=avg × 1", "pool=max × 1"]
     assert check("s", None, folder=tmp_path / "reports").endswith("28 runs, 3 comparisons")
     assert "size × depth × pool" in result.summary
 
@@ -638,6 +672,7 @@ def test_effects_csv_has_the_promised_columns_with_twelve_digits(store, tmp_path
     (row,) = csv.DictReader(io.StringIO(text))
     assert text.splitlines()[0] == (
         "factor,variant,baseline,metric,n,mean_diff,ci_low,ci_high,p,p_holm,prob_better,effect_size,verdict,seeds_needed"
+        ",at,wide_low,wide_high,share_seeds,share_images"
     )
     found = comparisons(store.runs(), ["activation"], {"activation": "relu"}, "test/error_pct")
     computed = tabulate(found, 0.1, True).iloc[0]
@@ -697,7 +732,7 @@ def test_verdicts_tex_is_a_booktabs_table_that_latex_can_read(store, tmp_path):
 
 
 def test_effects_csv_and_the_interface_agree():
-    assert list(files.EFFECTS) == [
+    assert list(files.EFFECTS)[:14] == [
         *("factor", "variant", "baseline", "metric", "n", "mean_diff", "ci_low", "ci_high", "p", "p_holm"),
         *("prob_better", "effect_size", "verdict", "seeds_needed"),
     ]
