@@ -108,6 +108,7 @@ class Comparison:
         differing: what else the two sides of its pairs differ in.
         rounding: for each difference the largest error that rounding can have made in it.
         block: the data set or fold within which it is made, None where there are none.
+        groups: the values of the variant's runs and of the baseline's, where nothing is paired.
     """
 
     factors: tuple[str, ...]
@@ -124,6 +125,7 @@ class Comparison:
     differing: Found = NOTHING
     rounding: tuple[float, ...] = ()
     block: str | None = None
+    groups: tuple[tuple[float, ...], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
@@ -273,7 +275,7 @@ class _Cells:
     def _hopeless(self, setting: tuple[str, ...]) -> Hopeless | None:
         """The setting, where all its runs have ended by themselves and none has a result."""
         runs = [run for seed in self.seeds for run in self.at.get((setting, seed), [])]
-        if not all(_is_lost(run) for run in runs):
+        if not all(is_lost(run) for run in runs):
             return None
         ids = tuple(str(run.get("run_id", "")) for run in runs)
         return Hopeless(dict(zip(self.factors, setting, strict=True)), ids)
@@ -320,7 +322,7 @@ class _Cells:
         return Unpaired(seed, Reason.FINGERPRINTS, differing=differing) if differing else chosen
 
 
-def _is_lost(run: Mapping[str, Any]) -> bool:
+def is_lost(run: Mapping[str, Any]) -> bool:
     """Whether a run ended without a result, and would again: it was not stopped from outside."""
     stopped = run["status"] == "KILLED" or text(run.get(tag("failure"))) == "interrupted"
     return run["outcome"] not in (Outcome.FINISHED, Outcome.UNFINISHED) and not stopped

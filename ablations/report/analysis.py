@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.comparison import claims, designs, pairs, variants, verdicts
+from ablations.comparison import claims, designs, pairs, unpaired, variants, verdicts
+from ablations.comparison.blocks import Ranks, ranked_over
 from ablations.comparison.claims import Claim
 from ablations.comparison.confounds import Rules
 from ablations.comparison.outcomes import Outcome, with_outcomes
@@ -16,7 +17,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict
 from ablations.errors import InputError
 from ablations.report.request import params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, text
 from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
@@ -65,6 +66,8 @@ class Analysis:
         interactions_left_out: how many were not looked at.
         dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
+        remarks: which values of the runs count, in words.
+        ranks: of the variants over blocks; None without blocks.
     """
 
     study: Study
@@ -79,6 +82,8 @@ class Analysis:
     interactions_left_out: int
     dependences: pd.DataFrame
     answers: tuple[Answer, ...]
+    remarks: tuple[str, ...] = ()
+    ranks: Ranks | None = None
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -86,7 +91,13 @@ class Analysis:
         return self.everything[self.everything["outcome"] != Outcome.FINISHED]
 
 
-def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], strict: bool) -> Analysis:
+def analyse(
+    study: Study,
+    everything: pd.DataFrame,
+    left_out: Sequence[str],
+    strict: bool,
+    remarks: Sequence[str] = (),
+) -> Analysis:
     """Every comparison that the study asks for.
 
     Args:
@@ -94,6 +105,7 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
         everything: the runs that belong together, with the columns of `with_times`.
         left_out: in words.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
+        remarks: which values of the runs count, in words.
 
     Raises:
         InputError: where strict, no run has the metric, the seed or two levels; a baseline that no run has.
@@ -102,7 +114,7 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
         asked = {study.metric, *(claim.get("metric", study.metric) for claim in study.claims)}
         lacking = sorted(set(map(metric, asked)) - set(everything))
         everything = everything.assign(**dict.fromkeys(lacking, float("nan")))
-    if strict and study.factors and param("seed") not in everything:
+    if strict and study.factors and not study.unpaired and param("seed") not in everything:
         require_seed(everything, study.seed_param)
     everything = with_outcomes(everything, study.metric)
     runs, tuned = everything, None
@@ -113,14 +125,30 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     study, comparisons, left_alone = _compared(study, ranked, strict)
     least = {each.metric: one_image(everything, each.metric)[1] for each in comparisons}
     rules = [_rule(study, each, least[each.metric]) for each in comparisons]
-    effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
-    reached = variants.variants(ranked, study.factors, study.smaller)
+    tabulate = unpaired.tabulate if study.unpaired else verdicts.tabulate
+    effects = tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+    if any(each.block is not None for each in comparisons):
+        effects = effects.assign(block=[each.block for each in comparisons])
+    reached = variants.variants(ranked, study.factors, study.smaller, apart=_apart(study))
     clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
     dependences = designs.dependences(clear)
     answers = tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study))
     margin = raised(study.margin, one_image(everything, study.metric)[1])
     asked = study, margin, everything, tuple(left_out), tuned, ranked, reached
-    return Analysis(*asked, comparisons, effects, left_alone, dependences, answers)
+    found = comparisons, effects, left_alone, dependences, answers
+    return Analysis(*asked, *found, tuple(remarks), _ranks(study, ranked))
+
+
+def _apart(study: Study) -> tuple[str, ...]:
+    """The params whose runs are one seed of a variant together."""
+    return study.average_over if study.blocks is None else (*study.average_over, study.blocks)
+
+
+def _ranks(study: Study, runs: pd.DataFrame) -> Ranks | None:
+    if study.blocks is None or not study.baseline:
+        return None
+    base = [study.baseline[key] for key in study.factors]
+    return ranked_over(runs, study.factors, study.blocks, base, study.smaller)
 
 
 def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:
@@ -140,12 +168,33 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     ):
         return study, (), 0
 
+    if study.unpaired:
+        return study, unpaired.groups(runs, study.factors, baseline, study.metric, _rules(study)), 0
+    if study.blocks is not None:
+        return study, tuple(_within_blocks(study, runs)), 0
+
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked, rules=_rules(study))
+    comparisons = pairs.comparisons(
+        runs, study.factors, baseline, study.metric, asked, study.average_over, _rules(study)
+    )
     left_alone = 0 if asked or study.design != "grid" else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def _within_blocks(study: Study, runs: pd.DataFrame) -> Iterator[Comparison]:
+    """The main effects within each data set or fold that has two variants; none where each has one run."""
+    blocks = column(runs, param(study.blocks)).map(text)
+    if runs[param("seed")].nunique() < 2:
+        return
+    for block in sorted(set(blocks.dropna()), key=natural):
+        own = runs[blocks == block]
+        levels = [set(column(own, param(key)).map(text).dropna()) for key in study.factors]
+        there = [study.baseline[key] in of for key, of in zip(study.factors, levels, strict=True)]
+        if all(there) and any(len(of) > 1 for of in levels):
+            asked = study.factors, study.baseline, study.metric, False, study.average_over, _rules(study)
+            yield from (replace(each, block=block) for each in pairs.comparisons(own, *asked))
 
 
 def _rules(study: Study) -> Rules:
@@ -171,7 +220,9 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
             continue
         known.add(key)
         baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False, rules=_rules(study))
+        found = pairs.comparisons(
+            runs, study.factors, baseline, claim.metric, False, study.average_over, _rules(study)
+        )
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 

@@ -11,6 +11,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
+from ablations.report.blocks import in_one_sentence as over_blocks
 from ablations.report.confounds import reason
 from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
@@ -26,13 +27,15 @@ def answer(analysis: Analysis) -> list[Markdown]:
     first = list(_leader(analysis))
     table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return first
+        return [*first, *over_blocks(analysis)]
     form = forms(analysis)[analysis.study.metric]
     together = table["factors"].map(len) > 1
     hopeless = pd.Series([bool(each.hopeless) for each in analysis.comparisons])
     last = [*_interactions(analysis, table[together & ~hopeless[table.index]], form), _basis(analysis)]
-    effects = list(_effects(analysis, table[~together], form, MOST_SENTENCES - len(first) - len(last)))
-    return [*first, *effects, *last]
+    ranked = list(over_blocks(analysis))
+    room = MOST_SENTENCES - len(first) - len(ranked) - len(last)
+    effects = list(_effects(analysis, table[~together], form, room))
+    return [*first, *ranked, *effects, *last]
 
 
 def variant_name(row: Mapping[str, Any], factors: tuple[str, ...]) -> str:
@@ -51,8 +54,9 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
     mean, sd = form.value(best["mean"]), form.value(best["sd"])
-    one, more = "{}{} in its one run", "{0} ± {2}{1} (mean and standard deviation, {3} seeds)"
-    reached = md(one if best["n"] == 1 else more, mean, percent, sd, best["n"])
+    one, more = "{}{} in its one run", "{0} ± {2}{1} (mean and standard deviation, {3})"
+    counted = many(best["n"], "run" if study.unpaired else "seed")
+    reached = md(one if best["n"] == 1 else more, mean, percent, sd, counted)
     if len(table) == 1:
         alone = "One variant was run; its {} is {}. There is nothing to compare it with."
         yield md(alone, study.noun, reached)
@@ -108,7 +112,7 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     """One main effect in words."""
     study = analysis.study
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-    what = md("**{}: {}** against {}", *names)
+    what = md("**{}: {}** against {}{}", *names, md(" ({})", row["block"]) if row.get("block") else "")
     comparison = analysis.comparisons[row["at"]]
     if not row["n"]:
         why = _hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
@@ -123,10 +127,12 @@ def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
     shown = form.with_unit(row["mean_diff"])
     size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
     difference = md("its {} is {}", study.noun, size)
-    seeds = many(row["n"], "seed")
+    seeds = many(row["n"], "run" if study.unpaired else "seed") + (" a side" if study.unpaired else "")
     interval = _interval(row, form)
     evidence = md("{}, {} after Holm's correction, {}", interval, _p(row), seeds)
-    others = [key for key in study.factors if key not in row["factors"] and study.design == "grid"]
+    grid = study.design == "grid" and not study.unpaired
+    others = [key for key in study.factors if key not in row["factors"] and grid]
+    others += study.average_over
     over = md(" on average over {}", ", ".join(others)) if others else md("")
     match Verdict(row["verdict"]):
         case Verdict.BETTER | Verdict.WORSE as verdict:
@@ -173,6 +179,8 @@ def _hopeless(analysis: Analysis, comparison: Comparison) -> str:
 
 
 def _needed(row: Mapping[str, Any], comparison: Comparison) -> str:
+    if pd.isna(row["seeds_needed"]) and not comparison.censored:
+        return "more runs may settle it"
     if comparison.censored:
         return "runs that never got there leave it open: more epochs would settle it, not more seeds"
     seeds = int(row["seeds_needed"])
@@ -221,7 +229,9 @@ def _basis(analysis: Analysis) -> Markdown:
     runs = analysis.everything
     logged = (column(runs, param(key)).dropna().astype(str) for key in ("trainer.epochs", "dataset", "seed"))
     epochs, data, seeds = (sorted(set(values), key=natural) for values in logged)
-    parts = [md("This rests on {} with {}", many(len(runs), "run"), many(len(seeds), "seed"))]
+    parts = [md("This rests on {}", many(len(runs), "run"))]
+    if seeds and not analysis.study.unpaired:
+        parts = [md("{} with {}", parts[0], many(len(seeds), "seed"))]
     if epochs:
         few = " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}"
         parts.append(md("{} {} each", few, "epoch" if epochs == ["1"] else "epochs"))

@@ -23,6 +23,10 @@ from ablations.tracking.study import Study
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)
 
 
+OPTIONAL = ("effects.csv", "verdicts.tex", "blocks.tex")
+"""What a report without comparisons, or without blocks, does not have."""
+
+
 class DoesNotFollow(PlainError):
     """A number of a report is not the one that its runs give."""
 
@@ -52,7 +56,7 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
         recomputed = compiled_from(reader, study.name, request, about["again"])
         source = "the store"
     else:
-        analysis = analyse(study, runs, about["left_out"], strict=False)
+        analysis = analyse(study, runs, about["left_out"], strict=False, remarks=about.get("remarks", ()))
         # Without the store nothing can be drawn; headings and captions are taken as they are.
         kept = [
             Drawing(stem, Markdown(heading), Markdown(caption), Figure() if drawn else None)
@@ -72,11 +76,11 @@ def _written(home: Path) -> dict[str, str]:
         there = sorted(path.parent.name for path in home.parent.glob("*/README.md"))
         raise InputError(f"there is no report {home}; there are: {', '.join(there) or 'none'}")
     files = {}
-    for name in ("report.json", "runs.csv", "README.md", "effects.csv", "verdicts.tex"):
+    for name in ("report.json", "runs.csv", "README.md", *OPTIONAL):
         try:
             files[name] = (home / name).read_text(encoding="utf-8")
         except FileNotFoundError:
-            if name in ("effects.csv", "verdicts.tex"):  # a report without comparisons has none
+            if name in OPTIONAL:
                 continue
             raise InputError(f"{home / name}: no such file; compile the report again") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -110,7 +114,7 @@ def _reader_of(store: Store, run_ids: list[str]) -> Reader | None:
 
 def _compare(written: dict[str, str], recomputed: Compiled, home: Path) -> None:
     """Tables first, for a wrong cell there explains a wrong sentence."""
-    order = ("runs.csv", "effects.csv", "verdicts.tex", "README.md", "report.json")
+    order = ("runs.csv", *OPTIONAL, "README.md", "report.json")
     for name in order:
         ours, again = written.get(name), recomputed.files.get(name)
         if ours == again:

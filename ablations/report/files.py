@@ -92,7 +92,8 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
 
 def effects_csv(analysis: Analysis) -> str:
     """One row per comparison in full precision, columns `EFFECTS`."""
-    return _csv(in_words(analysis.effects)[list(EFFECTS)])
+    table = in_words(analysis.effects)
+    return _csv(table[[*EFFECTS, *(["block"] if "block" in table else [])]])
 
 
 def harmless(text: str) -> str:
@@ -147,6 +148,7 @@ def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> s
     """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, what was
     left out, and what else is to be kept."""
     about = {"study": json.loads(analysis.study.to_json()), "metrics": metrics, "left_out": analysis.left_out}
+    about |= {"remarks": analysis.remarks} if analysis.remarks else {}
     text = json.dumps({**about, **kept}, ensure_ascii=False, indent=1)
     return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 

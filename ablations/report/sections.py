@@ -12,6 +12,7 @@ from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
+from ablations.report.blocks import over_blocks
 from ablations.report.confounds import differing, named
 from ablations.report.escaping import Markdown, code, listed, md, table
 from ablations.report.numbers import NO_SPREAD, seeds_needed
@@ -51,6 +52,11 @@ ON_TRUST = (
     "Paired by the number of the seed alone: the runs carry no fingerprints of their random streams, so that nobody "
     "can tell whether equal seeds meant equal splits and orders."
 )
+UNPAIRED = (
+    "**Not paired**: the runs are compared group by group, because they were said to have no seed in common. Intervals "
+    "are Welch's, *p* is that of a permutation test between the groups; *runs* is the size of the smaller one. What "
+    "the groups owe to their random numbers cannot be taken off, so that smaller differences stay open than with seeds."
+)
 SETTLED_BY = (
     "If things are as they look now, about {} seeds in all that give a pair would settle {} that {} open{}."
 )
@@ -84,6 +90,7 @@ def before_figures(analysis: Analysis) -> Iterator[Markdown]:
         yield from differing(analysis)
         yield from _unpaired(analysis)
         yield from _censored(analysis)
+    yield from over_blocks(analysis)
     if analysis.answers:
         yield md("## Claims")
         yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
@@ -92,8 +99,10 @@ def before_figures(analysis: Analysis) -> Iterator[Markdown]:
     yield md("## Results")
     yield table(*tables.result_rows(analysis), numeric=len(tables.measures(analysis)))
     unknown = f"; {NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
-    spread = md("± is the standard deviation over seeds{}.", unknown)
+    spread = md("± is the standard deviation over {}{}.", "runs" if study.unpaired else "seeds", md(unknown))
     yield md("Sorted by mean {}. {} Best is the best single run.", study.noun, spread)
+    for remark in analysis.remarks:
+        yield md("{}", remark)
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
@@ -168,13 +177,16 @@ def _legend(analysis: Analysis) -> Markdown:
     study, m, left = analysis.study, len(analysis.effects), analysis.interactions_left_out
     unit = md(" in {}", study.unit) if study.unit else md("")
     side = "negative" if study.smaller else "positive"
-    averaged = study.design == "grid" and len(study.factors) > 1
-    over = md(", averaged over the other factors" if averaged else "")
-    what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
-    texts = [md(what, study.noun, unit, side, over), _direction(analysis)]
-    shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
-    alone = "At an error of 5 % a comparison takes {1} seeds at least."
-    texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
+    what = "Differences are variant − baseline of the {}{} ({} is better), {}{}."
+    texts = [md(what, study.noun, unit, side, *_how(analysis)), _direction(analysis)]
+    if study.unpaired:
+        texts.append(md(UNPAIRED))
+        shared = alone = "{} comparisons share an error of 5 % (Holm)." if m > 1 else ""
+    else:
+        shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
+        alone = "At an error of 5 % a comparison takes {1} seeds at least."
+    if shared:
+        texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
     inside = "*No difference that matters*: the whole interval lies within ±{}."
     without = "No margin was given, so that no difference is called too small to matter."
     shown = f"{analysis.margin:g} {study.unit}".rstrip()
@@ -184,13 +196,38 @@ def _legend(analysis: Analysis) -> Markdown:
             one_image(analysis.everything, study.metric)[0], f"{study.metric.partition('/')[0]} image"
         )
         texts.append(md("The margin is {}: what one of {} changes.", shown, images))
-    texts.append(md("*Beats it in*: the share of seeds in which the variant is ahead, ties counting half."))
-    texts.append(md("*Effect size*: mean difference in its own standard deviations."))
+    among, own = (
+        ("pairs of a run of each", "standard deviations of the groups")
+        if study.unpaired
+        else ("seeds", "its own standard deviations")
+    )
+    texts.append(
+        md("*Beats it in*: the share of {} in which the variant is ahead, ties counting half.", among)
+    )
+    texts.append(md("*Effect size*: mean difference in {}.", own))
     if left:
         texts.append(md(LEFT, left))
     if (analysis.effects["factors"].map(len) > 1).any():
         texts.append(md(CROSSED))
     return md(" ").join(texts)
+
+
+def _how(analysis: Analysis) -> tuple[str, str]:
+    """How differences are taken, and over what they are averaged."""
+    study = analysis.study
+    if study.unpaired:
+        return "of the means of two groups", ", the other factors at their baseline" if len(
+            study.factors
+        ) > 1 else ""
+    over = (
+        ["the other factors"]
+        if study.design == "grid" and len(study.factors) > 1 and not study.blocks
+        else []
+    )
+    over += list(study.average_over)
+    averaged = f", averaged over {' and '.join(over)}" if over else ""
+    within = f", within each {study.blocks}" if study.blocks else ""
+    return "seed by seed", averaged + within
 
 
 def _direction(analysis: Analysis) -> Markdown:
