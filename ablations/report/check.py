@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.commands import many
 from ablations.errors import InputError, PlainError, one_line
-from ablations.report.again import Kept, kept, recomputed
+from ablations.report.again import TABLES, Kept, kept, recomputed
 from ablations.report.compile import Compiled, compiled_from, home_of
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -18,6 +18,9 @@ PRECISE = re.compile(r"[-+]?\d+(?:\.\d+(?:e[-+]\d+)?|e[-+]\d+)")
 """A number with decimals; identities, which are made of digits and letters, have neither a point nor a sign."""
 CLOSE = 1e-9  # relative
 WRITTEN = 10  # a number of more characters is in full precision, one that is shown has fewer
+
+
+"""What a report without comparisons, or without blocks, does not have."""
 
 
 class DoesNotFollow(PlainError):
@@ -79,7 +82,7 @@ def _reader_of(store: Store, run_ids: list[str]) -> Reader | None:
 
 def _compare(written: Mapping[str, str], recomputed: Compiled, home: Path) -> None:
     """Tables first, for a wrong cell there explains a wrong sentence."""
-    order = ("runs.csv", "effects.csv", "verdicts.tex", "README.md", "report.json")
+    order = ("runs.csv", *TABLES, "README.md", "report.json")
     for name in order:
         ours, again = written.get(name), recomputed.files.get(name)
         if ours == again:
