@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ablations.report.drawings import Drawing
 
 TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
-"""What a report without comparisons has not."""
+"""What a report without comparisons, or without blocks, does not have."""
 
 
 _TEXTS = list_of(lambda value: isinstance(value, str))

@@ -20,9 +20,6 @@ CLOSE = 1e-9  # relative
 WRITTEN = 10  # a number of more characters is in full precision, one that is shown has fewer
 
 
-"""What a report without comparisons, or without blocks, does not have."""
-
-
 class DoesNotFollow(PlainError):
     """A number of a report is not the one that its runs give."""
 
