@@ -13,6 +13,7 @@ from ablations.commands import many
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
+from ablations.report.blocks import in_one_sentence as over_blocks
 from ablations.report.confounds import reason
 from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md, plain
@@ -33,13 +34,15 @@ def answer(analysis: Analysis) -> list[Markdown]:
     first = list(_leader(analysis))
     table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return first
+        return [*first, *over_blocks(analysis)]
     form = forms(analysis)[analysis.study.metric]
     rows = table.assign(at=table.index)
     together = rows["factors"].map(len) > 1
     apart = pd.Series([depends(analysis, row) for row in rows.to_dict("records")], rows.index, bool)
     alone = rows[~together & ~apart]
     of_levels = [depending(analysis, row) for row in rows[apart].to_dict("records")]
+    if analysis.ranks is not None:  # which rank before what each block says
+        first = [*first[:1], *over_blocks(analysis)][-1:]
     return [
         *first[:1],
         *_settled(analysis, alone, form),
@@ -74,7 +77,8 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
     one, more = "{}{} in its one run", "{}{} on average over {}"
-    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, many(best["n"], "seed"))
+    counted = many(best["n"], "run" if study.unpaired else "seed")
+    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, counted)
     if len(table) == 1:
         alone = "One variant was run; its {} is {}. There is nothing to compare it with."
         yield md(alone, study.noun, reached)
@@ -131,7 +135,8 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
 
 
 def _name(row: Mapping[str, Any]) -> Markdown:
-    return md("**{}: {}** against {}", *(crossed(row[name]) for name in ("factors", "variant", "baseline")))
+    names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
+    return md("**{}: {}** against {}{}", *names, md(" ({})", row["block"]) if row.get("block") else "")
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> Markdown:
