@@ -363,12 +363,10 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:
-    """How many seeds in all would settle what is open, the comparisons that they would settle, and those that
-    would take more than is affordable; with `wanted`: for a good chance, where that takes too many for an even one."""
+    """How many seeds in all would settle what is open with a good chance, the comparisons that they would settle, and
+    those that would take more than is affordable."""
     table = analysis.all_effects
     open_ones = table[table["seeds_needed"].notna()]
-    good, even = open_ones["seeds_needed"], open_ones["seeds_needed_at_least"]
-    open_ones = open_ones.assign(wanted=good.where(good <= affordable, even))
-    within = open_ones[open_ones["wanted"] <= affordable]
-    seeds = int(within["wanted"].max()) if len(within) else 0
-    return seeds, within, open_ones[open_ones["wanted"] > affordable]
+    within = open_ones[open_ones["seeds_needed"] <= affordable]
+    seeds = int(within["seeds_needed"].max()) if len(within) else 0
+    return seeds, within, open_ones[open_ones["seeds_needed"] > affordable]

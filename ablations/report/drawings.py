@@ -138,7 +138,9 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     caption = [md(CAPTIONS["forest"], band)]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
-    figure = forest(in_words(table), study.noun, study.unit, analysis.margin, study.smaller)
+    every = analysis.all_effects
+    drawn = in_words(every[every["metric"] == study.metric])
+    figure = forest(drawn, study.noun, study.unit, analysis.margin, study.smaller)
     yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
     for stem, heading, numbers, draw in (

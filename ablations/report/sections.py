@@ -103,25 +103,16 @@ def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[M
         yield md("*{}*", study.question)
     yield listed(answer(analysis))
     yield from published(analysis.runs, study)
-    yield from forest
-    yield from _lost(analysis)
-    if len(analysis.effects):
-        yield md("## Verdicts")
-        yield table(*tables.verdicts_in_short(analysis), numeric=2)
-        yield _legend(analysis)
-        yield from simple_effects(analysis)
-        yield from differing(analysis)
-        yield from _unpaired(analysis)
-        yield from _censored(analysis)
-        yield md(
-            FOLDED, "Every number: p-values, effect sizes, seeds needed", md("\n\n").join(_in_full(analysis))
-        )
-        yield from on_other_images(analysis)
+    compared = [*forest, *_lost(analysis), *_compared(analysis)]
+    if study.published and compared:  # which ask for no comparisons
+        yield md(FOLDED, "The systems against each other", md("\n\n").join(compared))
+    else:
+        yield from compared
     yield from over_blocks(analysis)
     if analysis.answers:
         yield md("## Claims")
         yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
-    if not study.published:  # which ask for no comparisons
+    if not study.published:
         yield from _next_step(analysis)
 
     yield md("## Results")
@@ -132,6 +123,23 @@ def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[M
     yield from shares_of_factors(analysis)
     for remark in analysis.remarks:
         yield md("{}", remark)
+
+
+def _compared(analysis: Analysis) -> Iterator[Markdown]:
+    """The verdicts, what they rest on, and what is to be expected elsewhere."""
+    if analysis.effects.empty:
+        return
+    yield md("## Verdicts")
+    yield table(*tables.verdicts_in_short(analysis), numeric=2)
+    yield _legend(analysis)
+    yield from simple_effects(analysis)
+    yield from differing(analysis)
+    yield from _unpaired(analysis)
+    yield from _censored(analysis)
+    yield md(
+        FOLDED, "Every number: p-values, effect sizes, seeds needed", md("\n\n").join(_in_full(analysis))
+    )
+    yield from on_other_images(analysis)
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
@@ -343,7 +351,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
         have = sorted({int(seed) for seed in logged if str(seed).isdecimal()})
         first = len(have) if have == list(range(len(have))) else 0
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
-        last = first + int((within["wanted"] - within["n"]).max()) if first else seeds
+        last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
         fewest, settled = int(within["seeds_needed_at_least"].min()), many(len(within), "comparison")
         about = f"about {fewest} to {seeds}" if fewest < seeds else f"about {seeds}"
         yield md(SETTLED_BY, about, settled, "is" if len(within) == 1 else "are")

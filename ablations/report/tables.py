@@ -40,7 +40,8 @@ def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     rows = []
     for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
         shown, paired = form[row["metric"]], row["n"] > 0
-        interval = f" {shown.interval(row['ci_low'], row['ci_high'])}" if paired else ""
+        ends = shown.ends(row["ci_low"], row["ci_high"]) if paired else ""
+        interval = f" [{ends}]" if ends else ""
         cells = {
             "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
             "variant": row["variant"],
