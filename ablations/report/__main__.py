@@ -31,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compile or check a report."""
     options = _parser().parse_args(arguments)
     with one_line_errors():
-        store = Store(options.tracking_uri)
+        store, fail_if = Store(options.tracking_uri), named(options.fail_if, options.non_inferiority)
+        if fail_if and (options.again or options.check):
+            raise InputError(
+                "--fail-if: with a report that is compiled from the store, without --check and --again"
+            )
         if options.again:
             from ablations.report.again import compile_again
 
@@ -63,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.remark)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
-        _gate(report, named(options.fail_if), options.non_inferiority)
+        _gate(report, fail_if, options.non_inferiority)
 
 
 def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
