@@ -12,7 +12,7 @@ from ablations.comparison import exact
 from ablations.comparison.outcomes import Outcome
 from ablations.tracking.columns import NOT_LOGGED, column, natural, numbers, param, params_in
 from ablations.tracking.columns import metric as metric_column
-from ablations.tracking.study import smaller_is_better
+from ablations.tracking.study import target_is_small
 
 VALIDATION = "val/accuracy"
 EPOCHS_TO_TARGET = "epochs_to_target"
@@ -33,7 +33,7 @@ def with_times(
     """
     if target is not None:
         steps = histories[histories["metric"] == target["metric"]]
-        small = smaller_is_better(str(target["metric"]))
+        small = target_is_small(target)
         reached = steps[steps["value"] <= target["value"] if small else steps["value"] >= target["value"]]
         first = reached.groupby("run_id")["step"].min()
         first = first.reindex(steps["run_id"].unique()).fillna(steps.groupby("run_id")["step"].max() + 1)

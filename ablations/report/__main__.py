@@ -8,8 +8,9 @@ from pathlib import Path
 
 from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
-from ablations.report.compile import compile_report, home_of
+from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
+from ablations.report.gate import held_up_by, named
 from ablations.report.request import Request
 from ablations.tracking.store import Store
 
@@ -61,6 +62,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.remark)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
+        _gate(report, named(options.fail_if), options.non_inferiority)
+
+
+def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
+    """End with exit code 3 where a comparison of the study's metric is what it must not be."""
+    study, effects = report.analysis.study, report.analysis.effects
+    found = held_up_by(effects[effects["metric"] == study.metric], study.smaller, fail_if, margin)
+    for line in found:
+        print(f"gate: {printable(line)}", file=sys.stderr)
+    if found:
+        sys.exit(3)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -82,6 +94,11 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
+    gate = parser.add_argument_group("a gate for continuous integration").add_argument
+    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
+    gate("--fail-if", metavar="WORD,WORD", default="", help=wanted)
+    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
+    gate("--non-inferiority", metavar="MARGIN", type=float, help=shown)
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
     several = "append"  # each may be given again, for another name
     anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"
@@ -91,7 +108,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", metavar="A=X,B=Y", action=several, help="the levels that others are compared with")
     add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
     add("--margin", type=float, help="largest difference that does not matter (default: 0)")
-    better = "which values of the metric are (default: told by its name)"
+    better = "which values of the metric are (default: as its name says, where that leaves no doubt)"
+    looked = "at how many seeds you looked before and look now (default: as the sweep's own invocations did, else once)"
+    add("--looks", metavar="N,N", action=several, help=looked)
     add("--better", choices=("lower", "higher"), help=better)
     add(
         "--nuisance",
@@ -100,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
         help="params of which each variant gets its own best value",
     )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
+    add("--tuned-better", choices=("lower", "higher"), help="which values of that metric are")
+    ignored = (
+        "params and tags that only name a run, and may differ between the two sides (patterns: 'logger.*')"
+    )
+    add("--ignore", metavar="KEY,KEY", action=several, help=ignored)
     return parser
 
 
@@ -120,7 +144,10 @@ def _request(options: argparse.Namespace) -> Request:
         factors=_list(options.factors),
         baseline=_pairs(options.baseline),
         smaller_is_better=None if options.better is None else options.better == "lower",
+        tuned_smaller_is_better=None if options.tuned_better is None else options.tuned_better == "lower",
+        ignore=_list(options.ignore),
         nuisance=_list(options.nuisance),
+        looks=_numbers(options.looks),
     )
 
 
@@ -130,6 +157,17 @@ def _list(texts: Sequence[str] | None) -> tuple[str, ...] | None:
         return None
     names = (name.strip() for line in csv.reader(texts, skipinitialspace=True) for name in line)
     return tuple(dict.fromkeys(name for name in names if name))
+
+
+def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
+    names = _list(texts)
+    try:
+        return None if names is None else tuple(map(int, names))
+    except ValueError:
+        shown = ",".join(names)
+        raise InputError(
+            f"--looks {shown}: numbers of seeds that grow are expected, such as 8,12,18"
+        ) from None
 
 
 def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:

@@ -10,14 +10,16 @@ import pandas as pd
 
 from ablations.comparison import claims, designs, pairs, variants, verdicts
 from ablations.comparison.claims import Claim
+from ablations.comparison.confounds import Rules
 from ablations.comparison.images import over_seeds_and_images
+from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
-from ablations.comparison.verdicts import COLUMNS
+from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
-from ablations.report.request import params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param
-from ablations.tracking.study import Study, smaller_is_better
+from ablations.report.request import OF_THE_STUDY, params_of, require_seed
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag
+from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
 """What a claim need not say."""
@@ -49,6 +51,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at the study, the last one at all there is now.
+
+    Attributes:
+        invocation: the id of the newest of the sweep that made its runs, '' where it is not known.
+        seeds: those whose runs were first there.
+    """
+
+    invocation: str
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """The numbers of a report.
 
@@ -65,6 +80,7 @@ class Analysis:
         interactions_left_out: how many were not looked at.
         dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
+        looks: at which seeds were added.
         simple: where an established interaction outweighs a main effect, the comparisons that answer in its place.
         simple_effects: their verdict table; the levels of one other factor are a family of their own.
         images: for each of the comparisons and then of the simple ones the interval over seeds and images, as
@@ -83,6 +99,7 @@ class Analysis:
     interactions_left_out: int
     dependences: pd.DataFrame
     answers: tuple[Answer, ...]
+    looks: tuple[Look, ...]
     simple: tuple[Comparison, ...]
     simple_effects: pd.DataFrame
     images: pd.DataFrame
@@ -104,13 +121,22 @@ class Analysis:
         return self.everything[self.everything["outcome"] != Outcome.FINISHED]
 
 
-def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], strict: bool) -> Analysis:
+def analyse(
+    study: Study,
+    everything: pd.DataFrame,
+    left_out: Sequence[str],
+    strict: bool,
+    invocations: Sequence[str] = (),
+    at_seeds: Sequence[int] | None = None,
+) -> Analysis:
     """Every comparison that the study asks for.
 
     Args:
         study: the question; a baseline that it does not name is completed here.
         everything: the runs that belong together, with the columns of `with_times`.
         left_out: in words.
+        invocations: the ids of those whose report was compiled, as far as the store knows.
+        at_seeds: at how many seeds somebody says that he looked, instead.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
 
     Raises:
@@ -123,24 +149,45 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
     if strict and study.factors and param("seed") not in everything:
         require_seed(everything, study.seed_param)
     everything = with_outcomes(everything, study.metric)
+    everything, looks = _looked_at(everything, invocations, at_seeds)
     runs, tuned = everything, None
     if study.nuisance:
-        smaller = smaller_is_better(study.tuned_on)
-        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, study.tuned_on, smaller)
+        chosen = study.tuned_on, study.smaller_tuned
+        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, *chosen)
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
     effects = _judged(study, comparisons, everything)
     reached = variants.variants(ranked, study.factors, study.smaller)
-    dependences = designs.dependences(effects[effects["metric"] == study.metric])
+    clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
+    dependences = designs.dependences(clear)
     established = dependences[dependences["established"].astype(bool)]
-    simple = pairs.simple_effects(ranked, study.factors, study.metric, established)
+    simple = pairs.simple_effects(ranked, study.factors, study.metric, established, _rules(study))
     effects = _without_seeds_for(effects, simple)
-    answers = tuple(Answer(claim, *claims.answer(claim, effects)) for claim in _claims(study))
+    answers, unanswered = _answers(study, effects)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
-    asked = study, margin, everything, tuple(left_out), tuned, ranked, reached
+    # Where it is kept with the report, it is there already.
+    left_out = tuple(dict.fromkeys([*left_out, *unanswered]))
+    asked = study, margin, everything, left_out, tuned, ranked, reached
     at_levels = _judged_apart(study, simple, everything)
-    judged = comparisons, effects, left_alone, dependences, answers, simple, at_levels
+    judged = comparisons, effects, left_alone, dependences, answers, looks, simple, at_levels
     return Analysis(*asked, *judged, images=over_seeds_and_images((), lambda run_id: None))
+
+
+def _looked_at(
+    runs: pd.DataFrame, invocations: Sequence[str], at_seeds: Sequence[int] | None
+) -> tuple[pd.DataFrame, tuple[Look, ...]]:
+    """The runs with the number of the look at which each was first there, and the looks."""
+    if at_seeds is None:
+        runs = numbered(runs, invocations)
+    else:
+        runs = numbered_by_seeds(runs, at_seeds)
+    looks = []
+    for _, seen in runs.groupby(LOOK):
+        seeds = column(seen, param("seed")).dropna().map(str)
+        last = column(seen, tag("first_sweep_id")).fillna(column(seen, tag("sweep_id"))).dropna().max()
+        known = at_seeds is None and isinstance(last, str)
+        looks.append(Look(last if known else "", tuple(sorted(set(seeds), key=natural))))
+    return runs, tuple(looks)
 
 
 def _judged(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
@@ -166,7 +213,9 @@ def _without_seeds_for(effects: pd.DataFrame, simple: Sequence[Comparison]) -> p
     """The verdict table, which asks for no seeds for an average that simple effects answer in place of."""
     apart = {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
     averages = [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
-    return effects.assign(seeds_needed=effects["seeds_needed"].mask(pd.Series(averages, effects.index, bool)))
+    averages = pd.Series(averages, effects.index, bool)
+    needed = ("seeds_needed", "seeds_needed_at_least")
+    return effects.assign(**{name: effects[name].mask(averages) for name in needed})
 
 
 def at_level(comparison: Comparison) -> str:
@@ -194,9 +243,14 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked)
+    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked, rules=_rules(study))
     left_alone = 0 if asked or study.design != "grid" else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def _rules(study: Study) -> Rules:
+    """What the two sides of a comparison may differ in."""
+    return Rules(study.brings, study.ignore, study.nuisance)
 
 
 def _claims(study: Study) -> list[Claim]:
@@ -208,6 +262,17 @@ def _claims(study: Study) -> list[Claim]:
     return found
 
 
+def _answers(study: Study, effects: pd.DataFrame) -> tuple[tuple[Answer, ...], list[str]]:
+    """What is said of each claim, and in words those of which nothing can be."""
+    answers, unanswered = [], []
+    for claim in _claims(study):
+        try:
+            answers.append(Answer(claim, *claims.answer(claim, effects)))
+        except InputError as error:
+            unanswered.append(OF_THE_STUDY.format(error))
+    return tuple(answers), unanswered
+
+
 def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]) -> Iterator[Comparison]:
     """The comparisons that claims need besides: of other metrics, or with another level than the baseline."""
     known = {(each.factors, each.metric, frozenset((each.variant, each.baseline))) for each in comparisons}
@@ -217,7 +282,7 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
             continue
         known.add(key)
         baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False)
+        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False, rules=_rules(study))
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 
@@ -248,14 +313,16 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
         for claim in study.claims
         if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
-    return raised(float(margins[0] if margins else 0), least), smaller_is_better(comparison.metric)
+    return raised(float(margins[0] if margins else 0), least), study.smaller_in(comparison.metric)
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:
     """How many seeds in all would settle what is open, the comparisons that they would settle, and those that
-    would take more than is affordable."""
+    would take more than is affordable; with `wanted`: for a good chance, where that takes too many for an even one."""
     table = analysis.all_effects
     open_ones = table[table["seeds_needed"].notna()]
-    within = open_ones[open_ones["seeds_needed"] <= affordable]
-    seeds = int(within["seeds_needed"].max()) if len(within) else 0
-    return seeds, within, open_ones[open_ones["seeds_needed"] > affordable]
+    good, even = open_ones["seeds_needed"], open_ones["seeds_needed_at_least"]
+    open_ones = open_ones.assign(wanted=good.where(good <= affordable, even))
+    within = open_ones[open_ones["wanted"] <= affordable]
+    seeds = int(within["wanted"].max()) if len(within) else 0
+    return seeds, within, open_ones[open_ones["wanted"] > affordable]

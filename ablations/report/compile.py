@@ -21,7 +21,7 @@ from ablations import paths
 from ablations.commands import about, module_command
 from ablations.errors import InputError
 from ablations.report.escaping import md, plain
-from ablations.report.request import Request, asked, everywhere
+from ablations.report.request import Request, asked, everywhere, looks_at
 from ablations.tracking.columns import column, metrics_in, tag
 from ablations.tracking.study import Study
 
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 
     from ablations.report.analysis import Analysis
     from ablations.report.drawings import Drawing
+    from ablations.report.escaping import Markdown
     from ablations.tracking.reader import Reader
     from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
 VECTORS = ("svg", "pdf")
+
+FIRST = "forest"
+"""The figure that stands beside the answer."""
 
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
@@ -54,6 +58,7 @@ class Report:
         summary: results and verdicts as plain text, on a terminal no wider than that.
         failed: how many of the covered runs have no result.
         remark: why it is not in the folder of its name, '' where it is.
+        analysis: the numbers behind it.
     """
 
     name: str
@@ -61,7 +66,8 @@ class Report:
     of_sweep: bool
     summary: str
     failed: int
-    remark: str = ""
+    remark: str
+    analysis: "Analysis"
 
 
 @dataclass(frozen=True)
@@ -125,7 +131,7 @@ def compile_report(
 
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
     summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason)
+    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason, compiled.analysis)
 
 
 def vector_formats(formats: str | Sequence[str]) -> list[str]:
@@ -232,7 +238,8 @@ def compiled_from(
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    analysis = analyse(study, everything, [*left_out(selection), *unread], strict)
+    left, looks = [*left_out(selection), *unread], looks_at(reader, everything)
+    analysis = analyse(study, everything, left, strict, looks, request.looks)
     wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
     analysis = dataclasses.replace(analysis, images=wide)
     found = list(drawings(reader, analysis, histories))
@@ -247,13 +254,10 @@ def assembled(
     from ablations.report import files
     from ablations.report.sections import after_figures, before_figures
 
-    shown = []
-    for drawing in drawings:
-        shown.append(md("### {}", drawing.heading))
-        if drawing.shown:
-            shown.append(md("![{}](figures/{}.png)", drawing.heading, drawing.stem))
-        shown.append(drawing.caption)
-    page = md("\n\n").join([*before_figures(analysis), *shown, *after_figures(analysis, again)])
+    first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
+    others = [drawing for drawing in drawings if drawing.stem != FIRST]
+    shown = [each for drawing in others for each in (md("### {}", drawing.heading), *_shown(drawing))]
+    page = md("\n\n").join([*before_figures(analysis, first), *shown, *after_figures(analysis, again)])
     csv, metrics = files.runs_csv(analysis)
     figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
     wanted = {name: value for name, value in asdict(request).items() if value is not None}
@@ -262,6 +266,11 @@ def assembled(
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
+
+
+def _shown(drawing: "Drawing") -> "list[Markdown]":
+    picture = md("![{}](figures/{}.png)", drawing.heading, drawing.stem)
+    return [*([picture] if drawing.shown else []), drawing.caption]
 
 
 def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: Study) -> "pd.DataFrame":

@@ -40,19 +40,8 @@ def depending(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
         md("{}: {}", on, md(", ").join(found)) for on, found in by_factor.items()
     )
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-    unit = md("{}, ", form.unit) if form.unit else md("")
-    return md("**{}: {}** against {} depends on {} ({}95 % intervals).", *names, parts, unit)
-
-
-def in_lines(analysis: Analysis) -> Iterator[str]:
-    """The same for the console: `pool: avg against max: better at activation=relu, open at activation=tanh`."""
-    for row in analysis.effects.to_dict("records"):
-        if found := _simple(analysis, row):
-            names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-            shown = (
-                f"{WORDS[Verdict(each['verdict'])]} at {at_level(comparison)}" for comparison, each in found
-            )
-            yield "{}: {} against {}: {}".format(*names, ", ".join(shown))
+    unit = md(" {}", form.unit) if form.unit else md("")
+    return md("**{}: {}** against {} depends on {}{}", *names, parts, unit)
 
 
 def simple_effects(analysis: Analysis) -> Iterator[Markdown]:
@@ -67,7 +56,14 @@ def simple_effects(analysis: Analysis) -> Iterator[Markdown]:
         interval = form.interval(row["ci_low"], row["ci_high"]) if row["n"] else NO_SPREAD
         numbers = str(row["n"]), form.difference(row["mean_diff"]), interval, p_value(row["p_holm"])
         names = row["factor"], row["variant"], row["baseline"], at_level(comparison)
-        rows.append((*names, row["verdict"], *numbers, seeds_needed(row["seeds_needed"])))
+        rows.append(
+            (
+                *names,
+                row["verdict"],
+                *numbers,
+                seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
+            )
+        )
     yield table((*HEAD, "seeds needed"), rows, numeric=5)
     sizes = sorted(set(Counter(map(family, analysis.simple)).values()))
     fewest = (f"{size} of them take {fewest_seeds(size)} seeds" for size in sizes)
@@ -85,8 +81,8 @@ def _at(row: Mapping[str, Any], level: str, form: Form) -> Markdown:
     """`better with relu (-0.20 [-0.30, -0.10])`."""
     if not row["n"]:
         return md("no pair with {}", level)
-    ends = form.ends(row["ci_low"], row["ci_high"])
-    limits = md(" [{}]", ends) if ends else md(", no limits")
+    low, high = (form.difference(row[name]) for name in ("ci_low", "ci_high"))
+    limits = f"; {low} to {high}" if form.ends(row["ci_low"], row["ci_high"]) else ""
     return md(
         "{} with {} ({}{})", WORDS[Verdict(row["verdict"])], level, form.difference(row["mean_diff"]), limits
     )

@@ -41,9 +41,8 @@ CAPTIONS = {
     "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
     "interactions": "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
     "worth depends on the other.",
-    "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, both ends trained "
-    "on the same split in the same order; when nearly all lines lean the same way the difference is no accident of "
-    "the seed.",
+    "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, {}; when nearly "
+    "all lines lean the same way the difference is no accident of the seed.",
     "one_variant": "Each point is one run, the bar their mean: how far the seed alone moves it.",
     "value_by_variant": "Each point is one run, the bar their mean; further {} is better. Where the points of two "
     "variants overlap, the seed moves the result as much as the choice does.",
@@ -148,7 +147,9 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     slope = _steepest(analysis)
     if slope is not None:
         (factor,), (variant,), (baseline,) = slope.factors, slope.variant, slope.baseline
-        caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline)
+        ends = "both ends trained on the same split in the same order"
+        ends = ends if slope.fingerprinted else "its two ends paired by its number alone"
+        caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline, ends)
         figure = seed_slopes(seed_pairs(runs, slope), baseline, variant, label, study.smaller)
         yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
 

@@ -6,11 +6,13 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from ablations.comparison.confounds import known_columns
 from ablations.comparison.images import BESIDE_WIDE, WIDE
 from ablations.comparison.verdicts import COLUMNS
 from ablations.errors import InputError, printable
@@ -23,8 +25,17 @@ from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
-TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
-TAGS += ("code", "machine", "versions", "did_not_learn")
+TAGS = (
+    "sweep_id",
+    "first_sweep_id",
+    "study",
+    "command",
+    "failure",
+    "failure_reason",
+    "stream",
+    "data_sha256",
+)
+TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn")
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
@@ -55,6 +66,7 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
             named[name] = name if taken else short
     promised |= {**named, "seconds": "seconds"}
     kept = [*TIMES, *DERIVED, *sorted({*map(param, params_in(runs))} - set(promised)), *map(tag, TAGS)]
+    kept += [name for name in known_columns(runs) if name not in {*promised, *kept}]
     kept = [name for name in kept if name in runs and runs[name].notna().any()]
     frame = runs.reindex(columns=[*promised, *kept]).rename(columns=promised)
     for name in TIMES:
@@ -147,6 +159,7 @@ def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> s
     """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, what was
     left out, and what else is to be kept."""
     about = {"study": json.loads(analysis.study.to_json()), "metrics": metrics, "left_out": analysis.left_out}
+    about["looks"] = [asdict(look) for look in analysis.looks]
     wide = analysis.images.dropna(subset="wide_low").astype(object)
     about["images"] = {str(i): row for i, row in wide.to_dict("index").items()}
     text = json.dumps({**about, **kept}, ensure_ascii=False, indent=1)

@@ -38,13 +38,17 @@ def effect_size(value: float) -> str:
     return f"{value:+z.1f}" if value == value else NO_SPREAD
 
 
-def seeds_needed(value: Any) -> str:
-    """How many seeds would settle a comparison; '' where none are needed."""
+def seeds_needed(likely: Any, needed: Any) -> str:
+    """How many seeds would settle a comparison, from an even chance to a good one; '' where none are needed."""
     import pandas as pd
 
-    if pd.isna(value):
+    if pd.isna(needed):
         return ""
-    return str(value) if value < ENOUGH_SEEDS else f"{ENOUGH_SEEDS} or more"
+    if likely >= ENOUGH_SEEDS:
+        return f"{ENOUGH_SEEDS} or more"
+    if needed >= ENOUGH_SEEDS:
+        return f"{likely} or more"
+    return f"{likely} to {needed}" if likely < needed else str(likely)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import pandas as pd
 from ablations.comparison import exact
 from ablations.report.escaping import Markdown, listed, md, table
 from ablations.report.numbers import NO_SPREAD, number
-from ablations.tracking.columns import column, param
+from ablations.tracking.columns import column, numbers, param
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
@@ -22,6 +22,47 @@ SHOWN = {
     "test/loss": ("test loss", 1, 3),
     "test/confidence": ("confidence (%)", 100, 1),
 }
+
+
+ACHIEVED = {"test/error_pct": -1, "test/accuracy": 1, "val/accuracy": 1}
+"""The figures that can be reached or beaten, and which way; others describe a system."""
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+def reached(runs: pd.DataFrame, study: Study) -> Markdown | None:
+    """How many of the published figures the study's runs reach, in one sentence; None where none was published."""
+    missed, beaten, waiting = [], 0, 0
+    for experiment, entry in study.published.items():
+        mine = runs[(column(runs, param("experiment")) == experiment) & runs["finished"]]
+        for metric, figure in entry["figures"].items():
+            if metric not in ACHIEVED or figure is None:
+                continue
+            _, times, decimals = SHOWN[metric]
+            ours = numbers(mine, metric_column(metric)).mean()
+            short = round(-ACHIEVED[metric] * times * (ours - figure), decimals)
+            if ours != ours:
+                waiting += 1
+            elif short > 0:
+                missed.append(short)
+            else:
+                beaten += 1
+    several = len(missed) + beaten
+    if not several + waiting:
+        return None
+    if not several:
+        return md("No run finished, so that no published figure can be said to be reached.")
+    by = (
+        " and ".join(
+            [", ".join(f"{each:g}" for each in sorted(missed)[:-1]), f"{max(missed):g}"][len(missed) < 2 :]
+        )
+        if missed
+        else ""
+    )
+    count = NUMBERS[len(missed)] if len(missed) < len(NUMBERS) else str(len(missed))
+    rest = f"; {count} {'is' if len(missed) == 1 else 'are'} missed{',' if len(missed) > 1 else ''} by {by} points"
+    still = f"; {waiting} more have no finished run yet" if waiting else ""
+    share = f"All {several}" if not missed else f"{beaten} of {several}"
+    return md("**{} published figures are reached or beaten**{}{}.", share, rest if missed else "", still)
 
 
 def published(runs: pd.DataFrame, study: Study) -> Iterator[Markdown]:

@@ -17,7 +17,7 @@ from ablations.tracking.columns import (
     tag,
     text,
 )
-from ablations.tracking.study import Study, tag_of
+from ablations.tracking.study import Study, looks_in, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
 """Of runs without a study, those of other programs, say; conf/ need not be there for them."""
+
+OF_THE_STUDY = "of the study that was kept with the runs, {}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,9 @@ class Request:
         seed_param: the param that pairs runs.
         nuisance: params of which each variant gets its own best value.
         tuned_on: the metric that chooses it.
+        looks: at how many seeds somebody has looked, where the store does not know it.
+        tuned_smaller_is_better: of that metric; None: told from its name.
+        ignore: params and tags that only name a run: they may differ between the two sides of a comparison.
     """
 
     experiment: str | tuple[str, ...] | None = None
@@ -54,6 +59,9 @@ class Request:
     seed_param: str | None = None
     nuisance: tuple[str, ...] | None = None
     tuned_on: str | None = None
+    looks: tuple[int, ...] | None = None
+    tuned_smaller_is_better: bool | None = None
+    ignore: tuple[str, ...] | None = None
 
     @property
     def of_others(self) -> bool:
@@ -63,7 +71,7 @@ class Request:
     @property
     def changes(self) -> dict[str, object]:
         """What it says that a study says, too."""
-        wanted = {name: value for name, value in vars(self).items() if name != "experiment"}
+        wanted = {name: value for name, value in vars(self).items() if name not in ("experiment", "looks")}
         return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -99,12 +107,18 @@ def asked(
         if runs.empty:
             raise InputError(f"the experiment {experiments!r} has no runs")
         outcome = request.metric or _only_metric(runs)
-        study = Study(name or experiments, (), {}, outcome, margin=0.0, **UNSAID)
+        study = Study(name or experiments, (), {}, outcome, margin=0.0, brings={}, **UNSAID)
         study = replace(study, **request.changes)
     else:
         found, runs = _sweep(reader, name, request.experiment)
         kept, unread = _kept(reader, found, runs)
-        own, study = kept.metric, replace(kept, **request.changes)
+        kept, unfit = _fitting(replace(kept, name=found), runs)
+        changes = request.changes
+        if kept.ignore:
+            changes["ignore"] = (*kept.ignore, *(request.ignore or ()))
+        if "metric" in changes and changes["metric"] != kept.metric:
+            changes.setdefault("smaller_is_better", None)
+        own, study, unread = kept.metric, replace(kept, **changes), [*unread, *unfit]
     study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:
@@ -129,6 +143,12 @@ def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.Da
         key: names.get(level, level) if key == root else level for key, level in study.baseline.items()
     }
     return replace(study, baseline=baseline), runs.assign(**{param(root): runs[param(root)].replace(names)})
+
+
+def looks_at(reader: "Reader", runs: "pd.DataFrame") -> list[str]:
+    """The ids of the invocations whose report was compiled, of the experiments of these runs."""
+    experiments = runs["experiment_id"].unique()
+    return sorted({each for id in experiments for each in looks_in(reader.experiment_tags(id))})
 
 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:
@@ -191,4 +211,29 @@ def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> tuple[Study, lis
 
     kept = reader.experiment_tags(runs["experiment_id"].iloc[0]).get(tag_of(name))
     told = Study(name, factors_of(runs), {}, metric="test/error_pct", margin=0.1, **UNSAID)
-    return (told, []) if kept is None else told.with_readable(kept)
+    if kept is None:
+        return told, []
+    study, unread = told.with_readable(kept)
+    return study, [OF_THE_STUDY.format(each) for each in unread]
+
+
+def _fitting(study: Study, runs: "pd.DataFrame") -> tuple[Study, list[str]]:
+    """The study without what none of its runs can be: a param or a metric that they lack, a level that none has."""
+    logged = {key: set(runs[param(key)].map(text).dropna()) for key in params_in(runs)}
+    unfit = {}
+    if study.seed_param != "seed" and (study.seed_param not in logged or study.seed_param in study.varied):
+        unfit["seed_param"], study = study.seed_param, replace(study, seed_param="seed")
+    factors = tuple(key for key in study.factors if logged.get(key) and key != study.seed_param)
+    if factors != study.factors:
+        unfit["factors"] = ", ".join(key for key in study.factors if key not in factors)
+        study = replace(study, factors=factors)
+    if study.nuisance and metric(study.tuned_on) not in runs:
+        unfit["tuned_on"], study = study.tuned_on, replace(study, nuisance=())
+    levels = {
+        key: level for key, level in study.baseline.items() if key not in factors or str(level) in logged[key]
+    }
+    if levels != study.baseline:
+        lost = {key: level for key, level in study.baseline.items() if key not in levels}
+        unfit["baseline"] = ", ".join(f"{key}={level}" for key, level in lost.items())
+        study = replace(study, baseline=levels)
+    return study, [OF_THE_STUDY.format(f"{name}: no run has {what}") for name, what in unfit.items()]

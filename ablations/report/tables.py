@@ -8,6 +8,7 @@ import pandas as pd
 
 from ablations.commands import duration, many
 from ablations.comparison import exact
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import crossed, plain
@@ -27,19 +28,47 @@ def in_words(effects: pd.DataFrame) -> pd.DataFrame:
     return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
 
 
+def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the verdict table that a page begins with."""
+    table, form = in_words(analysis.effects), forms(analysis)
+    several = table["metric"].nunique() > 1
+    rows = []
+    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
+        shown, paired = form[row["metric"]], row["n"] > 0
+        interval = f" {shown.interval(row['ci_low'], row['ci_high'])}" if paired else ""
+        cells = {
+            "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
+            "variant": row["variant"],
+            "against": row["baseline"],
+            "verdict": verdict_of(row, comparison, analysis),
+            "difference [95 % interval]": shown.difference(row["mean_diff"]) + interval,
+            "seeds": str(row["n"]),
+        }
+        rows.append(tuple(cells.values()))
+    return tuple(cells), rows
+
+
+def verdict_of(row: Mapping[str, Any], comparison: Comparison, analysis: Analysis) -> str:
+    """The verdict, with the look at which it was settled where there was more than one."""
+    if comparison.without_result:
+        return "no result"
+    late = len(analysis.looks) > 1 and pd.notna(row["settled_at"])
+    return f"{row['verdict']} (look {row['settled_at']})" if late else row["verdict"]
+
+
 def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     """Head and rows of the verdict table."""
     table, form = in_words(analysis.effects), forms(analysis)
     several = table["metric"].nunique() > 1
     rows = []
-    for row in table.to_dict("records"):
+    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
         shown, paired = form[row["metric"]], row["n"] > 0
         cells = {
             "factor": row["factor"],
             "variant": row["variant"],
             "against": row["baseline"],
             **({"metric": label(row["metric"])} if several else {}),
-            "verdict": row["verdict"],
+            "verdict": verdict_of(row, comparison, analysis),
             "seeds": str(row["n"]),
             "difference": shown.difference(row["mean_diff"]),
             "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
@@ -47,7 +76,7 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
             "p (Holm)": p_value(row["p_holm"]),
             "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
             "effect size": effect_size(row["effect_size"]),
-            "seeds needed": seeds_needed(row["seeds_needed"]),
+            "seeds needed": seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
         }
         rows.append(tuple(cells.values()))
     return tuple(cells), rows

@@ -9,20 +9,18 @@
 import gc
 import math
 import sys
-from functools import cache
 
 import numpy as np
 import pytest
-from scipy.stats import permutation_test
 from statsmodels.stats.power import ttest_power
 
-from ablations.comparison.tests import ALPHA, FLIPS, SignFlip, holm, sign_flip
+from ablations.comparison.tests import ALPHA, SignFlip, holm, sign_flip
 from ablations.comparison.verdicts import Verdict, can_reach, judge, seeds_needed, verdict
 
 pytestmark = pytest.mark.slow
 
 COMPARISONS = 5
-BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW, *_ = Verdict
 SETTLED = (BETTER, WORSE, NO_DIFFERENCE)
 
 
@@ -34,43 +32,9 @@ def _little_garbage():
     gc.unfreeze()
 
 
-@cache
-def flips_of(n: int) -> np.ndarray:
-    """The sets of pairs that scipy flips in `sign_flip`, one row each, but for the empty one."""
-    bits = 2.0 ** np.arange(n)
-    sets = permutation_test(
-        (bits,),
-        lambda signed, axis: np.where(signed < 0, bits, 0).sum(axis),
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=FLIPS,
-        random_state=np.random.default_rng(0),
-    ).null_distribution
-    flips = (sets.astype(np.int64)[:, None] >> np.arange(n)) & 1
-    return flips[flips.any(axis=1)].astype(float)
-
-
-def sign_flips(samples: np.ndarray) -> list[SignFlip]:
+def sign_flips(samples: np.ndarray, alpha: float = ALPHA) -> list[SignFlip]:
     """`sign_flip` of each row."""
-    n = samples.shape[1]
-    flips = flips_of(n)
-    exact = 2**n <= FLIPS
-    patterns = 2**n if exact else FLIPS + 1
-    extra = patterns - len(flips)  # the observed signs, as extreme as themselves
-    last = math.floor(ALPHA * patterns / 2 + 1e-9) - extra
-    tests = []
-    for chunk in np.array_split(samples, math.ceil(len(samples) / 500)):
-        steps = np.sort(chunk, axis=1) @ flips.T / flips.sum(axis=1)
-        steps[np.abs(steps) <= 1e-9 * np.abs(chunk).max(axis=1, keepdims=True)] = 0.0
-        as_extreme = np.minimum((steps <= 0).sum(axis=1), (steps >= 0).sum(axis=1)) + extra
-        if last < 0:
-            low, high = np.full(len(chunk), -math.inf), np.full(len(chunk), math.inf)
-        else:
-            steps.partition((last, len(flips) - 1 - last), axis=1)
-            low, high = steps[:, last], steps[:, len(flips) - 1 - last]
-        p = np.minimum(1, 2 * as_extreme / patterns)
-        tests += [SignFlip(*row) for row in zip(p.tolist(), low.tolist(), high.tolist(), strict=True)]
-    return tests
+    return [sign_flip(sample, alpha) for sample in samples]
 
 
 def lognormal(rng: np.random.Generator, size: tuple[int, ...], sigma: float) -> np.ndarray:

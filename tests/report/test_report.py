@@ -73,7 +73,8 @@ def test_the_console_has_the_results_and_the_verdicts(store, tmp_path, without_f
         store.add(2.0 + seed % 2, seed=seed, activation="tanh")
         store.add(4.0 + seed % 2, seed=seed, activation="relu")
     result, _ = compiled(tmp_path)
-    results, verdicts = result.summary.split("\n\n")
+    results, verdicts, direction = result.summary.split("\n\n")
+    assert direction == "test error (%): smaller is better (by its name)"
     assert [re.split(r" {2,}", line) for line in results.splitlines()] == [
         ["activation", "n", "test error (%)", "best", "s/epoch", "parameters"],
         ["tanh", "6", "2.50 ± 0.55", "2.00", "1.50", "61,706"],
@@ -94,7 +95,7 @@ def test_the_console_tables_fit_the_terminal_and_are_whole_in_a_pipe(
     for i in range(60):
         store.add(i + 1, factors=factors, **dict.fromkeys(factors.split(","), f"a long value {i}"))
     result, _ = compiled(tmp_path)
-    results, verdicts = (part.splitlines() for part in result.summary.split("\n\n"))
+    results, verdicts, _ = (part.splitlines() for part in result.summary.split("\n\n"))
     assert results[-1] == "… and 20 more rows in the report"
     if width is None:
         assert results[0].split()[:5] == factors.split(",")
@@ -584,7 +585,8 @@ def test_a_thousand_runs_take_seconds(store, tmp_path):
         )
     result, text = compiled(tmp_path)
     assert "<details>" in text
-    results, verdicts = result.summary.split("\n\n")
+    results, verdicts, direction = result.summary.split("\n\n")
+    assert direction == "test error (%): smaller is better (by its name)"
     assert len(results.splitlines()) == 42
     assert len(verdicts.splitlines()) == 1 + 9 + 9  # 81 interactions are too many to look at
     assert "The 81 interactions of these factors were left out" in text
