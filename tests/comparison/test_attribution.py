@@ -161,7 +161,7 @@ def coverage(seeds: int, skewed: bool, studies: int) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("skewed", "least"), [(False, 0.93), (True, 0.89)])
+@pytest.mark.parametrize(("skewed", "least"), [(False, 0.93), (True, 0.87)])
 def test_the_intervals_hold_what_was_planted(skewed, least):
     assert min(coverage(8, skewed, 600)) >= least
 
