@@ -58,7 +58,13 @@ class Looked:
     pairs: tuple[int, ...] = ()
     n: int = 0
 
-    def again(self, sample: "ArrayLike", comparisons: int, flips: int = tests.FLIPS) -> "Looked":
+    def again(
+        self,
+        sample: "ArrayLike",
+        comparisons: int,
+        flips: int = tests.FLIPS,
+        rounding: "ArrayLike" = 0.0,
+    ) -> "Looked":
         """This, and a look at a sample with further pairs; without any there is no other look.
 
         A look counts from where so many comparisons can be settled at all. One before that gives numbers to see, by
@@ -68,15 +74,16 @@ class Looked:
             sample: the differences of all pairs that are there now.
             comparisons: of the study.
             flips: the most sign patterns looked at.
+            rounding: the largest error that rounding can have made in each difference.
         """
         n = len(sample)
         if n == self.n:
             return self
         if not self.pairs and not can_reach(n, comparisons):
-            test = tests.sign_flip(sample, FIRST * ALPHA, flips)
+            test = tests.sign_flip(sample, FIRST * ALPHA, flips, rounding)
             return Looked(min(1.0, test.p / FIRST), test.low, test.high, (), n)
         weight = share(n, self.pairs)
-        test = tests.sign_flip(sample, weight * ALPHA, flips)
+        test = tests.sign_flip(sample, weight * ALPHA, flips, rounding)
         p = min(1.0, test.p / weight, self.p if self.pairs else 1.0)
         return Looked(
             p, *(self._narrowed(test) if self.pairs else (test.low, test.high)), (*self.pairs, n), n

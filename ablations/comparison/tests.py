@@ -18,9 +18,8 @@ if TYPE_CHECKING:
 
 ALPHA = 0.05  # the interval's level is 1 − ALPHA
 FLIPS = 100_000  # beyond so many sign patterns (17 pairs) the test draws this many at random
-ROUNDING = 1e-9  # of shares and spreads, relative; below it a number is taken for rounding
 TOGETHER = 8  # pairs whose sums are tabulated
-EPSILON = float(np.finfo(float).eps)
+EPSILON = 2 * float(np.finfo(float).eps)  # relative error of one addition, with a reserve
 
 
 @dataclass(frozen=True)
@@ -32,7 +31,9 @@ class SignFlip:
     high: float
 
 
-def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS) -> SignFlip:
+def sign_flip(
+    differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS, rounding: "ArrayLike" = 0.0
+) -> SignFlip:
     """The paired sign-flip permutation test of a zero mean, and the same test inverted.
 
     Were the mean θ and the distribution symmetric, dᵢ − θ could as well have the other sign. Flipping the signs of
@@ -50,39 +51,47 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
         differences: finite, one for each pair, in any unit, which is that of the interval.
         alpha: 1 − the level of the interval.
         flips: the most sign patterns looked at.
+        rounding: the largest error that rounding can have made in each difference; one for all or one for each. A sum
+            that is 0 but for what rounding can make of what was summed is 0.
 
     Raises:
         ValueError: a difference is not finite.
     """
-    pairs = np.sort(_finite(differences))  # so that their order cannot matter
+    pairs = _finite(differences)
+    order = np.argsort(pairs, kind="stable")  # so that their order cannot matter
+    errors = np.broadcast_to(np.asarray(rounding, float), pairs.shape)[order]
+    pairs = pairs[order]
     if len(pairs) < 2:
         return SignFlip(1.0 if len(pairs) else math.nan, -math.inf, math.inf)
-    steps = _means_of_sets(pairs, flips)
+    steps = _means_of_sets(pairs, errors, flips)
     # Without its empty set a complete list of sets lacks the observed signs, as random ones do: they are as extreme
     # as themselves, whatever θ is.
     patterns = len(steps) + 1
     as_extreme = 1 + int(min((steps <= 0).sum(), (steps >= 0).sum()))
     p = min(1.0, 2 * as_extreme / patterns)
-    last = math.floor(alpha * patterns / 2 + ROUNDING) - 1
+    last = math.floor(alpha * patterns / 2 + 1e-9) - 1
     if last < 0:
         return SignFlip(p, -math.inf, math.inf)
     steps.partition((last, len(steps) - 1 - last))
     return SignFlip(p, exact.digits(steps[last]), exact.digits(steps[len(steps) - 1 - last]))
 
 
-def _means_of_sets(pairs: "NDArray[np.float64]", flips: int) -> "NDArray[np.float64]":
-    """The mean of each set of pairs but the empty one; what is rounding alone is 0.
+def _means_of_sets(
+    pairs: "NDArray[np.float64]", errors: "NDArray[np.float64]", flips: int
+) -> "NDArray[np.float64]":
+    """The mean of each set of pairs but the empty one; what is rounding alone, that of the pairs included, is 0.
 
     Sums are looked up among those of a few pairs at a time, always in the same order: every processor gives the same.
     """
-    sums, sizes, counts = 0.0, 0.0, 0
+    limits = errors + EPSILON * len(pairs) * np.abs(pairs)
+    sums, most, counts = 0.0, 0.0, 0
     for start, sets in zip(range(0, len(pairs), TOGETHER), _sets(len(pairs), flips), strict=True):
-        some = pairs[start : start + TOGETHER]
-        sums = sums + _sums_of_sets(some)[sets]
-        sizes = sizes + _sums_of_sets(np.abs(some))[sets]
-        counts = counts + _sums_of_sets(np.ones(len(some)))[sets]
+        some = slice(start, start + TOGETHER)
+        sums = sums + _sums_of_sets(pairs[some])[sets]
+        most = most + _sums_of_sets(limits[some])[sets]
+        counts = counts + _sums_of_sets(np.ones_like(pairs[some]))[sets]
     means = sums / counts
-    means[np.abs(sums) <= 4 * len(pairs) * EPSILON * sizes] = 0.0
+    means[np.abs(sums) <= most] = 0.0
     return means
 
 
@@ -118,12 +127,12 @@ def prob_better(differences: "ArrayLike", smaller_is_better: bool) -> float:
     return float((1 + signs.mean()) / 2) if len(signs) else math.nan
 
 
-def effect_size(differences: "ArrayLike") -> float:
+def effect_size(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> float:
     """Paired standardised difference: mean / standard deviation (n − 1), with the sign of the mean.
 
     ±inf where all differences are equal, 0 where all are zero, NaN for fewer than two pairs.
     """
-    mean, sd = mean_and_sd(differences)
+    mean, sd = mean_and_sd(differences, rounding)
     if math.isnan(sd):
         return math.nan
     if sd == 0:
@@ -142,11 +151,14 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
     return np.where(np.isnan(p), np.nan, corrected)
 
 
-def mean_and_sd(differences: "ArrayLike") -> tuple[float, float]:
+def mean_and_sd(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> tuple[float, float]:
     """Mean and standard deviation (n − 1); NaN where there are too few pairs, a spread as small as rounding is none."""
     values = _finite(differences)
-    mean, sd = exact.mean(values), exact.deviation(values)
-    return mean, 0.0 if len(values) > 1 and sd <= ROUNDING * np.abs(values).max() else sd
+    if not len(values):
+        return math.nan, math.nan
+    mean, sd, largest = exact.mean(values), exact.deviation(values), float(np.abs(values).max())
+    limit = float(np.max(rounding)) + EPSILON * len(values) * largest
+    return mean, 0.0 if sd <= limit else sd
 
 
 def _finite(differences: "ArrayLike") -> "NDArray[np.float64]":

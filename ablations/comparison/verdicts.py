@@ -27,11 +27,13 @@ class Verdict(StrEnum):
     NO_DIFFERENCE = "no difference that matters"
     INCONCLUSIVE = "inconclusive"
     TOO_FEW = "too few seeds"
+    CONFOUNDED = "confounded"
+    """The two sides differ in more than the factor: no verdict."""
 
     @property
     def settled(self) -> bool:
-        """Whether further seeds are not needed."""
-        return self not in (Verdict.INCONCLUSIVE, Verdict.TOO_FEW)
+        """Whether it answers the question."""
+        return self in (Verdict.BETTER, Verdict.WORSE, Verdict.NO_DIFFERENCE)
 
 
 LIKELY, ALMOST_SURE = 0.5, 0.8  # probabilities of settling, between which `seeds_needed` gives a range
@@ -146,6 +148,7 @@ def judge(
     margin: "float | Sequence[float]",
     smaller_is_better: "bool | Sequence[bool]",
     seen: Sequence[Sequence[int]] | None = None,
+    rounding: "Sequence[ArrayLike] | None" = None,
 ) -> pd.DataFrame:
     """Test, interval, effect sizes and verdict of each comparison of one study, one row each, in their order.
 
@@ -155,6 +158,7 @@ def judge(
         smaller_is_better: as for errors; one for all or one for each.
         seen: for each comparison the number of the look at which each pair was first there, from 1; None: all of them
             at one look.
+        rounding: for each comparison the largest error that rounding can have made in each difference.
 
     Returns:
         Columns `n`, `mean_diff`, `ci_low`, `ci_high`, `p` (over all looks), `p_holm`, `prob_better`, `effect_size`,
@@ -171,12 +175,14 @@ def judge(
         if not each >= 0:
             raise InputError(f"margin={each:g}: a number of at least 0 is expected, in the metric's unit")
     seen = [[1] * len(sample) for sample in samples] if seen is None else seen
+    errors = [np.broadcast_to(0.0, len(sample)) for sample in samples] if rounding is None else rounding
     looked, since, verdicts, corrected = [Looked()] * m, [0] * m, [Verdict.TOO_FEW] * m, [math.nan] * m
     for look in sorted({at for each in seen for at in each}):
-        for i, (sample, at) in enumerate(zip(samples, seen, strict=True)):
-            there = [difference for difference, number in zip(sample, at, strict=True) if number <= look]
+        for i, (sample, at, error) in enumerate(zip(samples, seen, errors, strict=True)):
+            there = np.flatnonzero(np.asarray(at) <= look)
             # Random sign patterns must be able to pass the correction, too.
-            looked[i] = looked[i].again(there, m, max(tests.FLIPS, 80 * m))
+            flips = max(tests.FLIPS, 80 * m)
+            looked[i] = looked[i].again(np.asarray(sample)[there], m, flips, np.asarray(error)[there])
         corrected = tests.holm([each.p for each in looked])
         ruled = zip(looked, corrected, margins, smaller, strict=True)
         verdicts = [verdict(*each) for each in ruled]
@@ -185,11 +191,11 @@ def judge(
     left = m - sum(each in (Verdict.BETTER, Verdict.WORSE) for each in verdicts)
     rows = []
     for i, sample in enumerate(samples):
-        each, (mean, sd), n = looked[i], mean_and_sd(sample), len(sample)
+        each, (mean, sd), n = looked[i], mean_and_sd(sample, errors[i]), len(sample)
         fewest, needed = pd.NA, pd.NA
         if not verdicts[i].settled:
             fewest, needed = seeds_needed(mean, sd, n, margins[i], left, each.pairs)
-        sizes = tests.prob_better(sample, smaller[i]), tests.effect_size(sample)
+        sizes = tests.prob_better(sample, smaller[i]), tests.effect_size(sample, errors[i])
         found = n, mean, each.low, each.high, each.p, corrected[i], *sizes, verdicts[i]
         rows.append((*found, needed, fewest, len(each.pairs), since[i] or pd.NA))
     whole = dict.fromkeys(("seeds_needed", "seeds_needed_at_least", "settled_at"), "Int64")
@@ -206,18 +212,25 @@ def tabulate(
     `factors`, `variant` and `baseline` are tuples, as in a `Comparison`; floats have 12 significant digits. As in
     `judge`, there is one rule for all or one for each; what no seeds can settle needs none. Runs that never reached a
     target do not make a tie, nor would seeds end it: such a comparison is *inconclusive* unless it is *better* or
-    *worse*.
+    *worse*. So is one of which a side never gives a result. Where the two sides differ in more than the factor it is
+    *confounded*, whatever its numbers.
 
     Raises:
         InputError: a margin is negative or not a number.
     """
-    samples, seen = ([getattr(each, name) for each in comparisons] for name in ("differences", "seen"))
-    judged = judge(samples, margin, smaller_is_better, seen)
-    beyond = np.array([each.beyond_seeds for each in comparisons], bool)
-    judged.loc[beyond, ["seeds_needed", "seeds_needed_at_least"]] = pd.NA
+    fields = ("differences", "seen", "rounding")
+    samples, seen, rounding = ([getattr(each, name) for each in comparisons] for name in fields)
+    judged = judge(samples, margin, smaller_is_better, seen, rounding)
+    needed = ["seeds_needed", "seeds_needed_at_least"]
+    judged.loc[np.array([each.beyond_seeds for each in comparisons], bool), needed] = pd.NA
     censored = np.array([bool(each.censored) for each in comparisons], bool)
     open_ones = censored & ~judged["verdict"].isin((Verdict.BETTER, Verdict.WORSE))
-    judged.loc[open_ones, "verdict"] = Verdict.INCONCLUSIVE
-    judged.loc[open_ones, "settled_at"] = pd.NA
+    for word, those in (
+        (Verdict.INCONCLUSIVE, open_ones),
+        (Verdict.INCONCLUSIVE, np.array([each.without_result for each in comparisons], bool)),
+        (Verdict.CONFOUNDED, np.array([each.confounded for each in comparisons], bool)),
+    ):
+        judged.loc[those, "verdict"] = word
+        judged.loc[those, "settled_at"] = pd.NA
     names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
     return exact.rounded(judged.assign(**names)[list(COLUMNS)])

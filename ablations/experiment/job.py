@@ -31,20 +31,62 @@ NOT_PARAMS = ("name", "sweep", "study", "dry_run", "figures", "tracking")
 
 
 @dataclass(frozen=True)
-class Job:
-    """One configuration as part of what one command asked for, and where it is tracked.
+class Wanted:
+    """One configuration as part of what one command asked for, and where it is tracked; nothing of it is assembled.
 
     Attributes:
         config: all of it.
         store: where its run is.
-        heartbeat_s: how often it shows there that it is alive.
+    """
+
+    config: DictConfig
+    store: Store
+
+    @property
+    def data_sha256(self) -> str | None:
+        """Of its data, None where they are not known."""
+        raise NotImplementedError
+
+    @property
+    def experiment(self) -> str:
+        """The name of its MLflow experiment."""
+        return self.config.tracking.experiment
+
+    @property
+    def sweep(self) -> str | None:
+        """The name of its sweep, None for a run of its own."""
+        return self.config.name if self.config.sweep.id is not None else None
+
+    @cached_property
+    def identity(self) -> dict[str, str]:
+        """The tags in which runs with the same result agree: of configuration, code and, where known, data."""
+        return identity(determining(self.config), self.data_sha256)
+
+    @property
+    def invocation(self) -> dict[str, str]:
+        """The tags that tie the runs of one command together; none for a run of its own."""
+        if self.sweep is None:
+            return {}
+        sweep = self.config.sweep
+        return {
+            "sweep": self.sweep,
+            "sweep_id": sweep.id,
+            "factors": ",".join(sweep.factors),
+            "command": sweep.command,
+        }
+
+
+@dataclass(frozen=True)
+class Job(Wanted):
+    """What this process is to do for a configuration.
+
+    Attributes:
+        heartbeat_s: how often it shows in the store that it is alive.
         rerun: whether to train again what has its result.
         recipe: what its training needs; None where that could not be assembled.
         problem: why it could not, or what went wrong before its training began.
     """
 
-    config: DictConfig
-    store: Store
     heartbeat_s: float
     rerun: bool
     recipe: Recipe | None
@@ -67,42 +109,18 @@ class Job:
     @property
     def name(self) -> str:
         """What distinguishes the run: its factors in a sweep, what was set by hand otherwise; and its seed."""
-        return run_name(self.config)
+        return run_name(self.config, HydraConfig.get().overrides.task)
 
     @property
-    def experiment(self) -> str:
-        """The name of its MLflow experiment."""
-        return self.config.tracking.experiment
-
-    @property
-    def sweep(self) -> str | None:
-        """The name of its sweep, None for a run of its own."""
-        return self.config.name if self.config.sweep.id is not None else None
-
-    @cached_property
-    def identity(self) -> dict[str, str]:
-        """The tags in which runs with the same result agree: of configuration, code and, where known, data."""
-        return identity(determining(self.config), self.recipe.dataset.sha256 if self.recipe else None)
+    def data_sha256(self) -> str | None:
+        return self.recipe.dataset.sha256 if self.recipe else None
 
     @property
     def folder(self) -> Path:
-        """Where its checkpoints are: beside the local store, else in the project."""
-        place = (self.store.path.parent if self.store.path else MLRUNS) / "checkpoints"
+        """Where its checkpoints are."""
         rest = json.dumps([self.store.uri, self.experiment, self.identity])
-        return place / f"{self.identity['config_hash']}-{hashlib.sha256(rest.encode()).hexdigest()[:16]}"
-
-    @property
-    def invocation(self) -> dict[str, str]:
-        """The tags that tie the runs of one command together; none for a run of its own."""
-        if self.sweep is None:
-            return {}
-        sweep = self.config.sweep
-        return {
-            "sweep": self.sweep,
-            "sweep_id": sweep.id,
-            "factors": ",".join(sweep.factors),
-            "command": sweep.command,
-        }
+        digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
+        return checkpoints(self.store) / f"{self.identity['config_hash']}-{digest}"
 
     @property
     def params(self) -> dict[str, object]:
@@ -111,10 +129,15 @@ class Job:
         return params if self.recipe is None else params | self.recipe.sizes
 
 
-def run_name(config: DictConfig) -> str:
-    """The name of the run that this process is to make of `config`."""
-    overrides = [override.lstrip("+~") for override in HydraConfig.get().overrides.task]
-    given = dict(override.partition("=")[::2] for override in overrides)
+def checkpoints(store: Store) -> Path:
+    """Where the folders of checkpoints are, each named after a `config_hash`: beside a local store, else in the
+    project."""
+    return (store.path.parent if store.path else MLRUNS) / "checkpoints"
+
+
+def run_name(config: DictConfig, overrides: Iterable[str]) -> str:
+    """The name of the run of a configuration that was composed of these overrides."""
+    given = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
     alone = config.sweep.id is None
     shown = [key for key in (given if alone else config.sweep.factors) if key in given]
     unsaid = ("seed", "name", "sweep", "tracking", "dry_run", *(["dataset.root"] if alone else []))

@@ -18,7 +18,17 @@ from ablations.experiment.lease import HOLDER_TAG, Lease
 from ablations.experiment.metrics import EVERY_EPOCH, epoch_metrics, step_metrics, test_metrics
 from ablations.experiment.progress import ProgressBar
 from ablations.experiment.provenance import provenance
-from ablations.experiment.resume import RERUN_TAG, Copy, Train, is_of, is_trained_elsewhere, stays
+from ablations.experiment.result import DID_NOT_LEARN
+from ablations.experiment.resume import (
+    FIRST_INVOCATION,
+    RERUN_TAG,
+    Copy,
+    Train,
+    first_invocation,
+    is_of,
+    is_trained_elsewhere,
+    stays,
+)
 from ablations.paths import draft_folder
 from ablations.signals import Terminated, stop_if_told, undisturbed
 from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs, log_copied, results
@@ -26,15 +36,8 @@ from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step
 
-DID_NOT_LEARN = "did_not_learn"
-"""The tag of a run whose network is worth nothing."""
-
 OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN)
 """Tags that a copied result has from where it was made."""
-
-
-FIRST_INVOCATION = "first_sweep_id"
-"""The tag with the invocation of a sweep that first had a result; `sweep_id` is the one that asked for it last."""
 
 
 class OutrunError(Exception):
@@ -203,19 +206,13 @@ def copy(job: Job, task: Copy, lease: Lease) -> None:
         with undisturbed():
             kept = {tag: source.tags[tag] for tag in OF_THE_RESULT if tag in source.tags}
             if job.sweep is not None:
-                kept[FIRST_INVOCATION] = first_invocation(source, job)
+                kept[FIRST_INVOCATION] = first_invocation(source, job.invocation)
             tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
             log_copied(copied, tracker)
             if finished:
                 tracker.finish()
             else:
                 tracker.fail(source.tags["failure"], source.tags.get("failure_reason", ""))
-
-
-def first_invocation(run: EarlierRun, job: Job) -> str:
-    """The id of the invocation that first had this result, as far as is known: the one after whose look it counts."""
-    known = run.tags.get(FIRST_INVOCATION) or run.tags.get("sweep_id")
-    return known or job.invocation["sweep_id"]
 
 
 def runs_of(job: Job, find: Callable[..., list[EarlierRun]] = earlier_runs) -> list[EarlierRun]:

@@ -4,7 +4,7 @@ import sys
 import time
 from collections.abc import Collection, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,16 +20,14 @@ from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
 from ablations.experiment.metrics import EVERY_EPOCH
 from ablations.experiment.progress import DONE
 from ablations.experiment.record import (
-    DID_NOT_LEARN,
-    FIRST_INVOCATION,
     OutrunError,
     Record,
     copy,
-    first_invocation,
     recorded,
     runs_of,
     write_traceback,
 )
+from ablations.experiment.result import Result
 from ablations.experiment.resume import (
     Adopt,
     Copy,
@@ -39,6 +37,7 @@ from ablations.experiment.resume import (
     is_trained_elsewhere,
     leftovers,
     may_go_on,
+    tags_of_adoption,
     without_store,
 )
 from ablations.signals import stoppable, undisturbed
@@ -53,23 +52,7 @@ from ablations.tracking.earlier import (
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
-from ablations.training.loop import DivergedError, Evaluation, evaluate, train
-
-UNTAUGHT = ": it did not learn, always answering the most frequent class errs no more"
-
-
-@dataclass(frozen=True)
-class Result:
-    """What a job came to, as the store has it: the test accuracy of its run, or the error that it failed with.
-
-    `remark` says where that is not from now, `warning` what there is to say against it.
-    """
-
-    run_id: str
-    accuracy: float | None = None
-    error: Exception | None = None
-    remark: str = ""
-    warning: str = ""
+from ablations.training.loop import Evaluation, evaluate, train
 
 
 def run(config: DictConfig) -> None:
@@ -114,17 +97,16 @@ def _done(job: Job, lease: Lease, task: Adopt | Copy | Train) -> Result:
             # It belongs to this invocation now: what is asked for last is what the report is about.
             if job.sweep is not None:
                 with closing(Tracker.of(job.store, *found.ids)) as tracker:
-                    tracker.set_tags({FIRST_INVOCATION: first_invocation(found, job), **job.invocation})
+                    tracker.set_tags(tags_of_adoption(found, job.invocation))
             Checkpoints(lease.folder).remove()
-            return _found(found)
+            return Result.of(found)
         case Copy(source):
             copy(job, task, lease)
-            return _found(source)
+            return Result.of(source)
         case Train():
             with recorded(job, task, lease) as record:
                 record.finish(_trained(job, record))
-            warning = "" if record.learned else UNTAUGHT
-            return Result(record.tracker.run_id, record.accuracy, record.error, warning=warning)
+            return Result(record.tracker.run_id, record.accuracy, record.error, learned=record.learned)
 
 
 def _trained(job: Job, record: Record) -> Evaluation:
@@ -151,7 +133,7 @@ def _run_alone(config: DictConfig) -> None:
         sys.exit(f"error: {one_line(error)}{hint}")
     print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
-        f" test error {100 * (1 - result.accuracy):.2f} %{result.warning}\n"
+        f" {result.test_error}\n"
         f"run {result.run_id} in {job.store.uri}\n"
         f"look at it: {module_command('ui', result.run_id, *job.store.option)}"
     )
@@ -165,24 +147,10 @@ def _run_in_sweep(config: DictConfig) -> None:
         result = _result(job)
     except Exception as error:  # before its training began: the store must know of it all the same
         result = _result(replace(job, problem=error))
-    if result.error is None:
-        outcome = f"{result.remark}test error {100 * (1 - result.accuracy):.2f} %{result.warning}"
-    else:
-        outcome = f"FAILED: {one_line(result.error)}"
     seconds = time.perf_counter() - started
     done = "" if result.remark else str(seconds)
     (Path(HydraConfig.get().runtime.output_dir) / DONE).write_text(done, encoding="utf-8")
-    say(f"{job.name}: {outcome}, {seconds:.1f} s")
-
-
-def _found(run: EarlierRun) -> Result:
-    """The result that a run of the store has."""
-    if run.status != "FINISHED":
-        reason = run.tags.get("failure_reason", "diverged")
-        again = f"as before (run {run.run_id}; tracking.rerun=true trains it again)"
-        return Result(run.run_id, error=DivergedError(f"{reason}, {again}"))
-    remark, warning = f"already finished (run {run.run_id}), ", UNTAUGHT if DID_NOT_LEARN in run.tags else ""
-    return Result(run.run_id, run.metrics["test/accuracy"], remark=remark, warning=warning)
+    result.say(job.name, seconds)
 
 
 # What is there already

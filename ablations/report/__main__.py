@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -98,11 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
-    gate = parser.add_argument_group("a gate for continuous integration").add_argument
-    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
-    gate("--fail-if", metavar="WORD,WORD", default="", help=wanted)
-    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
-    gate("--non-inferiority", metavar="MARGIN", type=float, help=shown)
+    _add_questions(parser)
+    _add_gate(parser)
+    return parser
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
     several = "append"  # each may be given again, for another name
     anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"
@@ -112,7 +114,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", metavar="A=X,B=Y", action=several, help="the levels that others are compared with")
     add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
     add("--margin", type=float, help="largest difference that does not matter (default: 0)")
-    better = "which values of the metric are (default: told by its name)"
+    better = "which values of the metric are (default: as its name says, where that leaves no doubt)"
     looked = "at how many seeds you looked before and look now (default: as the sweep's own invocations did, else once)"
     add("--looks", metavar="N,N", action=several, help=looked)
     add("--better", choices=("lower", "higher"), help=better)
@@ -123,7 +125,31 @@ def _parser() -> argparse.ArgumentParser:
         help="params of which each variant gets its own best value",
     )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
-    return parser
+    add("--tuned-better", choices=("lower", "higher"), help="which values of that metric are")
+    ignored = (
+        "params and tags that only name a run, and may differ between the two sides (patterns: 'logger.*')"
+    )
+    add("--ignore", metavar="KEY,KEY", action=several, help=ignored)
+    again = "params that were varied besides: a seed's value is the mean over theirs"
+    add("--average-over", metavar="KEY,KEY", action=several, help=again)
+    add(
+        "--blocks",
+        metavar="KEY",
+        help="the param with the data sets or folds within which variants are compared",
+    )
+    add("--unpaired", action="store_true", default=None, help="runs without a seed: compare groups")
+    values = "of a metric with several values: best, last or mean-of-last-N (default: last)"
+    add("--value", metavar="WHICH", help=values)
+    found = "only these runs, in MLflow's own filter grammar: \"params.lr = '0.1' and attributes.status = 'FINISHED'\""
+    add("--where", metavar="FILTER", help=found)
+
+
+def _add_gate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a gate for continuous integration").add_argument
+    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
+    add("--fail-if", metavar="WORD,WORD", default="", help=wanted)
+    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
+    add("--non-inferiority", metavar="MARGIN", type=float, help=shown)
 
 
 def _home(options: argparse.Namespace, option: str) -> Path:
@@ -136,13 +162,16 @@ def _home(options: argparse.Namespace, option: str) -> Path:
 def _request(options: argparse.Namespace) -> Request:
     if options.metric is not None and not (options.experiment or options.factors or options.name):
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
-    same = ("metric", "margin", "seed_param", "tuned_on")
+    same = ("metric", "margin", "seed_param", "tuned_on", "blocks", "unpaired", "value", "where")
     return Request(
         **{name: getattr(options, name) for name in same},
         experiment=_list(options.experiment),
         factors=_list(options.factors),
-        baseline=_pairs(options.baseline),
+        baseline=_pairs(options.baseline, _list(options.factors)),
         smaller_is_better=None if options.better is None else options.better == "lower",
+        tuned_smaller_is_better=None if options.tuned_better is None else options.tuned_better == "lower",
+        ignore=_list(options.ignore),
+        average_over=_list(options.average_over),
         nuisance=_list(options.nuisance),
         looks=_numbers(options.looks),
     )
@@ -162,29 +191,36 @@ def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
         return None if names is None else tuple(map(int, names))
     except ValueError:
         shown = ",".join(names)
-        raise InputError(
-            f"--looks {shown}: numbers of seeds that grow are expected, such as 8,12,18"
-        ) from None
+        expected = "numbers of seeds that grow are expected, such as 8,12,18"
+        raise InputError(f"--looks {shown}: {expected}") from None
 
 
-def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:
-    """Levels by factor; what has no equals sign belongs to the level before it, which has a comma."""
+def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None) -> dict[str, str] | None:
+    """Levels by factor. Quotes keep commas and equals signs in a level; without them a comma parts two levels only
+    where a factor and an equals sign follow, or any name where the factors are not said."""
     if texts is None:
         return None
     pairs: dict[str, str] = {}
-    for text, pieces in zip(texts, csv.reader(texts, skipinitialspace=True), strict=True):
+    for given in texts:
         key = ""
-        for piece in pieces:
-            before, equals, after = map(str.strip, piece.partition("="))
-            if equals and before:
-                key = before
-                pairs[key] = after
-            elif key and not equals:
-                pairs[key] += f",{before}"
-            else:
+        for piece in re.findall(r'(?:"[^"]*"|[^,"]|"(?=[^"]*$))+', given):
+            parts = re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=\s*(.*?)\s*', piece, re.DOTALL)
+            name = parts[1].strip('"') if parts else ""
+            if parts and (not factors or name in factors or not key):
+                key = name
+                pairs[key] = _unquoted(parts[2])
+            elif key:
+                pairs[key] += f",{_unquoted(piece)}"
+            elif piece.strip():
                 expected = "levels as factor=level,factor=level are expected"
-                raise InputError(f"--baseline: {expected}, got {text!r}")
+                raise InputError(f"--baseline: {expected}, got {given!r}")
     return pairs
+
+
+def _unquoted(level: str) -> str:
+    """A level without the quotes around it."""
+    level = level.strip()
+    return level[1:-1] if len(level) > 1 and level[0] == level[-1] == '"' else level
 
 
 if __name__ == "__main__":

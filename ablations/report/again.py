@@ -1,14 +1,15 @@
 """A report once more from what its own folder holds: for a check without the store, and for a newer edition."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 from ablations.report.escaping import Markdown
 from ablations.report.request import Request
+from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, with_keys
 from ablations.tracking.study import Study
 
 if TYPE_CHECKING:
@@ -18,8 +19,36 @@ if TYPE_CHECKING:
     from ablations.report.compile import Compiled
     from ablations.report.drawings import Drawing
 
-TABLES = ("effects.csv", "verdicts.tex")
-"""What a report without comparisons has not."""
+TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
+"""What a report without comparisons, or without blocks, does not have."""
+
+
+_TEXTS = list_of(lambda value: isinstance(value, str))
+_REQUEST = {
+    "experiment": lambda value: is_text(value) or list_of(is_text)(value),
+    **dict.fromkeys(("factors", "nuisance"), list_of(is_text)),
+    **dict.fromkeys(("metric", "seed_param", "tuned_on"), is_text),
+    "baseline": by_name(is_level),
+    "margin": lambda value: is_number(value) and value >= 0,
+    "smaller_is_better": lambda value: isinstance(value, bool),
+    "looks": list_of(lambda value: isinstance(value, int)),
+}
+ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
+    "study": lambda value: isinstance(value, dict),
+    "metrics": by_name(is_text),
+    "left_out": _TEXTS,
+    "figures": by_name(
+        lambda value: (
+            isinstance(value, list) and len(value) == 3 and _TEXTS(value[:2]) and isinstance(value[2], bool)
+        )
+    ),
+    "again": _TEXTS,
+    "looks": list_of(with_keys({"invocation": lambda value: isinstance(value, str)}, {"seeds": _TEXTS})),
+    "remarks": _TEXTS,
+    "images": by_name(lambda value: isinstance(value, dict)),
+    "request": lambda value: with_keys({}, _REQUEST)(value) and value.keys() <= _REQUEST.keys(),
+}
+"""What each part of report.json may be."""
 
 
 @dataclass(frozen=True)
@@ -93,9 +122,15 @@ class _Nothing:
 
 def _analysed(kept: Kept) -> "Analysis":
     from ablations.report.analysis import analyse
+    from ablations.report.files import images_from_json
 
-    looks = [look["invocation"] for look in kept.about.get("looks", []) if look["invocation"]]
-    return analyse(kept.study, kept.runs, kept.about["left_out"], False, looks, kept.request.looks)
+    looks = [look["invocation"] for look in kept.about["looks"] if look["invocation"]]
+    left, remarks = kept.about["left_out"], kept.about["remarks"]
+    analysis = analyse(kept.study, kept.runs, left, False, looks, kept.request.looks, remarks)
+    try:
+        return replace(analysis, images=images_from_json(kept.about["images"]))
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
+        raise InputError(f"{kept.home / 'report.json'}: images: {error}; compile the report again") from None
 
 
 def _drawn(kept: Kept) -> Iterator["Drawing"]:
@@ -133,11 +168,17 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
     """What a report keeps for its check, the question and what was requested besides."""
     try:
         about = json.loads(text)
-        lacking = {"study", "metrics", "left_out", "figures", "again", "request"} - set(about)
-        if lacking:
+        if not isinstance(about, dict):
+            raise ValueError("no object in JSON")
+        about = {"looks": [], "images": {}, "remarks": [], **about}  # earlier editions knew of none
+        if lacking := ACCEPTED.keys() - about.keys():
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
+        for name, accepts in ACCEPTED.items():
+            if not accepts(about[name]):
+                raise ValueError(f"{name}: {printable(json.dumps(about[name]))[:80]}")
         wanted = about["request"].items()
         request = {key: tuple(value) if isinstance(value, list) else value for key, value in wanted}
         return about, Study.from_json(json.dumps(about["study"])), Request(**request)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{home / 'report.json'}: {error}; compile the report again") from None
+    except (ValueError, RecursionError) as error:
+        what = printable(error)
+        raise InputError(f"{home / 'report.json'}: {what}; compile the report again") from None

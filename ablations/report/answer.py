@@ -13,6 +13,9 @@ from ablations.commands import many
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
+from ablations.report.blocks import in_one_sentence as over_blocks
+from ablations.report.confounds import reason
+from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import Form, forms, seeds_needed
 from ablations.report.published import reached
@@ -31,16 +34,31 @@ def answer(analysis: Analysis) -> list[Markdown]:
     first = list(_leader(analysis))
     table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return first
+        return [*first, *over_blocks(analysis)]
     form = forms(analysis)[analysis.study.metric]
     rows = table.assign(at=table.index)
     together = rows["factors"].map(len) > 1
+    apart = pd.Series([depends(analysis, row) for row in rows.to_dict("records")], rows.index, bool)
+    alone = rows[~together & ~apart]
+    of_levels = [depending(analysis, row) for row in rows[apart].to_dict("records")]
+    if analysis.ranks is not None:  # which rank before what each block says
+        first = [*first[:1], *over_blocks(analysis)][-1:]
     return [
         *first[:1],
-        *_settled(analysis, rows[~together], form),
-        *_depends(analysis, rows[~together], rows[together], form),
-        *_open(analysis, rows[~together]),
+        *_settled(analysis, alone, form),
+        *([_listed(of_levels)] if of_levels else _depends(analysis, alone, rows[together], form)),
+        *_open(analysis, alone),
     ]
+
+
+def _listed(parts: Sequence[Markdown]) -> Markdown:
+    """The first of these as one sentence, the others counted."""
+    more = (
+        [md("{} more depend on another choice, too", len(parts) - MOST_NAMED)]
+        if len(parts) > MOST_NAMED
+        else []
+    )
+    return md("{}.", md("; ").join([*parts[:MOST_NAMED], *more]))
 
 
 def variant_name(row: Mapping[str, Any], factors: tuple[str, ...]) -> str:
@@ -59,7 +77,8 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
     one, more = "{}{} in its one run", "{}{} on average over {}"
-    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, many(best["n"], "seed"))
+    counted = many(best["n"], "run" if study.unpaired else "seed")
+    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, counted)
     if len(table) == 1:
         alone = "One variant was run; its {} is {}. There is nothing to compare it with."
         yield md(alone, study.noun, reached)
@@ -118,7 +137,8 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
 
 
 def _name(row: Mapping[str, Any]) -> Markdown:
-    return md("**{}: {}** against {}", *(crossed(row[name]) for name in ("factors", "variant", "baseline")))
+    names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
+    return md("**{}: {}** against {}{}", *names, md(" ({})", row["block"]) if row.get("block") else "")
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> Markdown:
@@ -180,11 +200,16 @@ def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
     rows = [row for row in table.to_dict("records") if not Verdict(row["verdict"]).settled]
     if not rows:
         return
-    lost = [row for row in rows if not row["n"] and pd.isna(row["seeds_needed"])]
-    left = [row for row in rows if row not in lost]
+    of = [analysis.comparisons[row["at"]] for row in rows]
+    mixed = [row for row, each in zip(rows, of, strict=True) if each.confounded]
+    lost = [row for row in rows if not row["n"] and pd.isna(row["seeds_needed"]) and row not in mixed]
+    left = [row for row in rows if row not in lost and row not in mixed]
     parts = [_lost(analysis, row) for row in lost[:MOST_NAMED]]
     if len(lost) > MOST_NAMED:
         parts.append(md("nor of {} more", len(lost) - MOST_NAMED))
+    for row in mixed[:MOST_NAMED]:
+        what = "{} is confounded: the two sides also differ in {}"
+        parts.append(md(what, _name(row), reason(analysis.comparisons[row["at"]])))
     if len(left) == len(table) > 1 and all(row["verdict"] == Verdict.TOO_FEW for row in left):
         seeds = max(row["n"] for row in left)
         text = "{}: so many comparisons need {} at least"

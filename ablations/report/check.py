@@ -7,8 +7,8 @@ from itertools import zip_longest
 from pathlib import Path
 
 from ablations.commands import many
-from ablations.errors import InputError, PlainError
-from ablations.report.again import kept, recomputed
+from ablations.errors import InputError, PlainError, one_line
+from ablations.report.again import TABLES, Kept, kept, recomputed
 from ablations.report.compile import Compiled, compiled_from, home_of
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -41,18 +41,30 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
         raise InputError("--check: the name of a report is expected")
     home = home or home_of(name, folder)
     there = kept(home)
-    reader = _reader_of(store, list(there.runs["run_id"]))
-    if reader is not None:
-        again = compiled_from(reader, there.study.name, there.request, there.about["again"])
-        source = "the store"
-    else:
-        again = recomputed(there)
-        source = "its runs.csv (the store does not have its runs, so that figures and their captions were not checked)"
+    try:
+        again, source = _recomputed(there, store)
+    except InputError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(
+            f"{home / 'report.json'}: does not fit its runs ({one_line(error)}); compile the report again"
+        ) from error
     _compare(there.files, again, home)
     return (
         f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
         f"{many(len(there.runs), 'run')}, {many(len(again.analysis.effects), 'comparison')}"
     )
+
+
+def _recomputed(there: Kept, store: Store) -> tuple[Compiled, str]:
+    """The report once more, and from what, in words."""
+    reader = _reader_of(store, list(there.runs["run_id"]))
+    if reader is not None:
+        return compiled_from(reader, there.study.name, there.request, there.about["again"]), "the store"
+    source = (
+        "its runs.csv (the store does not have its runs, so that figures and their captions were not checked)"
+    )
+    return recomputed(there), source
 
 
 def _reader_of(store: Store, run_ids: list[str]) -> Reader | None:
@@ -67,7 +79,7 @@ def _reader_of(store: Store, run_ids: list[str]) -> Reader | None:
 
 def _compare(written: Mapping[str, str], recomputed: Compiled, home: Path) -> None:
     """Tables first, for a wrong cell there explains a wrong sentence."""
-    order = ("runs.csv", "effects.csv", "verdicts.tex", "README.md", "report.json")
+    order = ("runs.csv", *TABLES, "README.md", "report.json")
     for name in order:
         ours, again = written.get(name), recomputed.files.get(name)
         if ours == again:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from ablations.commands import duration, many
 from ablations.comparison import exact
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import crossed, plain
@@ -24,7 +25,12 @@ Rows = list[tuple[str, ...]]
 def in_words(effects: pd.DataFrame) -> pd.DataFrame:
     """The verdict table with the names of `factor`, `variant` and `baseline` as text; `factors` stay as they are."""
     names = {"factor": "factors", "variant": "variant", "baseline": "baseline"}
-    return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+    named = effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+    if "block" in named:  # a data set or fold, within which the comparison is made
+        named["factor"] = [
+            f"{key} ({block})" for key, block in zip(named["factor"], named["block"], strict=True)
+        ]
+    return named
 
 
 def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
@@ -32,26 +38,28 @@ def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     table, form = in_words(analysis.effects), forms(analysis)
     several = table["metric"].nunique() > 1
     rows = []
-    for row in table.to_dict("records"):
+    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
         shown, paired = form[row["metric"]], row["n"] > 0
-        interval = f" {shown.interval(row['ci_low'], row['ci_high'])}" if paired else ""
+        ends = shown.ends(row["ci_low"], row["ci_high"]) if paired else ""
+        interval = f" [{ends}]" if ends else ""
         cells = {
             "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
             "variant": row["variant"],
             "against": row["baseline"],
-            "verdict": row["verdict"] + settled_at(row, analysis),
+            "verdict": verdict_of(row, comparison, analysis),
             "difference [95 % interval]": shown.difference(row["mean_diff"]) + interval,
-            "seeds": str(row["n"]),
+            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
         }
         rows.append(tuple(cells.values()))
     return tuple(cells), rows
 
 
-def settled_at(row: Mapping[str, Any], analysis: Analysis) -> str:
-    """At which look a comparison was settled, where there was more than one."""
-    if len(analysis.looks) < 2 or pd.isna(row["settled_at"]):
-        return ""
-    return f" (look {row['settled_at']})"
+def verdict_of(row: Mapping[str, Any], comparison: Comparison, analysis: Analysis) -> str:
+    """The verdict, with the look at which it was settled where there was more than one."""
+    if comparison.without_result:
+        return "no result"
+    late = len(analysis.looks) > 1 and pd.notna(row["settled_at"])
+    return f"{row['verdict']} (look {row['settled_at']})" if late else row["verdict"]
 
 
 def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
@@ -59,15 +67,15 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     table, form = in_words(analysis.effects), forms(analysis)
     several = table["metric"].nunique() > 1
     rows = []
-    for row in table.to_dict("records"):
+    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
         shown, paired = form[row["metric"]], row["n"] > 0
         cells = {
             "factor": row["factor"],
             "variant": row["variant"],
             "against": row["baseline"],
             **({"metric": label(row["metric"])} if several else {}),
-            "verdict": row["verdict"] + settled_at(row, analysis),
-            "seeds": str(row["n"]),
+            "verdict": verdict_of(row, comparison, analysis),
+            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
             "difference": shown.difference(row["mean_diff"]),
             "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
             "p": p_value(row["p"]),

@@ -3,20 +3,19 @@
 import math
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from typing import Any
 
-from hydra.utils import instantiate
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from ablations.commands import duration, many
 from ablations.errors import InputError
-from ablations.experiment.job import determining, digest, identity, run_name
-from ablations.experiment.resume import Train, decide, is_of
+from ablations.experiment.finished import Known
+from ablations.experiment.job import determining, digest, run_name
+from ablations.experiment.resume import Train, decide
 from ablations.sweep.plan import SEED, PlannedRun
-from ablations.tracking.earlier import EarlierRun, earlier_runs
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 from ablations.training.recipe import typed
@@ -41,7 +40,8 @@ def preview(study: Study, runs: Sequence[PlannedRun], store: Store, launcher: Di
 def preview_alone(config: DictConfig) -> None:
     """Print the same of a run of its own."""
     print("dry run of 1 run: nothing is trained or stored", flush=True)
-    print("\n".join(_told([run_name(config)], [config], None, Store(config.tracking.uri), 1)))
+    name = run_name(config, HydraConfig.get().overrides.task)
+    print("\n".join(_told([name], [config], None, Store(config.tracking.uri), 1)))
 
 
 def _told(
@@ -49,7 +49,14 @@ def _told(
 ) -> Iterator[str]:
     """Line by line each run, then how many there are and how long they take."""
     facts = [determining(config) for config in configs]
-    exist = _exist(configs, facts, sweep, store)
+    known = Known(store, configs[0].tracking.experiment)
+    # As the runs themselves would decide it.
+    exist = [
+        not isinstance(
+            decide(known.runs_of(config, each), defaultdict(int), sweep, None, config.tracking.rerun), Train
+        )
+        for config, each in zip(configs, facts, strict=True)
+    ]
     for name, there in list(zip(names, exist, strict=True))[:SHOWN_RUNS]:
         yield f"  {name}{'   finished already' if there else ''}"
     if len(names) > SHOWN_RUNS:
@@ -65,39 +72,6 @@ def _told(
             how_long = f"a time that is not known: {error}"
         summary += f"; the other {len(ahead)} train for {how_long}"
     yield summary
-
-
-def _exist(
-    configs: Sequence[DictConfig], facts: Sequence[Mapping[str, Any]], sweep: str | None, store: Store
-) -> list[bool]:
-    """Of which of the configurations nothing would be trained, as the runs themselves would decide it.
-
-    `facts` are what determines the results, by configuration.
-    """
-    try:
-        earlier = earlier_runs(store, configs[0].tracking.experiment, {})
-    except InputError:  # no store yet
-        earlier = []
-    known: dict[str, list[EarlierRun]] = defaultdict(list)
-    for run in earlier:
-        known[run.tags.get("config_hash", "")].append(run)
-
-    @cache
-    def data(section: str) -> str | None:
-        try:
-            return instantiate(OmegaConf.create(section)).load().sha256
-        except InputError:
-            return None
-
-    def exists(config: DictConfig, determining: Mapping[str, Any]) -> bool:
-        candidates = known[digest(determining)]
-        if not candidates:
-            return False
-        wanted = identity(determining, data(OmegaConf.to_yaml(config.dataset, resolve=True)))
-        found = [run for run in candidates if is_of(run, wanted)]
-        return not isinstance(decide(found, defaultdict(int), sweep, None, config.tracking.rerun), Train)
-
-    return list(map(exists, configs, facts))
 
 
 def _estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float, str]:

@@ -11,19 +11,20 @@ from typing import Any
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
-from omegaconf import DictConfig, OmegaConf, read_write
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ablations.commands import about, many, module_command, say, say_doing
 from ablations.errors import InputError
+from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.progress import sweep_bar
 from ablations.signals import watch_workers
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import quoted, read_overrides
-from ablations.sweep.plan import Plan, composed, plan
+from ablations.sweep.plan import Plan, PlannedRun, composed, plan
 from ablations.sweep.study import keep, study_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
-from ablations.tracking.study import look_tag
+from ablations.tracking.study import Study, look_tag
 from ablations.tracking.views import share_views
 
 
@@ -60,25 +61,20 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         print(preview(study, runs, store, config.hydra.launcher))
         return None
 
-    invocation = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    tell_runs = {
-        "name": quoted(name),
-        "sweep.id": quoted(invocation),
-        "sweep.factors": f"[{','.join(map(quoted, planned.varied))}]",
-        "sweep.command": quoted(study.command),
-    }
+    sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
     with read_write(config.hydra.overrides):
         # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
-        config.hydra.overrides.hydra.extend([f"{key}={value}" for key, value in tell_runs.items()])
+        config.hydra.overrides.hydra.extend(_told(study, planned, runs, sweep_id))
     experiment_id = store.prepare(config.tracking.experiment)
     keep(study, store, experiment_id)
     _deliver(store)  # what an earlier command could not
-    with sweep_bar(Path(config.hydra.sweep.dir), len(runs)):
-        results = _launched(launcher, planned, config.hydra.runtime.choices["hydra/launcher"])
+    left = _unfinished(planned, runs, store)
+    with sweep_bar(Path(config.hydra.sweep.dir), len(left)):
+        results = _launched(launcher, left, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(store)
     failed = _report(name, store, formats)
     with suppress(InputError):  # a store that went away since has a report that counts as none
-        store.tag_experiment(experiment_id, look_tag(invocation), name)
+        store.tag_experiment(experiment_id, look_tag(sweep_id), name)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
     if failed:
@@ -86,12 +82,39 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     return results
 
 
-def _launched(launcher: Launcher, planned: Plan, name: str) -> Sequence[JobReturn]:
+def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> list[str]:
+    """Tell each planned run which sweep it belongs to; the same as overrides, for those that are launched."""
+    for run in runs:
+        with open_dict(run.config):
+            run.config.name, run.config.sweep.id = study.name, sweep_id
+            run.config.sweep.factors, run.config.sweep.command = list(planned.varied), study.command
+    return [
+        f"name={quoted(study.name)}",
+        f"sweep.id={quoted(sweep_id)}",
+        f"sweep.factors=[{','.join(map(quoted, planned.varied))}]",
+        f"sweep.command={quoted(study.command)}",
+    ]
+
+
+def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list[list[str]]:
+    """The overrides of the runs that are to be launched: the others have their results, which is said."""
+    overrides = [list(each) for each in planned.runs]
+    config = runs[0].config
+    if config.tracking.rerun is not False:
+        return overrides
+    wanted = [Planned(run.config, store, each) for run, each in zip(runs, overrides, strict=True)]
+    done = adopt_finished(wanted, store, config.tracking.experiment)
+    return [each for each, finished in zip(overrides, done, strict=True) if not finished]
+
+
+def _launched(launcher: Launcher, runs: Sequence[Sequence[str]], name: str) -> Sequence[JobReturn]:
     """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+    if not runs:
+        return []
     if name == "joblib":
         watch_workers()
     try:
-        return launcher.launch([list(overrides) for overrides in planned.runs], initial_job_idx=0)
+        return launcher.launch(runs, initial_job_idx=0)
     except Exception as error:  # any: each launcher has its own; what a run raises is in its result
         what = next(iter(str(error).strip().splitlines()), "")[:300]
         raise InputError(

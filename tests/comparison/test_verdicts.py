@@ -30,7 +30,7 @@ from ablations.comparison.verdicts import (
 )
 from ablations.errors import InputError
 
-BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW, CONFOUNDED = Verdict
 ERROR = "test/error_pct"
 
 
@@ -527,7 +527,7 @@ def test_a_variant_that_never_gives_a_result_needs_no_seeds(ended, needed):
         runs.loc[runs["params.activation"] == "tanh", name] = value
     assert bool(compared(runs).hopeless) == (needed is None)
     row = effects(runs, ["activation"], {"activation": "relu"}, ERROR, 0.1, True).loc[0]
-    assert row[["n", "verdict"]].tolist() == [0, TOO_FEW]
+    assert row[["n", "verdict"]].tolist() == [0, INCONCLUSIVE if needed is None else TOO_FEW]
     assert pd.isna(row["seeds_needed"]) if needed is None else row["seeds_needed"] == needed
 
 

@@ -152,3 +152,38 @@ def test_a_damaged_study_is_compiled_without_what_is_damaged(damaged, tmp_path, 
         damaged.studies[tag_of("s")] = text
         assert f"of the study that was kept with the runs, {field}: " in page(tmp_path)
     assert check("s", damaged, tmp_path)
+
+
+CLAIM = KEPT["claims"][0]
+
+
+@pytest.mark.usefixtures("without_figures")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"claims": [CLAIM, CLAIM | {"variant": "elu"}]}, "claim 'It is.': the study does not compare"),
+        ({"claims": [CLAIM | {"factor": "pool"}]}, "claim 'It is.': the study does not compare"),
+        ({"claims": [CLAIM | {"variant": "relu"}]}, "claim 'It is.': the study does not compare"),
+        ({"baseline": {"activation": "elu"}}, "baseline: no run has activation=elu"),
+        ({"seed_param": "nope"}, "seed_param: no run has nope"),
+        ({"seed_param": "activation"}, "seed_param: no run has activation"),
+        ({"seed_param": "pool"}, None),
+        ({"factors": ["nope"]}, "factors: no run has nope"),
+        ({"factors": ["activation", "nope"], "baseline": {}}, "factors: no run has nope"),
+        ({"factors": []}, "claim 'It is.': the study does not compare"),
+        ({"nuisance": ["pool"], "tuned_on": "nope"}, "tuned_on: no run has nope"),
+        ({"nuisance": ["nope"]}, None),
+        ({"target": {"metric": "nope", "value": 1}}, None),
+        ({"metric": "nope"}, None),
+        ({"name": "another"}, None),
+    ],
+)
+def test_a_study_that_does_not_fit_its_runs_is_compiled_without_what_does_not(
+    damaged, tmp_path, changed, said
+):
+    damaged.studies[tag_of("s")] = json.dumps(KEPT | changed)
+    text = page(tmp_path)
+    assert (f"of the study that was kept with the runs, {said}" in text) if said else "## Runs" in text
+    assert check("s", damaged, tmp_path)
+    damaged.rows = damaged.rows[1:]
+    assert "follow from its runs.csv" in check("s", damaged, tmp_path)

@@ -131,7 +131,7 @@ def test_somebodys_grid_has_the_same_report(uri, reports, capsys):
     home = reports / "tuning"
     text = (home / "README.md").read_text(encoding="utf-8")
     assert answer_of(text) == SENTENCES
-    assert "they were paired by their seed alone" in text
+    assert "Paired by the number of the seed alone" in text
     assert "Left out: 1 run repeated by another of the same configuration and seed." in text
     assert [row[:5] for row in rows_of(text, "## Results")] == [
         ["0.1", "large", "8 of 9", "0.75 ± 0.04", "0.80"],

@@ -2,10 +2,13 @@
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from test_report import compiled
 
 from ablations.errors import InputError
@@ -45,11 +48,12 @@ def checked(home: Path) -> str:
     return check(home.name, Store(), folder=home.parent)
 
 
+def missing(store: Store) -> None:
+    raise InputError("there is no MLflow store")
+
+
 @pytest.fixture
 def without_store(monkeypatch):
-    def missing(store: Store) -> None:
-        raise InputError("there is no MLflow store")
-
     monkeypatch.setattr("ablations.report.check.Reader", missing)
 
 
@@ -149,6 +153,57 @@ def test_a_missing_table_does_not_follow(home, file):
 def test_a_file_of_another_kind_is_one_clear_line(home, file, content, message):
     (home / file).write_bytes(content)
     with pytest.raises(InputError, match=message):
+        checked(home)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.sampled_from(["", "a", "seed", "metrics.x"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "margin"]), inner),
+    max_leaves=5,
+)
+
+
+def paths(node: object, here: tuple = ()) -> Iterator[tuple]:
+    """Of everything in a value of JSON, but itself."""
+    for key, inner in node.items() if isinstance(node, dict) else enumerate(node):
+        yield (*here, key)
+        if isinstance(inner, dict | list):
+            yield from paths(inner, (*here, key))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data(), st.booleans())
+def test_whatever_report_json_holds_is_checked_or_one_clear_line(home, data, with_store):
+    file = home / "report.json"
+    right = file.read_text("utf-8")
+    about = json.loads(right)
+    *into, last = data.draw(st.sampled_from(list(paths(about))))
+    part = about
+    for key in into:
+        part = part[key]
+    if isinstance(part, list) or data.draw(st.booleans()):
+        part[last] = data.draw(JSON)
+    else:
+        part[data.draw(st.sampled_from(["a", "name", "seed", "activation"]))] = part.pop(last)
+    file.write_text(json.dumps(about), "utf-8")
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            if not with_store:
+                patch.setattr("ablations.report.check.Reader", missing)
+            checked(home)
+    except (InputError, DoesNotFollow) as error:
+        assert "\n" not in str(error)  # noqa: PT017
+    finally:
+        file.write_text(right, "utf-8")
+
+
+def test_another_processors_last_bits_are_no_difference(home):
+    text = (home / "effects.csv").read_text("utf-8")
+    assert ",-1.0," in text
+    (home / "effects.csv").write_text(text.replace(",-1.0,", ",-1.0000000000000002,"), "utf-8")
+    assert checked(home)
+    (home / "effects.csv").write_text(text.replace(",-1.0,", ",-1.00000000001,"), "utf-8")
+    with pytest.raises(DoesNotFollow, match=r"-1\.00000000001 does not follow; recomputed: -1\.0$"):
         checked(home)
 
 

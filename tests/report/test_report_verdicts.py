@@ -275,10 +275,50 @@ def test_a_planted_interaction_is_named_and_what_depends_on_it(store, tmp_path):
     assert "3 comparisons share an error of 5 % (Holm), which takes 8 seeds at least." in text
 
 
+def test_the_levels_of_the_other_factor_have_a_table_and_a_family_of_their_own(store, tmp_path):
+    planted_grid(store, SPACED)
+    result, text = compiled(tmp_path)
+    nothing = "no difference that matters"
+    assert [row[:5] + row[6:9:2] for row in rows_of(text, "### Where it depends")] == [
+        ["activation", "tanh", "relu", "pool=avg", "worse", "+2.25", "0.031"],  # 2 · 2/128
+        ["activation", "tanh", "relu", "pool=max", nothing, "+0.00", "1.000"],
+        ["pool", "avg", "max", "activation=relu", nothing, "+0.00", "1.000"],
+        ["pool", "avg", "max", "activation=tanh", "worse", "+2.25", "0.031"],
+    ]
+    assert "beside that of the comparisons above; 2 of them take 7 seeds at least." in text
+    assert result.summary.splitlines()[-2:] == [
+        "activation: tanh against relu: worse at pool=avg, no difference that matters at pool=max",
+        "pool: avg against max: no difference that matters at activation=relu, worse at activation=tanh",
+    ]
+    effects = pd.read_csv(result.path.parent / "effects.csv", keep_default_na=False)
+    assert effects["at"].tolist() == [
+        "",
+        "",
+        "",
+        "pool=avg",
+        "pool=max",
+        "activation=relu",
+        "activation=tanh",
+    ]
+    assert effects["seeds_needed"].tolist()[:3] == ["", "", ""]
+
+
 def test_one_factor_at_a_time_has_no_interactions(store, tmp_path):
     planted_grid(store, SPACED, a_study("activation", "pool", design="one_at_a_time"))
     _, text = compiled(tmp_path)
     assert [row[0] for row in rows_of(text, "## Verdicts")] == ["activation", "pool"]
+
+
+@pytest.mark.parametrize("design", ["grid", "one_at_a_time"])
+def test_an_average_is_said_only_where_there_are_several_settings(store, tmp_path, design):
+    store.keep(a_study("activation", "pool", design=design))
+    for seed in range(7):
+        for activation, pool, error in (("relu", "max", 5), ("tanh", "max", 6), ("relu", "avg", 7)):
+            more = {"factors": "activation,pool", "activation": activation, "pool": pool}
+            store.add(error + seed % 3 / 4, seed=seed, **more)
+    text = compiled(tmp_path)[1]
+    assert "**activation: tanh** against relu is worse: its test error" in text
+    assert "averaged over" not in text
     assert "averaged over the other factors" not in text
 
 
@@ -413,7 +453,7 @@ def test_runs_without_fingerprints_are_paired_on_trust(store, tmp_path):
     planted(store, [-1.0, -1.2, -0.8, -1.1, -0.9, -1.0], tags={"stream": None, "data_sha256": None})
     _, text = compiled(tmp_path)
     assert rows_of(text, "## Verdicts")[0][3] == "better"
-    assert "The runs carry no fingerprints" in text
+    assert "Paired by the number of the seed alone" in text
 
 
 def test_a_diverged_run_is_counted_named_and_leaves_its_seed_unpaired(store, tmp_path):
@@ -474,7 +514,7 @@ def test_a_variant_that_always_fails_needs_no_seeds(store, tmp_path, status, tag
     rows = rows_of(text, IN_FULL)
     assert [(row[1], row[3], row[4], row[-1]) for row in rows] == [
         ("tanh", "too few seeds", "3", "7"),
-        ("wild", "too few seeds", "0", ""),
+        ("wild", "no result", "0", ""),
     ]
     assert (
         f"**activation: wild** against relu: none of its 3 runs gave a result ({reason}), so nothing" in text
@@ -709,7 +749,7 @@ def test_effects_csv_has_the_promised_columns_with_twelve_digits(store, tmp_path
     (row,) = csv.DictReader(io.StringIO(text))
     assert text.splitlines()[0] == (
         "factor,variant,baseline,metric,n,mean_diff,ci_low,ci_high,p,p_holm,prob_better,effect_size,verdict,seeds_needed,"
-        "seeds_needed_at_least,looks,settled_at"
+        "seeds_needed_at_least,looks,settled_at,at,wide_low,wide_high,share_seeds,share_images"
     )
     found = comparisons(store.runs(), ["activation"], {"activation": "relu"}, "test/error_pct")
     computed = tabulate(found, 0.1, True).iloc[0]
@@ -766,7 +806,7 @@ def test_verdicts_tex_is_a_booktabs_table_that_latex_can_read(store, tmp_path):
 
 
 def test_effects_csv_and_the_interface_agree():
-    assert list(files.EFFECTS) == [
+    assert list(files.EFFECTS)[:14] == [
         *("factor", "variant", "baseline", "metric", "n", "mean_diff", "ci_low", "ci_high", "p", "p_holm"),
         *("prob_better", "effect_size", "verdict", "seeds_needed"),
         *("seeds_needed_at_least", "looks", "settled_at"),
