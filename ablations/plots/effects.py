@@ -22,7 +22,14 @@ BESIDE = (12, 150, 186)
 """Points from the right edge of a forest to its columns of text."""
 
 
-def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_is_better: bool) -> Figure:
+def forest(
+    effects: pd.DataFrame,
+    label: str,
+    unit: str,
+    margin: float,
+    smaller_is_better: bool,
+    counted: str = "pairs",
+) -> Figure:
     """The comparisons of a study: mean paired difference, 95 % interval, margin and verdict of each.
 
     Main effects come first, then interactions, the first `SHOWN_EFFECTS` in all. An interval without ends is
@@ -35,6 +42,7 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
         unit: of the differences, such as "percentage points"; '' for none.
         margin: largest difference that does not matter, in that unit.
         smaller_is_better: as for errors.
+        counted: what `n` counts.
     """
     order = effects["factors"].map(len).sort_values(kind="stable").index
     shown = effects.loc[order[:SHOWN_EFFECTS]]
@@ -53,7 +61,7 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
 
     values = shown[["ci_low", "mean_diff", "ci_high"]].to_numpy(dtype=float)
     form = number_form(values[(values >= left) & (values <= right)], sign="+")
-    for text, offset in zip(("mean [95 % interval]", "pairs", "verdict"), BESIDE, strict=True):
+    for text, offset in zip(("mean [95 % interval]", counted, "verdict"), BESIDE, strict=True):
         _beside(axes, -0.9, text, offset, fontweight="bold", va="bottom")
     names = []
     for (_, factor, baseline), rows in groups:
