@@ -9,8 +9,8 @@ from scipy import stats
 
 from ablations.comparison.blocks import cliques, critical_difference, ranked_over
 
-# J. Demšar (2006), table 6: AUC of C4.5, with cross-validated m, cf and both, on 14 data sets. On voting the paper ranks
-# by more digits than it prints: 0.975 and 0.975 have the ranks 2 and 3.
+# J. Demšar (2006), table 6: AUC of C4.5, with cross-validated m, cf and both, on 14 data sets. On voting the paper
+# ranks by more digits than it prints: 0.975 and 0.975 have the ranks 2 and 3.
 AUC = """
 0.763 0.768 0.771 0.798
 0.599 0.591 0.590 0.569
