@@ -74,11 +74,7 @@ def forest(
         tick.set_fontweight(weight)
     axes.tick_params(axis="y", length=0)
 
-    sides = ("better", "worse") if smaller_is_better else ("worse", "better")
-    notes = [f"difference in {fitted(label, 30)}" + (f" ({fitted(unit, 24)})" if unit else "")]
-    notes.append(f"← {sides[0]}        {sides[1]} →")
-    if cut:
-        notes.append("The axis is cut: arrow heads mark what lies beyond it.")
+    notes = _notes(label, unit, smaller_is_better, cut)
     if len(effects) > len(shown):
         notes.append(f"The first {len(shown)} of {len(effects)} comparisons.")
     axes.set_xlabel("\n".join(notes), fontsize=9)
@@ -86,6 +82,16 @@ def forest(
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
     return figure
+
+
+def _notes(label: str, unit: str, smaller_is_better: bool, cut: bool) -> list[str]:
+    """What stands under a forest: what is drawn, which side is better, and whether something lies beyond."""
+    sides = ("better", "worse") if smaller_is_better else ("worse", "better")
+    notes = [f"difference in {fitted(label, 30)}" + (f" ({fitted(unit, 24)})" if unit else "")]
+    notes.append(f"← {sides[0]}        {sides[1]} →")
+    if cut:
+        notes.append("The axis is cut: arrow heads mark what lies beyond it.")
+    return notes
 
 
 def _reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:

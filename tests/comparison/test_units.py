@@ -75,6 +75,7 @@ def test_a_level_is_text_where_one_of_them_is():
     assert level_of("1e5", ["100000", "abc"]) == "1e5"
     assert level_of("1e5", ["100000", "7"]) == "100000"
     assert level_of(0.1, ["0.10", "1"]) == "0.10"
+    assert level_of("1.0", ["None", "1", "nan"]) == "1"
 
 
 def test_runs_of_the_same_everything_that_disagree_count_for_nothing():

@@ -35,8 +35,21 @@ class Logger:
         at = len(self.rows.get("runs", ()))
         run_id, start = f"{self.id:04x}{at:028x}", 1_700_000_000_000 + at
         add = self._add
-        add("runs", run_uuid=run_id, name=f"run {at}", status="FINISHED", user_id="", start_time=start, end_time=start + 1,
-            lifecycle_stage="active", artifact_uri="", experiment_id=self.id)  # fmt: skip
+        ended = {
+            "status": "FINISHED",
+            "start_time": start,
+            "end_time": start + 1,
+            "lifecycle_stage": "active",
+        }
+        add(
+            "runs",
+            run_uuid=run_id,
+            name=f"run {at}",
+            user_id="",
+            artifact_uri="",
+            experiment_id=self.id,
+            **ended,
+        )
         values = value if isinstance(value, list) else [value]
         for step, each in enumerate(values):
             add("metrics", run_uuid=run_id, key=metric, value=each, timestamp=start, step=step, is_nan=0)
