@@ -266,6 +266,7 @@ class _Sqlite:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(self._store.connect(self._mode)) as db:
+                db.text_factory = _text
                 yield db
         except sqlite3.Error as error:
             kind = AwayError if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING else InputError
@@ -347,6 +348,11 @@ _TIMES = ", ".join(
     f"CASE typeof({name}) WHEN 'integer' THEN {name} END" for name in ("start_time", "end_time")
 )
 """SQLite takes a text for a number, too, and so do the programs that write to it."""
+
+
+def _text(stored: bytes) -> str:
+    """A text of the database; what of it is not UTF-8 is shown as a question mark in a box."""
+    return stored.decode("utf-8", "replace")
 
 
 def _number(value: object) -> float:
