@@ -252,9 +252,9 @@ def struck(
             assert err == "interrupted: the same command goes on from here\n", state
     elif name == "SIGKILL to a worker":
         assert process.returncode in (0, 2, -signal.SIGKILL), state
-    # Who is killed says nothing; the others have ended their runs.
-    lost = {"SIGKILL to all": 2, "SIGKILL to the main process": 0 if is_parallel else 1}
-    lost["SIGKILL to a worker"] = 1
+    # Who is killed says nothing, and joblib kills the other workers of one that was; all others have ended their runs.
+    lost = dict.fromkeys(("SIGKILL to all", "SIGKILL to a worker"), 2)
+    lost["SIGKILL to the main process"] = 0 if is_parallel else 1
     assert after["RUNNING"] <= lost.get(name, 0), state
     return took, after
 
