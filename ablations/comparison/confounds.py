@@ -271,7 +271,8 @@ def _only_names(key: str, values: tuple[str | None, ...], rules: Rules) -> bool:
         return False
     if "_".join(words) in NAMES or words[-1] in PLACES or words[0] in BOOKKEEPING:
         return True
-    return all(value is None or PATH.fullmatch(value) for value in values)
+    told = [value for value in values if value is not None]
+    return bool(told) and all(PATH.fullmatch(value) for value in told)
 
 
 def _by_design(name: str, factor: str, levels: tuple[str, str], rules: Rules) -> bool:

@@ -113,6 +113,7 @@ class Comparison:
         signs: for each run of a seed whether it counts for (1) or against (−1) the difference.
         averaged: the other factors of which several levels are averaged over.
         at: the level of another factor to which it is confined, of a simple effect; else empty.
+        groups: the values of the variant's runs and of the baseline's, where nothing is paired.
     """
 
     factors: tuple[str, ...]
@@ -133,6 +134,7 @@ class Comparison:
     signs: tuple[int, ...] = ()
     averaged: tuple[str, ...] = ()
     at: tuple[tuple[str, str], ...] = ()
+    groups: tuple[tuple[float, ...], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
@@ -326,7 +328,7 @@ class _Cells:
     def _hopeless(self, setting: tuple[str, ...]) -> Hopeless | None:
         """The setting, where all its runs have ended by themselves and none has a result."""
         runs = [run for seed in self.seeds for run in self.at.get((setting, seed), [])]
-        if not all(_is_lost(run) for run in runs):
+        if not all(is_lost(run) for run in runs):
             return None
         ids = tuple(str(run.get("run_id", "")) for run in runs)
         return Hopeless(dict(zip(self.factors, setting, strict=True)), ids)
@@ -374,7 +376,7 @@ class _Cells:
         return Unpaired(seed, Reason.FINGERPRINTS, differing=differing) if differing else chosen
 
 
-def _is_lost(run: Mapping[str, Any]) -> bool:
+def is_lost(run: Mapping[str, Any]) -> bool:
     """Whether a run ended without a result, and would again: it was not stopped from outside."""
     stopped = run["status"] == "KILLED" or text(run.get(tag("failure"))) == "interrupted"
     return run["outcome"] not in (Outcome.FINISHED, Outcome.UNFINISHED) and not stopped

@@ -72,7 +72,9 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Data
     return runs.iloc[[each[-1] for each in sorted(within)]].reset_index(drop=True)
 
 
-def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.DataFrame:
+def variants(
+    runs: pd.DataFrame, factors: Sequence[str], smaller: bool, apart: Sequence[str] = ()
+) -> pd.DataFrame:
     """One row per variant, best first, its index the variant's number.
 
     Columns: the factors' params, `planned` (runs), `n` (finished runs, on which the rest stands), `mean`, `sd` (with
@@ -83,16 +85,25 @@ def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Da
         runs: as `ranked` gives them; `epoch_s`, `train_s` and `epochs_to_target` as `with_times` does.
         factors: the params that make a variant.
         smaller: whether smaller values are better.
+        apart: params whose runs are one seed of a variant together: `planned` and `n` count seeds, whose values are
+            means over them.
     """
     every = runs.groupby("variant")
     done = runs[runs["finished"]]
     means = {name: numbers(done, name) for name in ("epoch_s", "train_s")}
     means[EPOCHS_TO_TARGET] = numbers(done, metric_column(EPOCHS_TO_TARGET))
     costs = {cost: numbers(done, param(f"network.{cost}")) for cost in COSTS}
-    done = done.assign(**means, **costs).groupby("variant")
+    done = done.assign(**means, **costs)
+    planned = every.size()
+    if apart:
+        seed = param("seed")
+        values = ["value", *means, *costs]
+        done = done.groupby(["variant", seed], as_index=False, dropna=False)[values].mean()
+        planned = every[seed].nunique(dropna=False)
+    done = done.groupby("variant")
     table = pd.DataFrame({param(key): every[param(key)].first() for key in factors}, range(every.ngroups))
     return table.assign(
-        planned=every.size(),
+        planned=planned,
         n=done.size().reindex(table.index, fill_value=0),
         mean=done["value"].agg(exact.mean),
         sd=done["value"].agg(exact.deviation),

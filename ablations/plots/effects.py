@@ -25,12 +25,14 @@ BESIDE = (12, 150, 186)
 def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_is_better: bool) -> Figure:
     """The comparisons of a study: mean paired difference, 95 % interval, margin and verdict of each.
 
-    Main effects come first, then interactions, the first `SHOWN_EFFECTS` in all. An interval without ends is
+    Main effects come first, below each those at a level of another factor, then interactions, the first
+    `SHOWN_EFFECTS` in all. An interval without ends is
     dashed. One huge effect does not squeeze the others: what lies ten times further out than the middle one is
     cut off with an arrow head, and the axis says so.
 
     Args:
-        effects: as `tabulate` gives them, of one metric; `factor`, `variant` and `baseline` in words.
+        effects: as `tabulate` gives them, of one metric; `factor`, `variant` and `baseline` in words, and `at` which
+            level of another factor a comparison was made, if any.
         label: what is compared, such as "test error".
         unit: of the differences, such as "percentage points"; '' for none.
         margin: largest difference that does not matter, in that unit.
@@ -60,7 +62,8 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
         names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", "bold"))
         for row in rows.to_dict("records"):
             _comparison(axes, len(names), row, form)
-            names.append((fitted(row["variant"], 30), "normal"))
+            at = f" at {row['at']}" if row.get("at") else ""
+            names.append((fitted(f"{row['variant']}{at}", 34), "normal"))
     axes.set_yticks(range(lines), [name for name, _ in names], fontsize=9)
     for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontweight(weight)

@@ -2,6 +2,7 @@
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compile or check a report."""
     options = _parser().parse_args(arguments)
     with one_line_errors():
-        store = Store(options.tracking_uri)
+        store, fail_if = Store(options.tracking_uri), named(options.fail_if, options.non_inferiority)
+        if fail_if and (options.again or options.check):
+            raise InputError(
+                "--fail-if: with a report that is compiled from the store, without --check and --again"
+            )
         if options.again:
             from ablations.report.again import compile_again
 
@@ -62,7 +67,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.remark)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
-        _gate(report, named(options.fail_if), options.non_inferiority)
+        _gate(report, fail_if, options.non_inferiority)
 
 
 def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
@@ -124,6 +129,18 @@ def _parser() -> argparse.ArgumentParser:
         "params and tags that only name a run, and may differ between the two sides (patterns: 'logger.*')"
     )
     add("--ignore", metavar="KEY,KEY", action=several, help=ignored)
+    again = "params that were varied besides: a seed's value is the mean over theirs"
+    add("--average-over", metavar="KEY,KEY", action=several, help=again)
+    add(
+        "--blocks",
+        metavar="KEY",
+        help="the param with the data sets or folds within which variants are compared",
+    )
+    add("--unpaired", action="store_true", default=None, help="runs without a seed: compare groups")
+    values = "of a metric with several values: best, last or mean-of-last-N (default: last)"
+    add("--value", metavar="WHICH", help=values)
+    found = "only these runs, in MLflow's own filter grammar: \"params.lr = '0.1' and attributes.status = 'FINISHED'\""
+    add("--where", metavar="FILTER", help=found)
     return parser
 
 
@@ -137,15 +154,16 @@ def _home(options: argparse.Namespace, option: str) -> Path:
 def _request(options: argparse.Namespace) -> Request:
     if options.metric is not None and not (options.experiment or options.factors or options.name):
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
-    same = ("metric", "margin", "seed_param", "tuned_on")
+    same = ("metric", "margin", "seed_param", "tuned_on", "blocks", "unpaired", "value", "where")
     return Request(
         **{name: getattr(options, name) for name in same},
         experiment=_list(options.experiment),
         factors=_list(options.factors),
-        baseline=_pairs(options.baseline),
+        baseline=_pairs(options.baseline, _list(options.factors)),
         smaller_is_better=None if options.better is None else options.better == "lower",
         tuned_smaller_is_better=None if options.tuned_better is None else options.tuned_better == "lower",
         ignore=_list(options.ignore),
+        average_over=_list(options.average_over),
         nuisance=_list(options.nuisance),
         looks=_numbers(options.looks),
     )
@@ -165,29 +183,36 @@ def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
         return None if names is None else tuple(map(int, names))
     except ValueError:
         shown = ",".join(names)
-        raise InputError(
-            f"--looks {shown}: numbers of seeds that grow are expected, such as 8,12,18"
-        ) from None
+        expected = "numbers of seeds that grow are expected, such as 8,12,18"
+        raise InputError(f"--looks {shown}: {expected}") from None
 
 
-def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:
-    """Levels by factor; what has no equals sign belongs to the level before it, which has a comma."""
+def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None) -> dict[str, str] | None:
+    """Levels by factor. Quotes keep commas and equals signs in a level; without them a comma parts two levels only
+    where a factor and an equals sign follow, or any name where the factors are not said."""
     if texts is None:
         return None
     pairs: dict[str, str] = {}
-    for text, pieces in zip(texts, csv.reader(texts, skipinitialspace=True), strict=True):
+    for given in texts:
         key = ""
-        for piece in pieces:
-            before, equals, after = map(str.strip, piece.partition("="))
-            if equals and before:
-                key = before
-                pairs[key] = after
-            elif key and not equals:
-                pairs[key] += f",{before}"
-            else:
+        for piece in re.findall(r'(?:"[^"]*"|[^,"]|"(?=[^"]*$))+', given):
+            parts = re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=\s*(.*?)\s*', piece, re.DOTALL)
+            name = parts[1].strip('"') if parts else ""
+            if parts and (not factors or name in factors or not key):
+                key = name
+                pairs[key] = _unquoted(parts[2])
+            elif key:
+                pairs[key] += f",{_unquoted(piece)}"
+            elif piece.strip():
                 expected = "levels as factor=level,factor=level are expected"
-                raise InputError(f"--baseline: {expected}, got {text!r}")
+                raise InputError(f"--baseline: {expected}, got {given!r}")
     return pairs
+
+
+def _unquoted(level: str) -> str:
+    """A level without the quotes around it."""
+    level = level.strip()
+    return level[1:-1] if len(level) > 1 and level[0] == level[-1] == '"' else level
 
 
 if __name__ == "__main__":

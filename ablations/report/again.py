@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ablations.report.compile import Compiled
     from ablations.report.drawings import Drawing
 
-TABLES = ("effects.csv", "verdicts.tex")
-"""What a report without comparisons has not."""
+TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
+"""What a report without comparisons, or without blocks, does not have."""
 
 
 _TEXTS = list_of(lambda value: isinstance(value, str))
@@ -44,6 +44,7 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     ),
     "again": _TEXTS,
     "looks": list_of(with_keys({"invocation": lambda value: isinstance(value, str)}, {"seeds": _TEXTS})),
+    "remarks": _TEXTS,
     "images": by_name(lambda value: isinstance(value, dict)),
     "request": lambda value: with_keys({}, _REQUEST)(value) and value.keys() <= _REQUEST.keys(),
 }
@@ -124,7 +125,8 @@ def _analysed(kept: Kept) -> "Analysis":
     from ablations.report.files import images_from_json
 
     looks = [look["invocation"] for look in kept.about["looks"] if look["invocation"]]
-    analysis = analyse(kept.study, kept.runs, kept.about["left_out"], False, looks, kept.request.looks)
+    left, remarks = kept.about["left_out"], kept.about["remarks"]
+    analysis = analyse(kept.study, kept.runs, left, False, looks, kept.request.looks, remarks)
     try:
         return replace(analysis, images=images_from_json(kept.about["images"]))
     except (ValueError, TypeError, AttributeError, LookupError) as error:
@@ -168,7 +170,7 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         about = json.loads(text)
         if not isinstance(about, dict):
             raise ValueError("no object in JSON")
-        about = {"looks": [], "images": {}, **about}  # an earlier edition knew of neither
+        about = {"looks": [], "images": {}, "remarks": [], **about}  # earlier editions knew of none
         if lacking := ACCEPTED.keys() - about.keys():
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
         for name, accepts in ACCEPTED.items():

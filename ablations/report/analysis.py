@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from ablations.comparison import claims, designs, pairs, variants, verdicts
+from ablations.comparison import claims, designs, pairs, unpaired, variants, verdicts
+from ablations.comparison.blocks import Ranks, ranked_over
 from ablations.comparison.claims import Claim
 from ablations.comparison.confounds import Rules
 from ablations.comparison.images import over_seeds_and_images
@@ -18,7 +19,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 from ablations.report.request import OF_THE_STUDY, params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag, text
 from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
@@ -85,6 +86,8 @@ class Analysis:
         simple_effects: their verdict table; the levels of one other factor are a family of their own.
         images: for each of the comparisons and then of the simple ones the interval over seeds and images, as
             `images.over_seeds_and_images` gives it.
+        remarks: which values of the runs count, in words.
+        ranks: of the variants over blocks; None without blocks.
     """
 
     study: Study
@@ -103,6 +106,8 @@ class Analysis:
     simple: tuple[Comparison, ...]
     simple_effects: pd.DataFrame
     images: pd.DataFrame
+    remarks: tuple[str, ...] = ()
+    ranks: Ranks | None = None
 
     @property
     def all_effects(self) -> pd.DataFrame:
@@ -128,6 +133,7 @@ def analyse(
     strict: bool,
     invocations: Sequence[str] = (),
     at_seeds: Sequence[int] | None = None,
+    remarks: Sequence[str] = (),
 ) -> Analysis:
     """Every comparison that the study asks for.
 
@@ -138,6 +144,7 @@ def analyse(
         invocations: the ids of those whose report was compiled, as far as the store knows.
         at_seeds: at how many seeds somebody says that he looked, instead.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
+        remarks: which values of the runs count, in words.
 
     Raises:
         InputError: where strict, no run has the metric, the seed or two levels; a baseline that no run has.
@@ -146,7 +153,7 @@ def analyse(
         asked = {study.metric, *(claim.get("metric", study.metric) for claim in study.claims)}
         lacking = sorted(set(map(metric, asked)) - set(everything))
         everything = everything.assign(**dict.fromkeys(lacking, float("nan")))
-    if strict and study.factors and param("seed") not in everything:
+    if strict and study.factors and not study.unpaired and param("seed") not in everything:
         require_seed(everything, study.seed_param)
     everything = with_outcomes(everything, study.metric)
     everything, looks = _looked_at(everything, invocations, at_seeds)
@@ -157,7 +164,9 @@ def analyse(
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
     effects = _judged(study, comparisons, everything)
-    reached = variants.variants(ranked, study.factors, study.smaller)
+    if any(each.block is not None for each in comparisons):
+        effects = effects.assign(block=[each.block for each in comparisons])
+    reached = variants.variants(ranked, study.factors, study.smaller, apart=_apart(study))
     clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
     dependences = designs.dependences(clear)
     established = dependences[dependences["established"].astype(bool)]
@@ -170,7 +179,20 @@ def analyse(
     asked = study, margin, everything, left_out, tuned, ranked, reached
     at_levels = _judged_apart(study, simple, everything)
     judged = comparisons, effects, left_alone, dependences, answers, looks, simple, at_levels
-    return Analysis(*asked, *judged, images=over_seeds_and_images((), lambda run_id: None))
+    images = over_seeds_and_images((), lambda run_id: None)
+    return Analysis(*asked, *judged, images, tuple(remarks), _ranks(study, ranked))
+
+
+def _apart(study: Study) -> tuple[str, ...]:
+    """The params whose runs are one seed of a variant together."""
+    return study.average_over if study.blocks is None else (*study.average_over, study.blocks)
+
+
+def _ranks(study: Study, runs: pd.DataFrame) -> Ranks | None:
+    if study.blocks is None or not study.baseline:
+        return None
+    base = [study.baseline[key] for key in study.factors]
+    return ranked_over(runs, study.factors, study.blocks, base, study.smaller)
 
 
 def _looked_at(
@@ -194,7 +216,8 @@ def _judged(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame)
     """The verdict table of one family."""
     least = {each.metric: one_image(runs, each.metric)[1] for each in comparisons}
     rules = [_rule(study, each, least[each.metric]) for each in comparisons]
-    return verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+    tabulate = unpaired.tabulate if study.unpaired else verdicts.tabulate
+    return tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
 
 
 def family(simple: Comparison) -> tuple[object, ...]:
@@ -240,12 +263,33 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     ):
         return study, (), 0
 
+    if study.unpaired:
+        return study, unpaired.groups(runs, study.factors, baseline, study.metric, _rules(study)), 0
+    if study.blocks is not None:
+        return study, tuple(_within_blocks(study, runs)), 0
+
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked, rules=_rules(study))
+    comparisons = pairs.comparisons(
+        runs, study.factors, baseline, study.metric, asked, study.average_over, _rules(study)
+    )
     left_alone = 0 if asked or study.design != "grid" else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def _within_blocks(study: Study, runs: pd.DataFrame) -> Iterator[Comparison]:
+    """The main effects within each data set or fold that has two variants; none where each has one run."""
+    blocks = column(runs, param(study.blocks)).map(text)
+    if runs[param("seed")].nunique() < 2:
+        return
+    for block in sorted(set(blocks.dropna()), key=natural):
+        own = runs[blocks == block]
+        levels = [set(column(own, param(key)).map(text).dropna()) for key in study.factors]
+        there = [study.baseline[key] in of for key, of in zip(study.factors, levels, strict=True)]
+        if all(there) and any(len(of) > 1 for of in levels):
+            asked = study.factors, study.baseline, study.metric, False, study.average_over, _rules(study)
+            yield from (replace(each, block=block) for each in pairs.comparisons(own, *asked))
 
 
 def _rules(study: Study) -> Rules:
@@ -282,7 +326,9 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
             continue
         known.add(key)
         baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False, rules=_rules(study))
+        found = pairs.comparisons(
+            runs, study.factors, baseline, claim.metric, False, study.average_over, _rules(study)
+        )
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 
@@ -317,12 +363,10 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:
-    """How many seeds in all would settle what is open, the comparisons that they would settle, and those that
-    would take more than is affordable; with `wanted`: for a good chance, where that takes too many for an even one."""
+    """How many seeds in all would settle what is open with a good chance, the comparisons that they would settle, and
+    those that would take more than is affordable."""
     table = analysis.all_effects
     open_ones = table[table["seeds_needed"].notna()]
-    good, even = open_ones["seeds_needed"], open_ones["seeds_needed_at_least"]
-    open_ones = open_ones.assign(wanted=good.where(good <= affordable, even))
-    within = open_ones[open_ones["wanted"] <= affordable]
-    seeds = int(within["wanted"].max()) if len(within) else 0
-    return seeds, within, open_ones[open_ones["wanted"] > affordable]
+    within = open_ones[open_ones["seeds_needed"] <= affordable]
+    seeds = int(within["seeds_needed"].max()) if len(within) else 0
+    return seeds, within, open_ones[open_ones["seeds_needed"] > affordable]

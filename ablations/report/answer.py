@@ -13,6 +13,7 @@ from ablations.commands import many
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
+from ablations.report.blocks import in_one_sentence as over_blocks
 from ablations.report.confounds import reason
 from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md, plain
@@ -33,17 +34,19 @@ def answer(analysis: Analysis) -> list[Markdown]:
     first = list(_leader(analysis))
     table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return first
+        return [*first, *over_blocks(analysis)]
     form = forms(analysis)[analysis.study.metric]
     rows = table.assign(at=table.index)
     together = rows["factors"].map(len) > 1
     apart = pd.Series([depends(analysis, row) for row in rows.to_dict("records")], rows.index, bool)
     alone = rows[~together & ~apart]
     of_levels = [depending(analysis, row) for row in rows[apart].to_dict("records")]
+    if analysis.ranks is not None:  # which rank before what each block says
+        first = [*first[:1], *over_blocks(analysis)][-1:]
     return [
         *first[:1],
         *_settled(analysis, alone, form),
-        *([_listed(of_levels)] if of_levels else _depends(analysis, rows[together], form)),
+        *([_listed(of_levels)] if of_levels else _depends(analysis, alone, rows[together], form)),
         *_open(analysis, alone),
     ]
 
@@ -74,7 +77,8 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
     one, more = "{}{} in its one run", "{}{} on average over {}"
-    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, many(best["n"], "seed"))
+    counted = many(best["n"], "run" if study.unpaired else "seed")
+    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, counted)
     if len(table) == 1:
         alone = "One variant was run; its {} is {}. There is nothing to compare it with."
         yield md(alone, study.noun, reached)
@@ -111,17 +115,19 @@ def _settled(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Ma
     mattering = mattering.loc[[i for i in sizes if i in mattering.index]]
     parts = [_difference(analysis, row, form) for row in mattering.head(MOST_NAMED).to_dict("records")]
     if len(mattering) > MOST_NAMED:
-        parts.append(md("{} more are settled, too", many(len(mattering) - MOST_NAMED, "comparison")))
+        more = len(mattering) - MOST_NAMED
+        parts.append(md("{} more {} settled, too", more, "is" if more == 1 else "are"))
     if (same := of.get(Verdict.NO_DIFFERENCE)) is not None:
-        inside = form.with_unit(analysis.margin)
-        what = "{} makes no difference that matters (less than {})"
-        parts.append(md(what, _named(same.to_dict("records")), inside))
+        names = _named(same.to_dict("records"))
+        inside = md(" that matters (less than {})", form.with_unit(analysis.margin))
+        makes = "make" if len(same) > 1 else "makes"
+        parts.append(md("{} {} no difference{}", names, makes, inside if analysis.margin else md("")))
     if parts:
         yield md("{}.", md("; ").join(parts))
 
 
 def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
-    """`activation: tanh instead of relu makes the test error 0.20 percentage points higher (0.07 to 0.35), worse`."""
+    """`activation: tanh against relu is worse: its test error is 0.20 percentage points higher (0.07 to 0.35)`."""
     side = "lower" if row["mean_diff"] < 0 else "higher"
     ends = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
     low, high = (form.value(end) for end in ends)
@@ -131,7 +137,8 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
 
 
 def _name(row: Mapping[str, Any]) -> Markdown:
-    return md("**{}: {}** against {}", *(crossed(row[name]) for name in ("factors", "variant", "baseline")))
+    names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
+    return md("**{}: {}** against {}{}", *names, md(" ({})", row["block"]) if row.get("block") else "")
 
 
 def _named(rows: Sequence[Mapping[str, Any]]) -> Markdown:
@@ -142,22 +149,50 @@ def _named(rows: Sequence[Mapping[str, Any]]) -> Markdown:
     return md(" and ").join([md(", ").join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _depends(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
-    """The largest interaction that is established, and what must not be read alone for it."""
-    found = table[table["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
+def _depends(
+    analysis: Analysis, alone: pd.DataFrame, together: pd.DataFrame, form: Form
+) -> Iterator[Markdown]:
+    """The largest interaction that is established, and what must not be read alone for it; or what is known of
+    interactions where none is, unless nothing is known of the factors `alone` either."""
+    found = together[together["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
     if found.empty:
+        rows = (row for row in together.to_dict("records") if not analysis.comparisons[row["at"]].hopeless)
+        judged = {row["verdict"] for row in rows}
+        if judged and not (alone["verdict"] == Verdict.TOO_FEW).all():
+            yield _independent(analysis, judged, form)
         return
     row = found.loc[found["mean_diff"].abs().idxmax()].to_dict()
     template = (
-        "**{} and {} depend on each other**: {} and {} together do {} {} than each alone lets one expect{}."
+        "**{} and {} depend on each other**{}: {} and {} together do {} {} than each alone lets one expect{}."
     )
-    outweighed = analysis.dependences[analysis.dependences["established"]]
-    names = dict.fromkeys(f"{each['factor']}={each['variant']}" for each in outweighed.to_dict("records"))
-    alone = (
-        md(", so that the mean effect of {} must not be read alone", " and ".join(names)) if names else md("")
-    )
-    shown = (form.with_unit(row["mean_diff"]), row["verdict"], alone)
-    yield md(template, *row["factors"], *row["variant"], *shown)
+    others = len({each for each in found["factors"] if each != row["factors"]})
+    do = "does" if others == 1 else "do"
+    so_do = md(" (and so {} {})", do, many(others, "other pair")) if others else md("")
+    size = form.with_unit(row["mean_diff"])
+    shown = (so_do, *row["variant"], size, row["verdict"], _not_alone(analysis))
+    yield md(template, *row["factors"], *shown)
+
+
+def _not_alone(analysis: Analysis) -> Markdown:
+    """Which mean effects an interaction outweighs."""
+    outweighed = analysis.dependences[analysis.dependences["established"]].to_dict("records")
+    names = list(dict.fromkeys(f"{each['factor']}={each['variant']}" for each in outweighed))
+    if not names:
+        return md("")
+    if len(names) > MOST_NAMED:
+        names[MOST_NAMED:] = [f"{len(names) - MOST_NAMED} more"]
+    return md(", so that the mean effect of {} must not be read alone", " and ".join(names))
+
+
+def _independent(analysis: Analysis, verdicts: set[str], form: Form) -> Markdown:
+    """What is known of interactions none of which is established."""
+    if Verdict.TOO_FEW in verdicts:
+        return md("Whether the effect of one factor depends on another cannot be said yet.")
+    if verdicts == {Verdict.NO_DIFFERENCE}:
+        matters = md(" by as much as matters ({})", form.with_unit(analysis.margin))
+        known = "The effect of one factor does not depend on another{}."
+        return md(known, matters if analysis.margin else md(""))
+    return md("Nothing shows so far that the effect of one factor depends on another.")
 
 
 def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
@@ -166,10 +201,12 @@ def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
     if not rows:
         return
     of = [analysis.comparisons[row["at"]] for row in rows]
-    lost = [row for row, each in zip(rows, of, strict=True) if each.without_result]
     mixed = [row for row, each in zip(rows, of, strict=True) if each.confounded]
+    lost = [row for row in rows if not row["n"] and pd.isna(row["seeds_needed"]) and row not in mixed]
     left = [row for row in rows if row not in lost and row not in mixed]
     parts = [_lost(analysis, row) for row in lost[:MOST_NAMED]]
+    if len(lost) > MOST_NAMED:
+        parts.append(md("nor of {} more", len(lost) - MOST_NAMED))
     for row in mixed[:MOST_NAMED]:
         what = "{} is confounded: the two sides also differ in {}"
         parts.append(md(what, _name(row), reason(analysis.comparisons[row["at"]])))
@@ -183,14 +220,15 @@ def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
         )
         parts.append(md(text, first, many(fewest_seeds(len(analysis.effects)), "seed")))
     elif left:
-        parts.append(md("Not settled: {}{}", _named(left), _needed(analysis, left)))
+        what = "{}ot settled: {}{}"
+        parts.append(md(what, "n" if parts else "N", _named(left), _needed(analysis, left)))
     yield md("{}.", md("; ").join(parts))
 
 
 def _lost(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
-    return md(
-        "{}: {}, so nothing can be said", _name(row), hopeless(analysis, analysis.comparisons[row["at"]])
-    )
+    comparison = analysis.comparisons[row["at"]]
+    why = hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
+    return md("{}: {}, so nothing can be said", _name(row), why)
 
 
 def hopeless(analysis: Analysis, comparison: Comparison) -> str:

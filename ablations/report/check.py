@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ablations.commands import many
 from ablations.errors import InputError, PlainError, one_line
-from ablations.report.again import Kept, kept, recomputed
+from ablations.report.again import TABLES, Kept, kept, recomputed
 from ablations.report.compile import Compiled, compiled_from, home_of
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
@@ -79,7 +79,7 @@ def _reader_of(store: Store, run_ids: list[str]) -> Reader | None:
 
 def _compare(written: Mapping[str, str], recomputed: Compiled, home: Path) -> None:
     """Tables first, for a wrong cell there explains a wrong sentence."""
-    order = ("runs.csv", "effects.csv", "verdicts.tex", "README.md", "report.json")
+    order = ("runs.csv", *TABLES, "README.md", "report.json")
     for name in order:
         ours, again = written.get(name), recomputed.files.get(name)
         if ours == again:

@@ -224,22 +224,32 @@ def compiled_from(
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
     from ablations.comparison.images import over_seeds_and_images
+    from ablations.comparison.outcomes import with_outcomes
     from ablations.comparison.selection import select
+    from ablations.comparison.units import differing_within
     from ablations.comparison.variants import with_times
     from ablations.report.analysis import analyse
     from ablations.report.drawings import drawings
     from ablations.report.readings import Readings
+    from ablations.report.runs import disagreeing, prepared, require_named
     from ablations.report.tables import left_out
 
     name, request = everywhere(reader, name, request)
     study, runs, own, unread = asked(reader, name, request)
-    selection = select(runs, study.varied)
+    study, runs, parts, remarks = prepared(reader, study, runs, request.of_others)
+    selection = select(runs, study.varied, study.metric, study.ignore)
+    disagreements = disagreeing(selection.disagreeing, study.metric)
     finished = selection.runs.loc[selection.runs["status"] == "FINISHED", "run_id"]
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    left, looks = [*left_out(selection), *unread], looks_at(reader, everything)
-    analysis = analyse(study, everything, left, strict, looks, request.looks)
+    if strict:
+        require_named(
+            differing_within(with_outcomes(everything, study.metric), study.varied, study.ignore), study
+        )
+    left = [*parts, *left_out(selection), *disagreements, *unread]
+    invocations = looks_at(reader, everything)
+    analysis = analyse(study, everything, left, strict, invocations, request.looks, remarks)
     wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
     analysis = dataclasses.replace(analysis, images=wide)
     found = list(drawings(reader, analysis, histories))
@@ -252,6 +262,7 @@ def assembled(
 ) -> Compiled:
     """The files of a report from its numbers and figures."""
     from ablations.report import files
+    from ablations.report.blocks import blocks_tex
     from ablations.report.sections import after_figures, before_figures
 
     first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
@@ -265,6 +276,8 @@ def assembled(
     written = {"runs.csv": csv, "report.json": about}
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
+    if analysis.ranks is not None:
+        written["blocks.tex"] = blocks_tex(analysis)
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
 
 
@@ -317,5 +330,5 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
     for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
             (home / old).unlink(missing_ok=True)
-    for name in {"effects.csv", "verdicts.tex"} - set(compiled.files):
+    for name in {"effects.csv", "verdicts.tex", "blocks.tex"} - set(compiled.files):
         (home / name).unlink(missing_ok=True)

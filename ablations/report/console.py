@@ -35,6 +35,7 @@ COLOURS = {
 
 def console(analysis: "Analysis") -> str:
     """The answer, the results, where runs were compared the verdicts, and the answers to claims."""
+    from ablations.report import blocks
     from ablations.report.answer import answer
     from ablations.report.tables import measures, result_rows, verdict_rows
 
@@ -46,12 +47,15 @@ def console(analysis: "Analysis") -> str:
     text += _aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
     if len(analysis.effects):
         head, rows = verdict_rows(analysis)
-        at = [head.index(name) for name in SHOWN]
+        at = [head.index("runs" if name not in head else name) for name in SHOWN]
         ours = analysis.effects["metric"] == analysis.study.metric
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
         text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
+    if len(analysis.effects) or analysis.ranks is not None:
         text += f"\n\n{direction(analysis)}"
+        for line in (*blocks.in_console(analysis), *analysis.remarks):
+            text += f"\n{_filled(line, width)}"
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:

@@ -14,9 +14,11 @@ from ablations.plots.curves import curves, sweep_curves
 from ablations.plots.disagreements import disagreement, disagreements
 from ablations.plots.effects import forest, seed_pairs, seed_slopes
 from ablations.plots.factors import interaction_means, interactions, main_effects, marginal_means
+from ablations.plots.ranks import critical_difference
 from ablations.plots.run import confusion_matrix, kernels_and_maps
 from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
+from ablations.report import blocks
 from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md, plain
@@ -43,6 +45,8 @@ CAPTIONS = {
     "worth depends on the other.",
     "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, {}; when nearly "
     "all lines lean the same way the difference is no accident of the seed.",
+    "ranks": "Further left is better. A thick bar joins variants whose mean ranks are not further apart than the "
+    "critical difference: by the ranks alone they cannot be told apart over these values of {}.",
     "one_variant": "Each point is one run, the bar their mean: how far the seed alone moves it.",
     "value_by_variant": "Each point is one run, the bar their mean; further {} is better. Where the points of two "
     "variants overlap, the seed moves the result as much as the choice does.",
@@ -114,6 +118,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     chosen = md("{}, chosen by {}", run["run_name"], how)
 
     yield from _effects(analysis)
+    yield from _ranks(analysis)
     yield _values_by_variant(shown)
     yield _curves(shown, histories, runs)
     if len(study.factors) >= 2:
@@ -133,7 +138,9 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     caption = [md(CAPTIONS["forest"], band)]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
-    figure = forest(in_words(table), study.noun, study.unit, analysis.margin, study.smaller)
+    every = analysis.all_effects
+    drawn = in_words(every[every["metric"] == study.metric])
+    figure = forest(drawn, study.noun, study.unit, analysis.margin, study.smaller)
     yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
     for stem, heading, numbers, draw in (
@@ -154,10 +161,24 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
         yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
 
 
+def _ranks(analysis: Analysis) -> Iterator[Drawing]:
+    """The critical-difference diagram of three variants or more."""
+    ranks = analysis.ranks
+    if ranks is None or len(ranks.variants) < 3:
+        return
+    names = blocks.names(analysis, list(ranks.ranks.index))
+    figure = critical_difference(list(ranks.ranks), names, ranks.critical, ranks.cliques)
+    heading = md("Mean ranks over {}", analysis.study.blocks)
+    yield Drawing("ranks", heading, md(CAPTIONS["ranks"], analysis.study.blocks), figure)
+
+
 def _steepest(analysis: Analysis) -> Comparison | None:
     """The main effect with the smallest p-value, of those the largest."""
     rows = analysis.effects.assign(at=range(len(analysis.effects)))
-    rows = rows[(rows["metric"] == analysis.study.metric) & (rows["factors"].map(len) == 1) & (rows["n"] > 1)]
+    seeded = np.array([bool(each.seeds) for each in analysis.comparisons], bool)
+    rows = rows[
+        seeded & (rows["metric"] == analysis.study.metric) & (rows["factors"].map(len) == 1) & (rows["n"] > 1)
+    ]
     order = rows.assign(size=-rows["effect_size"].abs()).sort_values(["p", "size", "at"], kind="stable")
     return None if order.empty else analysis.comparisons[int(order["at"].iloc[0])]
 

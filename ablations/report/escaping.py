@@ -59,8 +59,7 @@ class Markdown(_Text):
 
 def unmarked(text: Markdown) -> str:
     """What a sentence in Markdown says on a terminal: without its marks, and what was escaped as it is."""
-    text = re.sub(r"(?<!\\)(\*\*|`)", "", text)
-    text = re.sub(r"\\([\\`*\[\]|~$_])", r"\1", text)
+    text = re.sub(r"\\([\\`*\[\]|~$_])|\*\*|`", lambda found: found[1] or "", text)
     return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
 
 

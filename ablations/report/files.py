@@ -104,7 +104,8 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
 
 def effects_csv(analysis: Analysis) -> str:
     """One row per comparison, simple effects last, columns `EFFECTS`; floats have 12 significant digits."""
-    return _csv(in_words(analysis.all_effects)[list(EFFECTS)])
+    table = in_words(analysis.all_effects)
+    return _csv(table[[*EFFECTS, *(["block"] if "block" in table else [])]])
 
 
 def harmless(text: str) -> str:
@@ -162,6 +163,7 @@ def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> s
     about["looks"] = [asdict(look) for look in analysis.looks]
     wide = analysis.images.dropna(subset="wide_low").astype(object)
     about["images"] = {str(i): row for i, row in wide.to_dict("index").items()}
+    about |= {"remarks": analysis.remarks} if analysis.remarks else {}
     text = json.dumps({**about, **kept}, ensure_ascii=False, indent=1)
     return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
 

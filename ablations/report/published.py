@@ -38,7 +38,7 @@ def reached(runs: pd.DataFrame, study: Study) -> Markdown | None:
             if metric not in ACHIEVED or figure is None:
                 continue
             _, times, decimals = SHOWN[metric]
-            ours = numbers(mine, metric_column(metric)).mean()
+            ours = exact.mean(numbers(mine, metric_column(metric)).dropna())
             short = round(-ACHIEVED[metric] * times * (ours - figure), decimals)
             if ours != ours:
                 waiting += 1
@@ -60,9 +60,11 @@ def reached(runs: pd.DataFrame, study: Study) -> Markdown | None:
     )
     count = NUMBERS[len(missed)] if len(missed) < len(NUMBERS) else str(len(missed))
     rest = f"; {count} {'is' if len(missed) == 1 else 'are'} missed{',' if len(missed) > 1 else ''} by {by} points"
-    still = f"; {waiting} more have no finished run yet" if waiting else ""
-    share = f"All {several}" if not missed else f"{beaten} of {several}"
-    return md("**{} published figures are reached or beaten**{}{}.", share, rest if missed else "", still)
+    still = f"; {waiting} more {'has' if waiting == 1 else 'have'} no finished run yet" if waiting else ""
+    share = f"All {several}" if not missed else f"{beaten or 'None'} of {several}"
+    figures = "The one published figure" if beaten == several == 1 else f"{share} published figures"
+    verb = "is" if beaten < 2 else "are"
+    return md("**{} {} reached or beaten**{}{}.", figures, verb, rest if missed else "", still)
 
 
 def published(runs: pd.DataFrame, study: Study) -> Iterator[Markdown]:

@@ -14,6 +14,7 @@ from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
 from ablations.report.attribution import shares_of_factors
+from ablations.report.blocks import over_blocks
 from ablations.report.confounds import differing
 from ablations.report.confounds import named as named_comparison
 from ablations.report.dependence import simple_effects
@@ -57,6 +58,11 @@ ON_TRUST = (
     "Paired by the number of the seed alone: the runs carry no fingerprints of their random streams, so that nobody "
     "can tell whether equal seeds meant equal splits and orders."
 )
+UNPAIRED = (
+    "**Not paired**: the runs are compared group by group, because they were said to have no seed in common. Intervals "
+    "are Welch's, *p* is that of a permutation test between the groups; *runs* is the size of the smaller one. What "
+    "the groups owe to their random numbers cannot be taken off, so that smaller differences stay open than with seeds."
+)
 SETTLED_BY = "If things are as they look now, {} seeds in all that give a pair would settle {} that {} open."
 TOO_MANY = (
     "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the margin be "
@@ -73,6 +79,11 @@ NUMBERS = (
     "*p (Holm)*: corrected for the number of comparisons. *Beats it in*: the share of seeds in which the variant is "
     "ahead, ties counting half. *Effect size*: mean difference in its own standard deviations. *Seeds needed*: in all, "
     "for an even chance and for one of 80 % to settle it, if things are as they look now."
+)
+NUMBERS_UNPAIRED = (
+    "*p*: how often chance alone would part the runs like this (permutation test), at this one look; *p (Holm)*: "
+    "corrected for the number of comparisons. *Beats it in*: the share of pairs of a run of each in which the variant "
+    "is ahead, ties counting half. *Effect size*: difference in standard deviations of the groups."
 )
 TUNED = (
     "Each variant is compared at the value of {} with the best mean {} over its seeds, among those that diverged least "
@@ -92,32 +103,43 @@ def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[M
         yield md("*{}*", study.question)
     yield listed(answer(analysis))
     yield from published(analysis.runs, study)
-    yield from forest
-    yield from _lost(analysis)
-    if len(analysis.effects):
-        yield md("## Verdicts")
-        yield table(*tables.verdicts_in_short(analysis), numeric=2)
-        yield _legend(analysis)
-        yield from simple_effects(analysis)
-        yield from differing(analysis)
-        yield from _unpaired(analysis)
-        yield from _censored(analysis)
-        yield md(
-            FOLDED, "Every number: p-values, effect sizes, seeds needed", md("\n\n").join(_in_full(analysis))
-        )
-        yield from on_other_images(analysis)
+    compared = [*forest, *_lost(analysis), *_compared(analysis)]
+    if study.published and compared:  # which ask for no comparisons
+        yield md(FOLDED, "The systems against each other", md("\n\n").join(compared))
+    else:
+        yield from compared
+    yield from over_blocks(analysis)
     if analysis.answers:
         yield md("## Claims")
         yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
-    if not study.published:  # which ask for no comparisons
+    if not study.published:
         yield from _next_step(analysis)
 
     yield md("## Results")
     yield table(*tables.result_rows(analysis), numeric=len(tables.measures(analysis)))
     unknown = f"; {NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
-    spread = md("± is the standard deviation over seeds{}.", unknown)
+    spread = md("± is the standard deviation over {}{}.", "runs" if study.unpaired else "seeds", md(unknown))
     yield md("Sorted by mean {}. {} Best is the best single run.", study.noun, spread)
     yield from shares_of_factors(analysis)
+    for remark in analysis.remarks:
+        yield md("{}", remark)
+
+
+def _compared(analysis: Analysis) -> Iterator[Markdown]:
+    """The verdicts, what they rest on, and what is to be expected elsewhere."""
+    if analysis.effects.empty:
+        return
+    yield md("## Verdicts")
+    yield table(*tables.verdicts_in_short(analysis), numeric=2)
+    yield _legend(analysis)
+    yield from simple_effects(analysis)
+    yield from differing(analysis)
+    yield from _unpaired(analysis)
+    yield from _censored(analysis)
+    yield md(
+        FOLDED, "Every number: p-values, effect sizes, seeds needed", md("\n\n").join(_in_full(analysis))
+    )
+    yield from on_other_images(analysis)
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
@@ -191,10 +213,10 @@ def _legend(analysis: Analysis) -> Markdown:
     study, left = analysis.study, analysis.interactions_left_out
     unit = md(" in {}", study.unit) if study.unit else md("")
     side = "negative" if study.smaller else "positive"
-    averaged = any(each.averaged for each in analysis.comparisons)
-    over = md(", averaged over the other factors" if averaged else "")
-    what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
-    texts = [md(what, study.noun, unit, side, over), _direction(analysis)]
+    what = "Differences are variant − baseline of the {}{} ({} is better), {}{}."
+    texts = [md(what, study.noun, unit, side, *_how(analysis)), _direction(analysis)]
+    if study.unpaired:
+        texts.append(md(UNPAIRED))
     inside = "*No difference that matters*: the whole interval lies within ±{}."
     without = "No margin was given, so that no difference is called too small to matter."
     shown = f"{analysis.margin:g} {study.unit}".rstrip()
@@ -223,11 +245,31 @@ def _looks(analysis: Analysis) -> Markdown:
 
 def _in_full(analysis: Analysis) -> Iterator[Markdown]:
     """The verdicts with every number, and how these were made."""
-    m = len(analysis.effects)
+    study, m = analysis.study, len(analysis.effects)
     yield table(*tables.verdict_rows(analysis), numeric=8)
+    if study.unpaired:
+        yield md(
+            "{} comparisons share an error of 5 % (Holm). {}" if m > 1 else "{1}", m, md(NUMBERS_UNPAIRED)
+        )
+        return
     shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
     alone = "At an error of 5 % a comparison takes {1} seeds at least."
     yield md(" ").join([md(shared if m > 1 else alone, m, fewest_seeds(m)), md(NUMBERS)])
+
+
+def _how(analysis: Analysis) -> tuple[str, str]:
+    """How differences are taken, and over what they are averaged."""
+    study = analysis.study
+    if study.unpaired:
+        return "of the means of two groups", ", the other factors at their baseline" if len(
+            study.factors
+        ) > 1 else ""
+    averaged = any(each.averaged for each in analysis.comparisons)
+    over = ["the other factors"] if averaged and not study.blocks else []
+    over += list(study.average_over)
+    averaged = f", averaged over {' and '.join(over)}" if over else ""
+    within = f", within each {study.blocks}" if study.blocks else ""
+    return "seed by seed", averaged + within
 
 
 def _direction(analysis: Analysis) -> Markdown:
@@ -309,7 +351,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
         have = sorted({int(seed) for seed in logged if str(seed).isdecimal()})
         first = len(have) if have == list(range(len(have))) else 0
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
-        last = first + int((within["wanted"] - within["n"]).max()) if first else seeds
+        last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
         fewest, settled = int(within["seeds_needed_at_least"].min()), many(len(within), "comparison")
         about = f"about {fewest} to {seeds}" if fewest < seeds else f"about {seeds}"
         yield md(SETTLED_BY, about, settled, "is" if len(within) == 1 else "are")

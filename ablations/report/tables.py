@@ -25,7 +25,12 @@ Rows = list[tuple[str, ...]]
 def in_words(effects: pd.DataFrame) -> pd.DataFrame:
     """The verdict table with the names of `factor`, `variant` and `baseline` as text; `factors` stay as they are."""
     names = {"factor": "factors", "variant": "variant", "baseline": "baseline"}
-    return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+    named = effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+    if "block" in named:  # a data set or fold, within which the comparison is made
+        named["factor"] = [
+            f"{key} ({block})" for key, block in zip(named["factor"], named["block"], strict=True)
+        ]
+    return named
 
 
 def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
@@ -35,14 +40,15 @@ def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     rows = []
     for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
         shown, paired = form[row["metric"]], row["n"] > 0
-        interval = f" {shown.interval(row['ci_low'], row['ci_high'])}" if paired else ""
+        ends = shown.ends(row["ci_low"], row["ci_high"]) if paired else ""
+        interval = f" [{ends}]" if ends else ""
         cells = {
             "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
             "variant": row["variant"],
             "against": row["baseline"],
             "verdict": verdict_of(row, comparison, analysis),
             "difference [95 % interval]": shown.difference(row["mean_diff"]) + interval,
-            "seeds": str(row["n"]),
+            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
         }
         rows.append(tuple(cells.values()))
     return tuple(cells), rows
@@ -69,7 +75,7 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
             "against": row["baseline"],
             **({"metric": label(row["metric"])} if several else {}),
             "verdict": verdict_of(row, comparison, analysis),
-            "seeds": str(row["n"]),
+            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
             "difference": shown.difference(row["mean_diff"]),
             "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
             "p": p_value(row["p"]),

@@ -67,7 +67,10 @@ class Reader:
         return self._source.experiment_tags(experiment_id)
 
     def runs(
-        self, experiment: str | Sequence[str] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        experiment: str | Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: str | None = None,
     ) -> "pd.DataFrame":
         """Return one row per run that is not deleted, the oldest first, named as in `mlflow.search_runs`.
 
@@ -75,9 +78,10 @@ class Reader:
         (UTC), `seconds`, `artifact_uri`, then `params.<key>` (text), `metrics.<name>` (the last value),
         `tags.<key>` (text) and `inputs.<context>` (the digests of data sets logged as inputs, sorted, parted by
         commas), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
-        one or several, and with all of `tags`, where given.
+        one or several, with all of `tags`, and that the filter `where` finds (in the grammar of
+        `mlflow.search_runs`), where given.
 
-        Raises InputError, with the names that exist, for an unknown experiment.
+        Raises InputError, with the names that exist, for an unknown experiment, and for a filter that is none.
         """
         experiments = self._source.experiments()
         if experiment is not None:
@@ -88,7 +92,25 @@ class Reader:
             experiments = {key: name for key, name in experiments.items() if name in wanted}
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
-        return table.frame()
+        frame = table.frame()
+        if where is None:
+            return frame
+        found = frame[frame["run_id"].isin(self._found(experiments, where))].reset_index(drop=True)
+        empty = [name for name in found if name not in RUN_COLUMNS and found[name].isna().all()]
+        return found.drop(columns=empty)
+
+    def _found(self, experiments: Iterable[str], where: str) -> set[str]:
+        """The ids of the runs that a filter finds, by MLflow itself."""
+        from mlflow.exceptions import MlflowException
+
+        query = {"experiment_ids": list(experiments), "filter_string": where, "max_results": 1000}
+        with self._store.client() as api:
+            try:
+                return {run.info.run_id for run in pages(api.search_runs, **query)}
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                raise InputError(f"the filter {where!r} is none of MLflow's: {_first_line(error)}") from None
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return every logged value: columns `run_id`, `metric`, `step`, `value`, sorted by the first three.
@@ -387,6 +409,10 @@ def _number(value: object) -> float:
     if not isinstance(value, int | float):
         return math.nan
     return math.copysign(math.inf, value) if abs(value) >= INFINITY else value
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "").strip()
 
 
 def _marks(values: Sequence[str]) -> str:

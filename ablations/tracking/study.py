@@ -53,6 +53,10 @@ class Study:
         brings: by factor and level the keys in which the level differs from the baseline's by design, besides the
             factor and its own section; None in studies that were kept before this was.
         ignore: params and tags that only name a run: they may differ.
+        average_over: params that were varied besides and are not compared: a seed's value is the mean over theirs.
+        blocks: the param with the data sets or folds within which variants are compared.
+        unpaired: whether runs without seeds are compared group by group.
+        value: of a metric logged several times: `best`, `last`, `mean-of-last-N`; None: the last.
     """
 
     name: str
@@ -74,6 +78,10 @@ class Study:
     tuned_smaller_is_better: bool | None = None
     brings: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None
     ignore: tuple[str, ...] = ()
+    average_over: tuple[str, ...] = ()
+    blocks: str | None = None
+    unpaired: bool = False
+    value: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not self.margin >= 0:
@@ -84,7 +92,8 @@ class Study:
     @property
     def varied(self) -> tuple[str, ...]:
         """Everything that tells runs of one seed apart."""
-        return (*self.factors, *self.nuisance)
+        blocks = () if self.blocks is None else (self.blocks,)
+        return (*self.factors, *self.nuisance, *self.average_over, *blocks)
 
     @property
     def smaller(self) -> bool:
@@ -138,7 +147,9 @@ class Study:
         said = {
             name: value
             for name, value in asdict(self).items()
-            if name not in YOUNGER or value not in (None, ())
+            if name not in YOUNGER
+            or value not in (None, (), False)
+            or (name == "tuned_smaller_is_better" and value is False)
         }
         return json.dumps(said, ensure_ascii=False)
 
@@ -236,9 +247,13 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "command": or_none(_is_command),
     "brings": or_none(by_name(by_name(list_of(is_text)))),
     "ignore": list_of(is_text),
+    "average_over": list_of(is_text),
+    "blocks": or_none(is_text),
+    "unpaired": lambda value: isinstance(value, bool),
+    "value": or_none(is_text),
 }
 """What each field of a study may be in JSON."""
-YOUNGER = {"tuned_smaller_is_better", "brings", "ignore"}
+YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
 """Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 

@@ -74,9 +74,10 @@ def test_a_store_without_these_runs_is_no_store_for_them(home, store):
 
 CHANGES = [
     ("README.md", "is 1.00 percentage points", "is 1.10 percentage points", "1.10", "1.00"),
-    ("README.md", "p = 0.031 after", "p = 0.013 after", "0.013", "0.031"),
+    ("README.md", "| 0.039 |", "| 0.093 |", "0.093", "0.039"),
+    ("README.md", "lower (0.80 to 1.20)", "lower (0.81 to 1.20)", "0.81", "0.80"),
     ("README.md", "61,706", "61,707", "61,707", "61,706"),
-    ("effects.csv", "0.03125", "0.03126", "0.03126", "0.03125"),
+    ("effects.csv", "0.0390625", "0.0390635", "0.0390635", "0.0390625"),
     ("verdicts.tex", "1.20, $-$0.80", "1.20, $-$0.81", "0.81", "0.80"),
 ]
 
@@ -234,12 +235,12 @@ def test_the_command_checks_and_says_in_one_line_what_does_not_follow(home, monk
         "s: README.md, runs.csv, effects.csv and verdicts.tex follow from the store"
     )
     text = (home / "effects.csv").read_text()
-    (home / "effects.csv").write_text(text.replace("0.03125", "0.04"))
+    (home / "effects.csv").write_text(text.replace("0.0390625", "0.04"))
     with pytest.raises(SystemExit) as stopped:
         main(["s", "--check"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {home / 'effects.csv'}, line 2: 0.04 does not follow; recomputed: 0.03125\n"
+        f"error: {home / 'effects.csv'}, line 2: 0.04 does not follow; recomputed: 0.0390625\n"
     )
 
 
