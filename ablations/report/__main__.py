@@ -99,11 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
-    gate = parser.add_argument_group("a gate for continuous integration").add_argument
-    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
-    gate("--fail-if", metavar="WORD,WORD", default="", help=wanted)
-    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
-    gate("--non-inferiority", metavar="MARGIN", type=float, help=shown)
+    _add_questions(parser)
+    _add_gate(parser)
+    return parser
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
     several = "append"  # each may be given again, for another name
     anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"
@@ -141,7 +142,14 @@ def _parser() -> argparse.ArgumentParser:
     add("--value", metavar="WHICH", help=values)
     found = "only these runs, in MLflow's own filter grammar: \"params.lr = '0.1' and attributes.status = 'FINISHED'\""
     add("--where", metavar="FILTER", help=found)
-    return parser
+
+
+def _add_gate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a gate for continuous integration").add_argument
+    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
+    add("--fail-if", metavar="WORD,WORD", default="", help=wanted)
+    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
+    add("--non-inferiority", metavar="MARGIN", type=float, help=shown)
 
 
 def _home(options: argparse.Namespace, option: str) -> Path:
