@@ -224,11 +224,19 @@ def test_names_are_parted_by_commas_and_kept_by_quotes(given, names):
         (['"a=x,b=y",c=z'], {"a": "x,b=y", "c": "z"}),
         (['"a,b=x"'], {"a,b": "x"}),
         (["a=lr=0.1"], {"a": "lr=0.1"}),
+        (['a="x=1,y=2",b=z'], {"a": "x=1,y=2", "b": "z"}),
+        (['"a"="x=1,y=2"'], {"a": "x=1,y=2"}),
+        (["a=x,"], {"a": "x"}),
+        (['a="x'], {"a": '"x'}),
         (None, None),
     ],
 )
 def test_levels_may_have_commas(given, levels):
     assert _pairs(given) == levels
+
+
+def test_what_is_no_factor_belongs_to_the_level():
+    assert _pairs(["a=x=1,y=2,b=z"], ["a", "b"]) == {"a": "x=1,y=2", "b": "z"}
 
 
 @pytest.mark.usefixtures("without_figures")
