@@ -76,6 +76,14 @@ class Sweep:
             return Counter()
         return Counter(self.reader.runs()["status"])
 
+    def running(self) -> set[tuple[str, str]]:
+        """The runs that are RUNNING, each with the process that took it up last."""
+        if not (self.root / "mlruns" / "mlflow.db").exists():
+            return set()
+        runs = self.reader.runs()
+        runs = runs[runs["status"] == "RUNNING"]
+        return {(run["run_id"], str(run.get("tags.claim"))) for run in runs.to_dict("records")}
+
     def models(self) -> dict[str, str]:
         """The digest of each run's model.npz, by the level of the factor."""
         found = {}
@@ -233,9 +241,9 @@ BLOWS: dict[str, tuple[Callable[[subprocess.Popen[str], random.Random], None], s
 
 
 def struck(
-    sweep: Sweep, process: subprocess.Popen[str], name: str, rng: random.Random
+    sweep: Sweep, process: subprocess.Popen[str], name: str, rng: random.Random, orphans: set[tuple[str, str]]
 ) -> tuple[float, Counter[str]]:
-    """Strike; how long the end took, and the runs by status then."""
+    """Strike; how long the end took, and the runs by status then. `orphans` were RUNNING before the start."""
     blow, told = BLOWS[name]
     is_parallel = bool(workers(process))
     sent = time.monotonic()
@@ -255,7 +263,7 @@ def struck(
     # Who is killed says nothing, and joblib kills the other workers of one that was; all others have ended their runs.
     lost = dict.fromkeys(("SIGKILL to all", "SIGKILL to a worker"), 2)
     lost["SIGKILL to the main process"] = 0 if is_parallel else 1
-    assert after["RUNNING"] <= lost.get(name, 0), state
+    assert len(sweep.running() - orphans) <= lost.get(name, 0), state
     return took, after
 
 
@@ -279,6 +287,7 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
     for launcher in cycle(["joblib", "basic"]):
         enough = min(kills, done + KILLS_PER_SWEEP)
         while True:
+            orphans = sweep.running()
             process = sweep.start(f"hydra/launcher={launcher}")
             starts += 1
             if done < enough:
@@ -289,7 +298,7 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
                 assert process.returncode == 0, out + err
                 break
             name = next(blows)
-            took, after = struck(sweep, process, name, rng)
+            took, after = struck(sweep, process, name, rng, orphans)
             done += 1
             counts[name] += 1
             slowest = max(slowest, took if BLOWS[name][1] else 0.0)
