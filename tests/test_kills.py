@@ -22,6 +22,7 @@ from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
+import commands
 import psutil
 import pytest
 from project import PATIENCE_S, wait_until
@@ -45,12 +46,16 @@ class Sweep:
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", root)
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         unset = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "ABLATIONS_OUTBOX"}
         environment = {key: value for key, value in os.environ.items() if key not in unset}
+        return environment | {"PYTHONPATH": str(self.root)}
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *self.command, *more],
-            env=environment | {"PYTHONPATH": str(self.root)},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -58,10 +63,10 @@ class Sweep:
         )
 
     def finish(self, *more: str) -> str:
-        process = self.start(*more)
-        out, err = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 0, out + err
-        return out
+        words = [str(self.root / "run.py"), *self.command, *more]
+        done = commands.run(words, self.root, self.environment, PATIENCE_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def forget(self) -> None:
         for folder in ("mlruns", "reports"):
@@ -278,7 +283,7 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
     temporary.mkdir()
     os.environ["TMPDIR"] = str(temporary)
     started = time.monotonic()
-    sweep.finish()
+    sweep.start().communicate(timeout=PATIENCE_S)
     life = time.monotonic() - started
     models = sweep.models()
     sweep.forget()
