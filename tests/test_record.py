@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
+from ablations.experiment.metrics import test_metrics as metrics_of
 from ablations.experiment.record import has_learned
 from ablations.experiment.run import _found
 from ablations.tracking.earlier import EarlierRun
+from ablations.training.loop import Evaluation
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,9 @@ def test_a_result_that_is_found_has_its_warning():
 
     assert found() == ""
     assert "did not learn" in found(did_not_learn="true")
+
+
+def test_an_error_in_percent_is_stored_as_it_is_meant():
+    for wrong in range(10_001):
+        test = Evaluation(0.1, 1 - wrong / 10_000, {}, np.zeros(1), np.zeros(1))
+        assert metrics_of(test)["test/error_pct"] == wrong / 100

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from ablations.comparison import exact
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.tests import ALPHA
 from ablations.tracking.columns import NOT_LOGGED, column, natural, number, param, text
@@ -70,7 +71,7 @@ def _best_values(
     candidates = []
     for values in sorted(set(at), key=lambda levels: [natural(level) for level in levels]):
         tried = runs[[each == values for each in at]]
-        mean = tried.loc[tried["outcome"] == Outcome.FINISHED, "value"].mean()
+        mean = exact.mean(tried.loc[tried["outcome"] == Outcome.FINISHED, "value"])
         if not math.isnan(mean):
             diverged = int((tried["outcome"] == Outcome.DIVERGED).sum())
             candidates.append(((diverged, mean if smaller_is_better else -mean), values, mean))

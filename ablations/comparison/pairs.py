@@ -3,19 +3,30 @@
 Differences always mean variant − baseline, in the metric's own unit.
 """
 
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from itertools import combinations, product
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from ablations.comparison import exact
+from ablations.comparison.confounds import NOTHING, Found, Rules, differences, known
+from ablations.comparison.looks import LOOK
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.errors import InputError
 from ablations.tracking.columns import NOT_LOGGED, natural, number, param, tag, text
+
+ROUNDING = 2**10 * sys.float_info.epsilon
+"""Of the values that are subtracted: an error of 0.1 % was an accuracy, with a last place a thousand times as large."""
+STORED = {"test/error_pct": 0.5e-10}
+"""How far a value can be from what was meant: errors in % are stored with ten decimals."""
+
+KNOWN = object()
+"""The key under which a run's record holds what is known of it."""
 
 FINGERPRINTS = ("stream", "data_sha256")
 """Tags in which the runs of a pair must agree."""
@@ -93,10 +104,18 @@ class Comparison:
             other factors. For an interaction the difference of differences: how much more the one choice brings
             where the other is made as well.
         run_ids: for each seed the runs behind the difference.
+        seen: for each seed the number of the look at which all of these were first there.
         unpaired: the seeds that gave none, and why.
         fingerprinted: whether every pair rests on recorded fingerprints, not on its seed alone.
         hopeless: the settings that it needs and that never give a result.
         censored: the seeds of whose runs one never reached the target: in epochs to it the difference is a bound.
+        differing: what else the two sides of its pairs differ in.
+        rounding: for each difference the largest error that rounding can have made in it.
+        block: the data set or fold within which it is made, None where there are none.
+        signs: for each run of a seed whether it counts for (1) or against (−1) the difference.
+        averaged: the other factors of which several levels are averaged over.
+        at: the level of another factor to which it is confined, of a simple effect; else empty.
+        groups: the values of the variant's runs and of the baseline's, where nothing is paired.
     """
 
     factors: tuple[str, ...]
@@ -106,15 +125,33 @@ class Comparison:
     seeds: tuple[str, ...]
     differences: tuple[float, ...]
     run_ids: tuple[tuple[str, ...], ...]
+    seen: tuple[int, ...]
     unpaired: tuple[Unpaired, ...]
     fingerprinted: bool
     hopeless: tuple[Hopeless, ...] = ()
     censored: tuple[str, ...] = ()
+    differing: Found = NOTHING
+    rounding: tuple[float, ...] = ()
+    block: str | None = None
+    signs: tuple[int, ...] = ()
+    averaged: tuple[str, ...] = ()
+    at: tuple[tuple[str, str], ...] = ()
+    groups: tuple[tuple[float, ...], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
         """Whether no further seeds can settle it."""
-        return self.foreign or bool(self.hopeless or self.censored)
+        return self.foreign or self.confounded or bool(self.hopeless or self.censored)
+
+    @property
+    def confounded(self) -> bool:
+        """Whether its sides differ in more than the factor and what that brings by design."""
+        return bool(self.differing.confounds)
+
+    @property
+    def without_result(self) -> bool:
+        """Whether one of its sides never gives a result, so that there is nothing to compare."""
+        return bool(self.hopeless) and not self.seeds
 
     @property
     def foreign(self) -> bool:
@@ -129,6 +166,8 @@ def comparisons(
     baseline: Mapping[str, object],
     metric: str,
     interactions: bool = True,
+    averaged: Sequence[str] = (),
+    rules: Rules = Rules(),  # noqa: B008  # frozen
 ) -> tuple[Comparison, ...]:
     """Every comparison that the runs' design holds: each level with the baseline's, then two-factor interactions.
 
@@ -137,16 +176,20 @@ def comparisons(
     where every run that it takes finished and all of them have the same `FINGERPRINTS`.
 
     Args:
-        runs: those of the study. A run that did not log one of the factors belongs to no variant.
+        runs: those of the study, as `looks.numbered` gives them where they were looked at more than once. A run that
+            did not log one of the factors belongs to no variant.
         factors: the params that were varied.
         baseline: for each factor the level that the others are compared with.
         metric: name of the outcome.
         interactions: give those, too. All comparisons share the correction, so that more of them need more seeds.
+        averaged: further params that were varied: a seed's difference is the mean over the settings of these that both
+            sides have.
+        rules: what the two sides may differ in.
 
     Raises:
         InputError: no run, no such metric, a baseline that no run has, or no factor with a second level.
     """
-    cells = _Cells(runs, factors, metric)
+    cells = _Cells(runs, (*factors, *averaged), metric, rules)
     for factor in factors:
         there = ", ".join(cells.levels[factor]) or "none: no run logged it"
         if factor not in baseline:
@@ -168,17 +211,50 @@ def comparisons(
     return tuple(found)
 
 
+def simple_effects(
+    runs: pd.DataFrame,
+    factors: Sequence[str],
+    metric: str,
+    dependences: pd.DataFrame,
+    rules: Rules = Rules(),  # noqa: B008  # frozen
+) -> tuple[Comparison, ...]:
+    """The main effects that depend on another factor, one at each of its levels, averaged over the others still.
+
+    Args:
+        runs: those of the study, as for `comparisons`.
+        factors: the params that were varied.
+        metric: name of the outcome.
+        dependences: with `factor`, `variant`, `baseline` and `on`, as `designs.dependences` gives them.
+        rules: what the two sides of a comparison may differ in.
+    """
+    asked = dependences[["factor", "variant", "baseline", "on"]].drop_duplicates()
+    if asked.empty:
+        return ()
+    cells = _Cells(runs, factors, metric, rules)
+    found = [
+        cells.compare(
+            {row["factor"]: row["variant"]}, {row["factor"]: row["baseline"]}, ((row["on"], level),)
+        )
+        for row in asked.to_dict("records")
+        for level in cells.levels[row["on"]]
+    ]
+    return tuple(each for each in found if each.signs)
+
+
 class _Cells:
     """Runs by setting of all factors and by seed, as differences are taken from them."""
 
-    def __init__(self, runs: pd.DataFrame, factors: Sequence[str], metric: str) -> None:
+    def __init__(self, runs: pd.DataFrame, factors: Sequence[str], metric: str, rules: Rules) -> None:
         if runs.empty:
             raise InputError("there are no runs to compare")
-        self.factors, self.metric = tuple(factors), metric
+        self.factors, self.metric, self.rules = tuple(factors), metric, rules
+        apart = [*map(param, factors), param("seed")]
         self.at: dict[tuple[tuple[str, ...], str], list[dict]] = {}
         self.settings: dict[tuple[str, ...], None] = {}
         seeds = set()
-        for run in with_outcomes(runs, metric).to_dict("records"):
+        records = with_outcomes(runs, metric).to_dict("records")
+        for run, told in zip(records, known(runs, apart), strict=True):
+            run[KNOWN] = told
             setting = tuple(text(run.get(param(factor))) for factor in factors)
             if None not in setting:
                 seed = text(run.get(param("seed"))) or NOT_LOGGED
@@ -191,9 +267,14 @@ class _Cells:
             for i, factor in enumerate(factors)
         }
 
-    def compare(self, variant: Mapping[str, str], baseline: Mapping[str, str]) -> Comparison:
-        """The main effect of one factor, or the interaction of two."""
-        weights = self._weights(variant, baseline)
+    def compare(
+        self,
+        variant: Mapping[str, str],
+        baseline: Mapping[str, str],
+        at: tuple[tuple[str, str], ...] = (),
+    ) -> Comparison:
+        """The main effect of one factor, or the interaction of two; everywhere, or `at` levels of other factors."""
+        weights = self._weights(variant, baseline, dict(at))
         seeds = self.seeds if weights or len(variant) == 1 else []
         found = {seed: self._pair(list(weights), seed) for seed in seeds}
         pairs = {seed: runs for seed, runs in found.items() if not isinstance(runs, Unpaired)}
@@ -204,18 +285,54 @@ class _Cells:
             baseline=tuple(baseline.values()),
             metric=self.metric,
             seeds=tuple(pairs),
-            differences=tuple(_difference(list(weights.values()), runs) for runs in pairs.values()),
+            differences=tuple(
+                _difference(list(weights.values()), runs, self.metric) for runs in pairs.values()
+            ),
+            rounding=tuple(_rounding(list(weights.values()), runs, self.metric) for runs in pairs.values()),
+            differing=self._differing(variant, baseline, list(weights), pairs),
             run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
+            seen=tuple(max(int(run.get(LOOK, 1)) for run in runs) for runs in pairs.values()),
             unpaired=tuple(each for each in found.values() if isinstance(each, Unpaired)),
             fingerprinted=bool(used) and all(text(run.get(tag(key))) for run in used for key in FINGERPRINTS),
             hopeless=tuple(filter(None, map(self._hopeless, weights))),
             censored=tuple(seed for seed, runs in pairs.items() if any(map(self._censored, runs))),
+            signs=tuple(1 if weight > 0 else -1 for weight in weights.values()),
+            averaged=self._averaged(weights, variant),
+            at=at,
         )
+
+    def _differing(
+        self,
+        variant: Mapping[str, str],
+        baseline: Mapping[str, str],
+        settings: Sequence[tuple[str, ...]],
+        pairs: Mapping[str, Sequence[Mapping[Any, Any]]],
+    ) -> Found:
+        """What the runs differ in that differ in one factor alone."""
+        at = {setting: i for i, setting in enumerate(settings)}
+        edges = [
+            (factor, i, at[self._setting(setting, {factor: baseline[factor]})])
+            for factor, level in variant.items()
+            for setting, i in at.items()
+            if setting[self.factors.index(factor)] == level
+        ]
+        compared = [
+            (seed, factor, runs[i][KNOWN], runs[j][KNOWN])
+            for seed, runs in pairs.items()
+            for factor, i, j in edges
+        ]
+        sides = {factor: (level, baseline[factor]) for factor, level in variant.items()}
+        return differences(compared, sides, self.rules)
+
+    def _averaged(self, settings: Iterable[tuple[str, ...]], varied: Mapping[str, str]) -> tuple[str, ...]:
+        """The other factors of which these settings have several levels."""
+        levels = dict(zip(self.factors, map(set, zip(*settings, strict=True)), strict=False))
+        return tuple(key for key, found in levels.items() if key not in varied and len(found) > 1)
 
     def _hopeless(self, setting: tuple[str, ...]) -> Hopeless | None:
         """The setting, where all its runs have ended by themselves and none has a result."""
         runs = [run for seed in self.seeds for run in self.at.get((setting, seed), [])]
-        if not all(_is_lost(run) for run in runs):
+        if not all(is_lost(run) for run in runs):
             return None
         ids = tuple(str(run.get("run_id", "")) for run in runs)
         return Hopeless(dict(zip(self.factors, setting, strict=True)), ids)
@@ -225,14 +342,15 @@ class _Cells:
         return self.metric == EPOCHS_TO_TARGET and run["value"] > number(run.get(param("trainer.epochs")))
 
     def _weights(
-        self, variant: Mapping[str, str], baseline: Mapping[str, str]
+        self, variant: Mapping[str, str], baseline: Mapping[str, str], at: Mapping[str, str]
     ) -> dict[tuple[str, ...], float]:
         """What each setting counts in the difference; none where no setting of the other factors has all sides."""
         corners: list[tuple[dict[str, str], int]] = [({}, 1)]
         for factor in variant:
             signed = (variant[factor], 1), (baseline[factor], -1)
             corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
-        rest = {self._setting(setting, corners[0][0]) for setting in self.settings}
+        settings = (each for each in self.settings if self._setting(each, at) == each)
+        rest = {self._setting(setting, corners[0][0]) for setting in settings}
         rest = sorted(rest, key=lambda levels: [natural(level) for level in levels])
         cells = [{self._setting(each, corner): sign for corner, sign in corners} for each in rest]
         cells = [signs for signs in cells if self.settings.keys() >= signs.keys()]
@@ -262,14 +380,21 @@ class _Cells:
         return Unpaired(seed, Reason.FINGERPRINTS, differing=differing) if differing else chosen
 
 
-def _is_lost(run: Mapping[str, Any]) -> bool:
+def is_lost(run: Mapping[str, Any]) -> bool:
     """Whether a run ended without a result, and would again: it was not stopped from outside."""
     stopped = run["status"] == "KILLED" or text(run.get(tag("failure"))) == "interrupted"
     return run["outcome"] not in (Outcome.FINISHED, Outcome.UNFINISHED) and not stopped
 
 
-def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> float:
+def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str) -> float:
     """The weighted sum of the runs' values; what is rounding alone is 0."""
-    values = np.array([run["value"] for run in runs])
-    difference = float(np.dot(weights, values))
-    return difference if abs(difference) > 1e-12 * np.abs(values).max() else 0.0
+    difference = exact.total(weight * run["value"] for weight, run in zip(weights, runs, strict=True))
+    return difference if abs(difference) > _rounding(weights, runs, metric) else 0.0
+
+
+def _rounding(weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str) -> float:
+    """The most that rounding can make of the weighted sum, values that were computed from others included."""
+    stored = STORED.get(metric, 0.0) * exact.total(map(abs, weights))
+    return stored + ROUNDING * exact.total(
+        abs(w * run["value"]) for w, run in zip(weights, runs, strict=True)
+    )

@@ -6,16 +6,20 @@ every difference that this same test does not reject, so that the two never cont
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from ablations.comparison import exact
 
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05  # the interval's level is 1 − ALPHA
-FLIPS = 9999  # beyond so many sign patterns (14 pairs) the test draws this many at random
-ROUNDING = 1e-9  # relative size below which a difference is taken for rounding
+FLIPS = 100_000  # beyond so many sign patterns (17 pairs) the test draws this many at random
+TOGETHER = 8  # pairs whose sums are tabulated
+EPSILON = 2 * float(np.finfo(float).eps)  # relative error of one addition, with a reserve
 
 
 @dataclass(frozen=True)
@@ -27,15 +31,19 @@ class SignFlip:
     high: float
 
 
-def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS) -> SignFlip:
+def sign_flip(
+    differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS, rounding: "ArrayLike" = 0.0
+) -> SignFlip:
     """The paired sign-flip permutation test of a zero mean, and the same test inverted.
 
     Were the mean θ and the distribution symmetric, dᵢ − θ could as well have the other sign. Flipping the signs of
     a set S gives a mean as high as the observed one exactly where mean(dᵢ, i ∈ S) ≤ θ. The sorted means over all
-    sets S are therefore the places where the p-value p(θ) steps: p = p(0), and the interval is {θ: p(θ) > α}.
+    sets S are therefore the places where the p-value p(θ) steps: p = p(0), which is that of
+    `scipy.stats.permutation_test(…, permutation_type="samples")`, and the interval is {θ: p(θ) > α}.
 
-    Of 2ⁿ sign patterns all are used where they are at most `flips`, else `flips` random ones, always the same. With
-    fewer than 6 pairs nothing is rejected at α = 0.05 and the interval is (−inf, inf); without pairs p is NaN.
+    Of 2ⁿ sign patterns all are used where they are at most `flips`, else `flips` random ones, always the same.
+    Where so many patterns reject nothing at α (fewer than 6 pairs at 0.05) the interval is (−inf, inf); without
+    pairs p is NaN.
 
     Source: E. J. G. Pitman (1937), Supplement to the J. R. Stat. Soc. 4(1), 119–130.
 
@@ -43,39 +51,69 @@ def sign_flip(differences: "ArrayLike", alpha: float = ALPHA, flips: int = FLIPS
         differences: finite, one for each pair, in any unit, which is that of the interval.
         alpha: 1 − the level of the interval.
         flips: the most sign patterns looked at.
+        rounding: the largest error that rounding can have made in each difference; one for all or one for each. A sum
+            that is 0 but for what rounding can make of what was summed is 0.
 
     Raises:
         ValueError: a difference is not finite.
     """
-    from scipy.stats import permutation_test
-
-    pairs = np.sort(_finite(differences))  # so that their order cannot matter
+    pairs = _finite(differences)
+    order = np.argsort(pairs, kind="stable")  # so that their order cannot matter
+    errors = np.broadcast_to(np.asarray(rounding, float), pairs.shape)[order]
+    pairs = pairs[order]
     if len(pairs) < 2:
         return SignFlip(1.0 if len(pairs) else math.nan, -math.inf, math.inf)
+    steps = _means_of_sets(pairs, errors, flips)
+    # Without its empty set a complete list of sets lacks the observed signs, as random ones do: they are as extreme
+    # as themselves, whatever θ is.
+    patterns = len(steps) + 1
+    as_extreme = 1 + int(min((steps <= 0).sum(), (steps >= 0).sum()))
+    p = min(1.0, 2 * as_extreme / patterns)
+    last = math.floor(alpha * patterns / 2 + 1e-9) - 1
+    if last < 0:
+        return SignFlip(p, -math.inf, math.inf)
+    steps.partition((last, len(steps) - 1 - last))
+    return SignFlip(p, exact.digits(steps[last]), exact.digits(steps[len(steps) - 1 - last]))
 
-    def mean_of_flipped(signed: "NDArray", axis: int) -> "NDArray":
-        flipped = np.signbit(signed) != np.signbit(pairs)
-        with np.errstate(invalid="ignore"):  # no flip at all: 0 / 0
-            return (flipped * pairs).sum(axis) / flipped.sum(axis)
 
-    steps = permutation_test(
-        (pairs,),
-        mean_of_flipped,
-        permutation_type="samples",
-        vectorized=True,
-        n_resamples=flips,
-        random_state=np.random.default_rng(0),
-    ).null_distribution
-    steps = np.where(np.abs(steps) <= ROUNDING * np.abs(pairs).max(), 0.0, steps)
-    # The observed signs are as extreme as themselves, whatever θ is.
-    rising = np.sort(np.where(np.isnan(steps), -np.inf, steps))
-    falling = np.sort(np.where(np.isnan(steps), -np.inf, -steps))
+def _means_of_sets(
+    pairs: "NDArray[np.float64]", errors: "NDArray[np.float64]", flips: int
+) -> "NDArray[np.float64]":
+    """The mean of each set of pairs but the empty one; what is rounding alone, that of the pairs included, is 0.
 
-    observed = 0 if 2 ** len(pairs) <= flips else 1  # random patterns do not contain the observed one
-    patterns = len(steps) + observed
-    as_extreme = int(min((rising <= 0).sum(), (falling <= 0).sum())) + observed
-    last = math.floor(alpha * patterns / 2 + ROUNDING) - observed
-    return SignFlip(min(1.0, 2 * as_extreme / patterns), float(rising[last]), -float(falling[last]))
+    Sums are looked up among those of a few pairs at a time, always in the same order: every processor gives the same.
+    """
+    limits = errors + EPSILON * len(pairs) * np.abs(pairs)
+    sums, most, counts = 0.0, 0.0, 0
+    for start, sets in zip(range(0, len(pairs), TOGETHER), _sets(len(pairs), flips), strict=True):
+        some = slice(start, start + TOGETHER)
+        sums = sums + _sums_of_sets(pairs[some])[sets]
+        most = most + _sums_of_sets(limits[some])[sets]
+        counts = counts + _sums_of_sets(np.ones_like(pairs[some]))[sets]
+    means = sums / counts
+    means[np.abs(sums) <= most] = 0.0
+    return means
+
+
+def _sums_of_sets(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
+    """The sum of each set of values; bit i of a set's index says whether it has value i."""
+    sums = np.zeros(1)
+    for value in values:
+        sums = np.concatenate([sums, sums + value])
+    return sums
+
+
+@lru_cache(maxsize=8)
+def _sets(n: int, flips: int) -> "list[NDArray[np.int64]]":
+    """Sets of n pairs, as indices for `_sums_of_sets` of `TOGETHER` pairs each: all but the empty one, or `flips`
+    random ones."""
+    sizes = [min(TOGETHER, n - start) for start in range(0, n, TOGETHER)]
+    if 2**n <= flips:
+        every = np.arange(1, 2**n)
+        return [every >> TOGETHER * i & 2**size - 1 for i, size in enumerate(sizes)]
+    rng = np.random.default_rng(n)
+    sets = np.array([rng.integers(2**size, size=flips) for size in sizes])
+    return list(sets[:, sets.any(axis=0)])
 
 
 def smallest_p(n: int) -> float:
@@ -89,12 +127,12 @@ def prob_better(differences: "ArrayLike", smaller_is_better: bool) -> float:
     return float((1 + signs.mean()) / 2) if len(signs) else math.nan
 
 
-def effect_size(differences: "ArrayLike") -> float:
+def effect_size(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> float:
     """Paired standardised difference: mean / standard deviation (n − 1), with the sign of the mean.
 
     ±inf where all differences are equal, 0 where all are zero, NaN for fewer than two pairs.
     """
-    mean, sd = mean_and_sd(differences)
+    mean, sd = mean_and_sd(differences, rounding)
     if math.isnan(sd):
         return math.nan
     if sd == 0:
@@ -113,12 +151,14 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
     return np.where(np.isnan(p), np.nan, corrected)
 
 
-def mean_and_sd(differences: "ArrayLike") -> tuple[float, float]:
+def mean_and_sd(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> tuple[float, float]:
     """Mean and standard deviation (n − 1); NaN where there are too few pairs, a spread as small as rounding is none."""
     values = _finite(differences)
-    mean = float(values.mean()) if len(values) else math.nan
-    sd = float(values.std(ddof=1)) if len(values) > 1 else math.nan
-    return mean, 0.0 if len(values) > 1 and sd <= ROUNDING * np.abs(values).max() else sd
+    if not len(values):
+        return math.nan, math.nan
+    mean, sd, largest = exact.mean(values), exact.deviation(values), float(np.abs(values).max())
+    limit = float(np.max(rounding)) + EPSILON * len(values) * largest
+    return mean, 0.0 if sd <= limit else sd
 
 
 def _finite(differences: "ArrayLike") -> "NDArray[np.float64]":

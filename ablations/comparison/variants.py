@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from ablations.comparison import exact
 from ablations.comparison.outcomes import Outcome
 from ablations.tracking.columns import NOT_LOGGED, column, natural, numbers, param, params_in
 from ablations.tracking.columns import metric as metric_column
-from ablations.tracking.study import smaller_is_better
+from ablations.tracking.study import target_is_small
 
 VALIDATION = "val/accuracy"
 EPOCHS_TO_TARGET = "epochs_to_target"
@@ -32,7 +33,7 @@ def with_times(
     """
     if target is not None:
         steps = histories[histories["metric"] == target["metric"]]
-        small = smaller_is_better(str(target["metric"]))
+        small = target_is_small(target)
         reached = steps[steps["value"] <= target["value"] if small else steps["value"] >= target["value"]]
         first = reached.groupby("run_id")["step"].min()
         first = first.reindex(steps["run_id"].unique()).fillna(steps.groupby("run_id")["step"].max() + 1)
@@ -57,7 +58,7 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Data
     finished = runs["outcome"] == Outcome.FINISHED
     keys = [param(key) for key in factors]
     group = runs.groupby(keys, sort=False).ngroup() if keys else pd.Series(0, index=runs.index)
-    means = runs["value"][finished].groupby(group).mean() * (1 if smaller else -1)
+    means = runs["value"][finished].groupby(group).agg(exact.mean) * (1 if smaller else -1)
 
     def place(row: Mapping[str, object]) -> tuple:
         levels = [row[key] for key in keys]
@@ -71,7 +72,9 @@ def ranked(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Data
     return runs.iloc[[each[-1] for each in sorted(within)]].reset_index(drop=True)
 
 
-def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.DataFrame:
+def variants(
+    runs: pd.DataFrame, factors: Sequence[str], smaller: bool, apart: Sequence[str] = ()
+) -> pd.DataFrame:
     """One row per variant, best first, its index the variant's number.
 
     Columns: the factors' params, `planned` (runs), `n` (finished runs, on which the rest stands), `mean`, `sd` (with
@@ -82,21 +85,30 @@ def variants(runs: pd.DataFrame, factors: Sequence[str], smaller: bool) -> pd.Da
         runs: as `ranked` gives them; `epoch_s`, `train_s` and `epochs_to_target` as `with_times` does.
         factors: the params that make a variant.
         smaller: whether smaller values are better.
+        apart: params whose runs are one seed of a variant together: `planned` and `n` count seeds, whose values are
+            means over them.
     """
     every = runs.groupby("variant")
     done = runs[runs["finished"]]
     means = {name: numbers(done, name) for name in ("epoch_s", "train_s")}
     means[EPOCHS_TO_TARGET] = numbers(done, metric_column(EPOCHS_TO_TARGET))
     costs = {cost: numbers(done, param(f"network.{cost}")) for cost in COSTS}
-    done = done.assign(**means, **costs).groupby("variant")
+    done = done.assign(**means, **costs)
+    planned = every.size()
+    if apart:
+        seed = param("seed")
+        values = ["value", *means, *costs]
+        done = done.groupby(["variant", seed], as_index=False, dropna=False)[values].mean()
+        planned = every[seed].nunique(dropna=False)
+    done = done.groupby("variant")
     table = pd.DataFrame({param(key): every[param(key)].first() for key in factors}, range(every.ngroups))
     return table.assign(
-        planned=every.size(),
+        planned=planned,
         n=done.size().reindex(table.index, fill_value=0),
-        mean=done["value"].mean(),
-        sd=done["value"].std(),
+        mean=done["value"].agg(exact.mean),
+        sd=done["value"].agg(exact.deviation),
         best=done["value"].min() if smaller else done["value"].max(),
-        **{name: done[name].mean() for name in means},
+        **{name: done[name].agg(lambda values: exact.mean(values.dropna())) for name in means},
         **{cost: done[cost].first() for cost in COSTS},
     )
 

@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from ablations.errors import InputError
 from ablations.experiment.job import Wanted, checkpoints, determining, digest, identity, run_name
 from ablations.experiment.result import Result
-from ablations.experiment.resume import Adopt, decide, is_of, leftovers
+from ablations.experiment.resume import Adopt, decide, is_of, leftovers, tags_of_adoption
 from ablations.signals import undisturbed
 from ablations.tracking.earlier import EarlierRun, earlier_runs
 from ablations.tracking.store import Store
@@ -82,7 +82,7 @@ def _adopted(planned: Planned, known: Known, in_work: set[str]) -> bool:
         return False
     try:
         with undisturbed(), closing(Tracker.of(planned.store, *decision.run.ids)) as tracker:
-            tracker.set_tags(planned.invocation)
+            tracker.set_tags(tags_of_adoption(decision.run, planned.invocation))
     except InputError:  # it was deleted just now
         return False
     Result.of(decision.run).say(run_name(planned.config, planned.overrides), perf_counter() - started)

@@ -19,7 +19,16 @@ from ablations.experiment.metrics import EVERY_EPOCH, epoch_metrics, step_metric
 from ablations.experiment.progress import ProgressBar
 from ablations.experiment.provenance import provenance
 from ablations.experiment.result import DID_NOT_LEARN
-from ablations.experiment.resume import RERUN_TAG, Copy, Train, is_of, is_trained_elsewhere, stays
+from ablations.experiment.resume import (
+    FIRST_INVOCATION,
+    RERUN_TAG,
+    Copy,
+    Train,
+    first_invocation,
+    is_of,
+    is_trained_elsewhere,
+    stays,
+)
 from ablations.paths import draft_folder
 from ablations.signals import Terminated, stop_if_told, undisturbed
 from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs, log_copied, results
@@ -196,6 +205,8 @@ def copy(job: Job, task: Copy, lease: Lease) -> None:
             raise IncompleteError(source.run_id, f"cannot be copied: {error}") from error
         with undisturbed():
             kept = {tag: source.tags[tag] for tag in OF_THE_RESULT if tag in source.tags}
+            if job.sweep is not None:
+                kept[FIRST_INVOCATION] = first_invocation(source, job.invocation)
             tracker = _open(job, task.into, lease, {**kept, "copied_from": source.run_id})
             log_copied(copied, tracker)
             if finished:
@@ -220,8 +231,16 @@ def write_traceback(error: BaseException) -> Path:
 def _open(job: Job, into: EarlierRun | None, lease: Lease, more: Mapping[str, str]) -> Tracker:
     """The run to write to: an earlier one that goes on, or a new one. Raises OutrunError where that does not stay."""
     recipe, in_sweep = job.recipe, job.sweep is not None
-    tags = {**job.identity, **provenance(), HOLDER_TAG: str(lease.holder), **_heartbeat(job), **more}
-    tags |= job.invocation
+    tags = {
+        **job.identity,
+        **provenance(),
+        HOLDER_TAG: str(lease.holder),
+        **_heartbeat(job),
+        **job.invocation,
+    }
+    if in_sweep:
+        tags[FIRST_INVOCATION] = job.invocation["sweep_id"]
+    tags |= more
     if job.rerun:
         tags[RERUN_TAG] = "true"
     if study := HydraConfig.get().runtime.choices.get("study"):

@@ -22,6 +22,10 @@ RERUN_TAG = "rerun"
 """The tag of a run that was asked for although there was a result."""
 
 
+FIRST_INVOCATION = "first_sweep_id"
+"""The tag with the invocation of a sweep that first had a result; `sweep_id` is the one that asked for it last."""
+
+
 @dataclass(frozen=True)
 class Adopt:
     """A run has the result, and it is where it is wanted."""
@@ -151,6 +155,16 @@ def _own_and_others(
 ) -> tuple[list[EarlierRun], list[EarlierRun]]:
     own = [run for run in earlier if run.tags.get("sweep") == sweep]
     return own, [run for run in earlier if run.tags.get("sweep") != sweep]
+
+
+def first_invocation(run: EarlierRun, invocation: Mapping[str, str]) -> str:
+    """The id of the invocation that first had a run's result, as far as is known, for a sweep that takes it over."""
+    return run.tags.get(FIRST_INVOCATION) or run.tags.get("sweep_id") or invocation["sweep_id"]
+
+
+def tags_of_adoption(run: EarlierRun, invocation: Mapping[str, str]) -> dict[str, str]:
+    """The tags by which a run with a result belongs to the invocation that asks for it last."""
+    return {FIRST_INVOCATION: first_invocation(run, invocation), **invocation}
 
 
 def has_result(run: EarlierRun) -> bool:

@@ -37,6 +37,7 @@ from ablations.experiment.resume import (
     is_trained_elsewhere,
     leftovers,
     may_go_on,
+    tags_of_adoption,
     without_store,
 )
 from ablations.signals import stoppable, undisturbed
@@ -96,7 +97,7 @@ def _done(job: Job, lease: Lease, task: Adopt | Copy | Train) -> Result:
             # It belongs to this invocation now: what is asked for last is what the report is about.
             if job.sweep is not None:
                 with closing(Tracker.of(job.store, *found.ids)) as tracker:
-                    tracker.set_tags(job.invocation)
+                    tracker.set_tags(tags_of_adoption(found, job.invocation))
             Checkpoints(lease.folder).remove()
             return Result.of(found)
         case Copy(source):

@@ -35,6 +35,7 @@ WORSE = ("#d55e00", "v", True)
 NO_DIFFERENCE = ("#0173b2", "s", True)
 INCONCLUSIVE = ("#6e6e6e", "o", True)
 TOO_FEW = ("#6e6e6e", "o", False)
+CONFOUNDED = ("#cc78bc", "X", True)
 
 COUNTS, VALUES, WEIGHTS, PIXELS = "Blues", "viridis", "RdBu_r", "gray"
 """Colour maps."""

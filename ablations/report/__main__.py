@@ -2,14 +2,16 @@
 
 import argparse
 import csv
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
-from ablations.report.compile import compile_report
+from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
+from ablations.report.gate import held_up_by, named
 from ablations.report.request import Request
 from ablations.tracking.store import Store
 
@@ -29,7 +31,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compile or check a report."""
     options = _parser().parse_args(arguments)
     with one_line_errors():
-        store = Store(options.tracking_uri)
+        store, fail_if = Store(options.tracking_uri), named(options.fail_if, options.non_inferiority)
+        if fail_if and (options.again or options.check):
+            raise InputError(
+                "--fail-if: with a report that is compiled from the store, without --check and --again"
+            )
+        if options.again:
+            from ablations.report.again import compile_again
+
+            print(f"report: {printable(compile_again(_home(options, '--again')))}")
+            return
         if options.check:
             from ablations.report.check import check
 
@@ -56,6 +67,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(report.remark)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
+        _gate(report, fail_if, options.non_inferiority)
+
+
+def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
+    """End with exit code 3 where a comparison of the study's metric is what it must not be."""
+    study, effects = report.analysis.study, report.analysis.effects
+    found = held_up_by(effects[effects["metric"] == study.metric], study.smaller, fail_if, margin)
+    for line in found:
+        print(f"gate: {printable(line)}", file=sys.stderr)
+    if found:
+        sys.exit(3)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +90,8 @@ def _parser() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
+    csv_alone = "compile the report that is there again from its own runs.csv, where the store is not at hand"
+    add("--again", action="store_true", help=csv_alone)
     add(
         "--replace", action="store_true", help="take the place of a published report, or of one of other runs"
     )
@@ -75,6 +99,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
+    _add_questions(parser)
+    _add_gate(parser)
+    return parser
+
+
+def _add_questions(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("anybody's runs, or another view of a sweep").add_argument
     several = "append"  # each may be given again, for another name
     anywhere = "the MLflow experiments (default: the sweep's, else all that have the factors)"
@@ -84,7 +114,9 @@ def _parser() -> argparse.ArgumentParser:
     add("--baseline", metavar="A=X,B=Y", action=several, help="the levels that others are compared with")
     add("--seed-param", metavar="KEY", help="the param that pairs runs (default: seed)")
     add("--margin", type=float, help="largest difference that does not matter (default: 0)")
-    better = "which values of the metric are (default: told by its name)"
+    better = "which values of the metric are (default: as its name says, where that leaves no doubt)"
+    looked = "at how many seeds you looked before and look now (default: as the sweep's own invocations did, else once)"
+    add("--looks", metavar="N,N", action=several, help=looked)
     add("--better", choices=("lower", "higher"), help=better)
     add(
         "--nuisance",
@@ -93,20 +125,55 @@ def _parser() -> argparse.ArgumentParser:
         help="params of which each variant gets its own best value",
     )
     add("--tuned-on", metavar="METRIC", help="the metric that chooses it (default: val/accuracy)")
-    return parser
+    add("--tuned-better", choices=("lower", "higher"), help="which values of that metric are")
+    ignored = (
+        "params and tags that only name a run, and may differ between the two sides (patterns: 'logger.*')"
+    )
+    add("--ignore", metavar="KEY,KEY", action=several, help=ignored)
+    again = "params that were varied besides: a seed's value is the mean over theirs"
+    add("--average-over", metavar="KEY,KEY", action=several, help=again)
+    add(
+        "--blocks",
+        metavar="KEY",
+        help="the param with the data sets or folds within which variants are compared",
+    )
+    add("--unpaired", action="store_true", default=None, help="runs without a seed: compare groups")
+    values = "of a metric with several values: best, last or mean-of-last-N (default: last)"
+    add("--value", metavar="WHICH", help=values)
+    found = "only these runs, in MLflow's own filter grammar: \"params.lr = '0.1' and attributes.status = 'FINISHED'\""
+    add("--where", metavar="FILTER", help=found)
+
+
+def _add_gate(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a gate for continuous integration").add_argument
+    wanted = "exit with 3 where a comparison is worse, inconclusive or confounded, as named"
+    add("--fail-if", metavar="WORD,WORD", default="", help=wanted)
+    shown = "let pass what is shown to be at most so much worse, in the metric's unit"
+    add("--non-inferiority", metavar="MARGIN", type=float, help=shown)
+
+
+def _home(options: argparse.Namespace, option: str) -> Path:
+    """The folder of the report that is there."""
+    if options.name is None and options.out is None:
+        raise InputError(f"{option}: the name of a report is expected")
+    return options.out or home_of(options.name)
 
 
 def _request(options: argparse.Namespace) -> Request:
     if options.metric is not None and not (options.experiment or options.factors or options.name):
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
-    same = ("metric", "margin", "seed_param", "tuned_on")
+    same = ("metric", "margin", "seed_param", "tuned_on", "blocks", "unpaired", "value", "where")
     return Request(
         **{name: getattr(options, name) for name in same},
         experiment=_list(options.experiment),
         factors=_list(options.factors),
-        baseline=_pairs(options.baseline),
+        baseline=_pairs(options.baseline, _list(options.factors)),
         smaller_is_better=None if options.better is None else options.better == "lower",
+        tuned_smaller_is_better=None if options.tuned_better is None else options.tuned_better == "lower",
+        ignore=_list(options.ignore),
+        average_over=_list(options.average_over),
         nuisance=_list(options.nuisance),
+        looks=_numbers(options.looks),
     )
 
 
@@ -118,24 +185,53 @@ def _list(texts: Sequence[str] | None) -> tuple[str, ...] | None:
     return tuple(dict.fromkeys(name for name in names if name))
 
 
-def _pairs(texts: Sequence[str] | None) -> dict[str, str] | None:
-    """Levels by factor; what has no equals sign belongs to the level before it, which has a comma."""
+def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
+    names = _list(texts)
+    try:
+        return None if names is None else tuple(map(int, names))
+    except ValueError:
+        shown = ",".join(names)
+        expected = "numbers of seeds that grow are expected, such as 8,12,18"
+        raise InputError(f"--looks {shown}: {expected}") from None
+
+
+def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None = None) -> dict[str, str] | None:
+    """Levels by factor. Quotes keep commas and equals signs, around a level or the whole of `factor=level`; without them
+    a comma parts two levels only where a factor and an equals sign follow, or any name where the factors are not said.
+    """
     if texts is None:
         return None
     pairs: dict[str, str] = {}
-    for text, pieces in zip(texts, csv.reader(texts, skipinitialspace=True), strict=True):
+    for given in texts:
         key = ""
-        for piece in pieces:
-            before, equals, after = map(str.strip, piece.partition("="))
-            if equals and before:
-                key = before
-                pairs[key] = after
-            elif key and not equals:
-                pairs[key] += f",{before}"
-            else:
+        for piece in re.findall(r'(?:"[^"]*"|[^,"]|"(?=[^"]*$))+', given):
+            name, level = _parted(piece)
+            if name and (not factors or name in factors or not key):
+                key = name
+                pairs[key] = level
+            elif key and (factors or not name):
+                pairs[key] += f",{_unquoted(piece)}"
+            elif piece.strip():
                 expected = "levels as factor=level,factor=level are expected"
-                raise InputError(f"--baseline: {expected}, got {text!r}")
+                raise InputError(f"--baseline: {expected}, got {given!r}")
     return pairs
+
+
+def _parted(piece: str) -> tuple[str, str]:
+    """A factor and its level; no factor where there is no equals sign."""
+    if whole := re.fullmatch(r'\s*"([^"]*)"\s*', piece):
+        name, equals, level = whole[1].partition("=")
+    else:
+        name, equals, level = "", "", ""
+        if found := re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=(.*)', piece, re.DOTALL):
+            name, equals, level = _unquoted(found[1]), "=", found[2]
+    return (name.strip(), _unquoted(level)) if equals else ("", "")
+
+
+def _unquoted(level: str) -> str:
+    """A level without the quotes around it."""
+    level = level.strip()
+    return level[1:-1] if len(level) > 1 and level[0] == level[-1] == '"' else level
 
 
 if __name__ == "__main__":

@@ -3,19 +3,24 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Any
 
 import pandas as pd
 
-from ablations.comparison import claims, designs, pairs, variants, verdicts
+from ablations.comparison import claims, designs, pairs, unpaired, variants, verdicts
+from ablations.comparison.blocks import Ranks, ranked_over
 from ablations.comparison.claims import Claim
+from ablations.comparison.confounds import Rules
+from ablations.comparison.images import over_seeds_and_images
+from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
+from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 from ablations.report.request import OF_THE_STUDY, params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param
-from ablations.tracking.study import Study, smaller_is_better
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag, text
+from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
 """What a claim need not say."""
@@ -47,6 +52,19 @@ class Answer:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A look at the study, the last one at all there is now.
+
+    Attributes:
+        invocation: the id of the newest of the sweep that made its runs, '' where it is not known.
+        seeds: those whose runs were first there.
+    """
+
+    invocation: str
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Analysis:
     """The numbers of a report.
 
@@ -63,6 +81,13 @@ class Analysis:
         interactions_left_out: how many were not looked at.
         dependences: as `designs.dependences` gives them.
         answers: to the study's claims.
+        looks: at which seeds were added.
+        simple: where an established interaction outweighs a main effect, the comparisons that answer in its place.
+        simple_effects: their verdict table; the levels of one other factor are a family of their own.
+        images: for each of the comparisons and then of the simple ones the interval over seeds and images, as
+            `images.over_seeds_and_images` gives it.
+        remarks: which values of the runs count, in words.
+        ranks: of the variants over blocks; None without blocks.
     """
 
     study: Study
@@ -77,6 +102,23 @@ class Analysis:
     interactions_left_out: int
     dependences: pd.DataFrame
     answers: tuple[Answer, ...]
+    looks: tuple[Look, ...]
+    simple: tuple[Comparison, ...]
+    simple_effects: pd.DataFrame
+    images: pd.DataFrame
+    remarks: tuple[str, ...] = ()
+    ranks: Ranks | None = None
+
+    @property
+    def all_effects(self) -> pd.DataFrame:
+        """The verdict table, below it that of the simple effects (with the level `at` which each was taken), and
+        beside both what `images` says."""
+        tables = (
+            self.effects.assign(at=""),
+            self.simple_effects.assign(at=[at_level(each) for each in self.simple]),
+        )
+        table = pd.concat([each for each in tables if len(each)] or tables[:1], ignore_index=True)
+        return table.join(self.images.reindex(table.index))
 
     @property
     def failed(self) -> pd.DataFrame:
@@ -84,14 +126,25 @@ class Analysis:
         return self.everything[self.everything["outcome"] != Outcome.FINISHED]
 
 
-def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], strict: bool) -> Analysis:
+def analyse(
+    study: Study,
+    everything: pd.DataFrame,
+    left_out: Sequence[str],
+    strict: bool,
+    invocations: Sequence[str] = (),
+    at_seeds: Sequence[int] | None = None,
+    remarks: Sequence[str] = (),
+) -> Analysis:
     """Every comparison that the study asks for.
 
     Args:
         study: the question; a baseline that it does not name is completed here.
         everything: the runs that belong together, with the columns of `with_times`.
         left_out: in words.
+        invocations: the ids of those whose report was compiled, as far as the store knows.
+        at_seeds: at how many seeds somebody says that he looked, instead.
         strict: whether runs that cannot be compared at all are an error, or a report without verdicts.
+        remarks: which values of the runs count, in words.
 
     Raises:
         InputError: where strict, no run has the metric, the seed or two levels; a baseline that no run has.
@@ -100,27 +153,97 @@ def analyse(study: Study, everything: pd.DataFrame, left_out: Sequence[str], str
         asked = {study.metric, *(claim.get("metric", study.metric) for claim in study.claims)}
         lacking = sorted(set(map(metric, asked)) - set(everything))
         everything = everything.assign(**dict.fromkeys(lacking, float("nan")))
-    if strict and study.factors and param("seed") not in everything:
+    if strict and study.factors and not study.unpaired and param("seed") not in everything:
         require_seed(everything, study.seed_param)
     everything = with_outcomes(everything, study.metric)
+    everything, looks = _looked_at(everything, invocations, at_seeds)
     runs, tuned = everything, None
     if study.nuisance:
-        smaller = smaller_is_better(study.tuned_on)
-        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, study.tuned_on, smaller)
+        chosen = study.tuned_on, study.smaller_tuned
+        runs, tuned = designs.tuned(everything, study.factors, study.nuisance, *chosen)
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
-    least = {each.metric: one_image(everything, each.metric)[1] for each in comparisons}
-    rules = [_rule(study, each, least[each.metric]) for each in comparisons]
-    effects = verdicts.tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
-    reached = variants.variants(ranked, study.factors, study.smaller)
-    dependences = designs.dependences(effects[effects["metric"] == study.metric])
+    effects = _judged(study, comparisons, everything)
+    if any(each.block is not None for each in comparisons):
+        effects = effects.assign(block=[each.block for each in comparisons])
+    reached = variants.variants(ranked, study.factors, study.smaller, apart=_apart(study))
+    clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
+    dependences = designs.dependences(clear)
+    established = dependences[dependences["established"].astype(bool)]
+    simple = pairs.simple_effects(ranked, study.factors, study.metric, established, _rules(study))
+    effects = _without_seeds_for(effects, simple)
     answers, unanswered = _answers(study, effects)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
-    left_out = tuple(
-        dict.fromkeys([*left_out, *unanswered])
-    )  # where it is kept with the report, it is there already
+    # Where it is kept with the report, it is there already.
+    left_out = tuple(dict.fromkeys([*left_out, *unanswered]))
     asked = study, margin, everything, left_out, tuned, ranked, reached
-    return Analysis(*asked, comparisons, effects, left_alone, dependences, answers)
+    at_levels = _judged_apart(study, simple, everything)
+    judged = comparisons, effects, left_alone, dependences, answers, looks, simple, at_levels
+    images = over_seeds_and_images((), lambda run_id: None)
+    return Analysis(*asked, *judged, images, tuple(remarks), _ranks(study, ranked))
+
+
+def _apart(study: Study) -> tuple[str, ...]:
+    """The params whose runs are one seed of a variant together."""
+    return study.average_over if study.blocks is None else (*study.average_over, study.blocks)
+
+
+def _ranks(study: Study, runs: pd.DataFrame) -> Ranks | None:
+    if study.blocks is None or not study.baseline:
+        return None
+    base = [study.baseline[key] for key in study.factors]
+    return ranked_over(runs, study.factors, study.blocks, base, study.smaller)
+
+
+def _looked_at(
+    runs: pd.DataFrame, invocations: Sequence[str], at_seeds: Sequence[int] | None
+) -> tuple[pd.DataFrame, tuple[Look, ...]]:
+    """The runs with the number of the look at which each was first there, and the looks."""
+    if at_seeds is None:
+        runs = numbered(runs, invocations)
+    else:
+        runs = numbered_by_seeds(runs, at_seeds)
+    looks = []
+    for _, seen in runs.groupby(LOOK):
+        seeds = column(seen, param("seed")).dropna().map(str)
+        last = column(seen, tag("first_sweep_id")).fillna(column(seen, tag("sweep_id"))).dropna().max()
+        known = at_seeds is None and isinstance(last, str)
+        looks.append(Look(last if known else "", tuple(sorted(set(seeds), key=natural))))
+    return runs, tuple(looks)
+
+
+def _judged(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+    """The verdict table of one family."""
+    least = {each.metric: one_image(runs, each.metric)[1] for each in comparisons}
+    rules = [_rule(study, each, least[each.metric]) for each in comparisons]
+    tabulate = unpaired.tabulate if study.unpaired else verdicts.tabulate
+    return tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+
+
+def family(simple: Comparison) -> tuple[object, ...]:
+    """What the simple effects of one main effect at the levels of one other factor have in common."""
+    return simple.factors, simple.variant, simple.baseline, tuple(on for on, _ in simple.at)
+
+
+def _judged_apart(study: Study, simple: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
+    """The verdict table of simple effects, each family of them corrected by itself."""
+    families = (list(each) for _, each in groupby(simple, family))  # they stand together
+    tables = [_judged(study, each, runs) for each in families]
+    return pd.concat(tables or [_judged(study, (), runs)], ignore_index=True)
+
+
+def _without_seeds_for(effects: pd.DataFrame, simple: Sequence[Comparison]) -> pd.DataFrame:
+    """The verdict table, which asks for no seeds for an average that simple effects answer in place of."""
+    apart = {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
+    averages = [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
+    averages = pd.Series(averages, effects.index, bool)
+    needed = ("seeds_needed", "seeds_needed_at_least")
+    return effects.assign(**{name: effects[name].mask(averages) for name in needed})
+
+
+def at_level(comparison: Comparison) -> str:
+    """Where a simple effect was taken, `activation=relu`; '' for any other."""
+    return " ".join(f"{key}={level}" for key, level in comparison.at)
 
 
 def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tuple[Comparison, ...], int]:
@@ -140,12 +263,38 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     ):
         return study, (), 0
 
+    if study.unpaired:
+        return study, unpaired.groups(runs, study.factors, baseline, study.metric, _rules(study)), 0
+    if study.blocks is not None:
+        return study, tuple(_within_blocks(study, runs)), 0
+
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = pairs.comparisons(runs, study.factors, baseline, study.metric, asked)
+    comparisons = pairs.comparisons(
+        runs, study.factors, baseline, study.metric, asked, study.average_over, _rules(study)
+    )
     left_alone = 0 if asked or study.design != "grid" else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def _within_blocks(study: Study, runs: pd.DataFrame) -> Iterator[Comparison]:
+    """The main effects within each data set or fold that has two variants; none where each has one run."""
+    blocks = column(runs, param(study.blocks)).map(text)
+    if runs[param("seed")].nunique() < 2:
+        return
+    for block in sorted(set(blocks.dropna()), key=natural):
+        own = runs[blocks == block]
+        levels = [set(column(own, param(key)).map(text).dropna()) for key in study.factors]
+        there = [study.baseline[key] in of for key, of in zip(study.factors, levels, strict=True)]
+        if all(there) and any(len(of) > 1 for of in levels):
+            asked = study.factors, study.baseline, study.metric, False, study.average_over, _rules(study)
+            yield from (replace(each, block=block) for each in pairs.comparisons(own, *asked))
+
+
+def _rules(study: Study) -> Rules:
+    """What the two sides of a comparison may differ in."""
+    return Rules(study.brings, study.ignore, study.nuisance)
 
 
 def _claims(study: Study) -> list[Claim]:
@@ -177,7 +326,9 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
             continue
         known.add(key)
         baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = pairs.comparisons(runs, study.factors, baseline, claim.metric, False)
+        found = pairs.comparisons(
+            runs, study.factors, baseline, claim.metric, False, study.average_over, _rules(study)
+        )
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 
@@ -208,13 +359,13 @@ def _rule(study: Study, comparison: Comparison, least: float) -> tuple[float, bo
         for claim in study.claims
         if claim.get("metric") == comparison.metric and claim.get("margin") is not None
     ]
-    return raised(float(margins[0] if margins else 0), least), smaller_is_better(comparison.metric)
+    return raised(float(margins[0] if margins else 0), least), study.smaller_in(comparison.metric)
 
 
 def more_seeds(analysis: Analysis, affordable: int = 50) -> tuple[int, pd.DataFrame, pd.DataFrame]:
-    """How many seeds in all would settle what is open, the comparisons that they would settle, and those that
-    would take more than is affordable."""
-    table = analysis.effects
+    """How many seeds in all would settle what is open with a good chance, the comparisons that they would settle, and
+    those that would take more than is affordable."""
+    table = analysis.all_effects
     open_ones = table[table["seeds_needed"].notna()]
     within = open_ones[open_ones["seeds_needed"] <= affordable]
     seeds = int(within["seeds_needed"].max()) if len(within) else 0

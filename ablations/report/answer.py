@@ -1,37 +1,64 @@
-"""The sentences that a report begins with: what a busy reader can quote, each with its interval."""
+"""The sentences that a report begins with: what a reader with ten seconds takes away, in words that need no statistics.
 
-import re
-from collections.abc import Iterator, Mapping
+At most four: who is ahead, what that rests on being settled, what depends on what, and what is open. Tests, corrections
+and the size of everything stand in the tables.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from ablations.commands import many
 from ablations.comparison.pairs import Comparison
-from ablations.comparison.tests import ALPHA
-from ablations.comparison.verdicts import Verdict
+from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
+from ablations.report.blocks import in_one_sentence as over_blocks
+from ablations.report.confounds import reason
+from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md, plain
-from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, p_value
+from ablations.report.numbers import Form, forms, seeds_needed
+from ablations.report.published import reached
 from ablations.report.tables import failure
-from ablations.tracking.columns import column, natural, param
+from ablations.tracking.columns import param
 
-MOST_SENTENCES = 10
+MOST_NAMED = 3
+"""Comparisons of a sentence; the others are counted."""
 MOST_TIED = 4
 
 
 def answer(analysis: Analysis) -> list[Markdown]:
-    """Three to ten sentences."""
+    """At most four sentences."""
+    if published := reached(analysis.runs, analysis.study):
+        return [published]
     first = list(_leader(analysis))
     table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return first
+        return [*first, *over_blocks(analysis)]
     form = forms(analysis)[analysis.study.metric]
-    together = table["factors"].map(len) > 1
-    hopeless = pd.Series([bool(each.hopeless) for each in analysis.comparisons])
-    last = [*_interactions(analysis, table[together & ~hopeless[table.index]], form), _basis(analysis)]
-    effects = list(_effects(analysis, table[~together], form, MOST_SENTENCES - len(first) - len(last)))
-    return [*first, *effects, *last]
+    rows = table.assign(at=table.index)
+    together = rows["factors"].map(len) > 1
+    apart = pd.Series([depends(analysis, row) for row in rows.to_dict("records")], rows.index, bool)
+    alone = rows[~together & ~apart]
+    of_levels = [depending(analysis, row) for row in rows[apart].to_dict("records")]
+    if analysis.ranks is not None:  # which rank before what each block says
+        first = [*first[:1], *over_blocks(analysis)][-1:]
+    return [
+        *first[:1],
+        *_settled(analysis, alone, form),
+        *([_listed(of_levels)] if of_levels else _depends(analysis, alone, rows[together], form)),
+        *_open(analysis, alone),
+    ]
+
+
+def _listed(parts: Sequence[Markdown]) -> Markdown:
+    """The first of these as one sentence, the others counted."""
+    more = (
+        [md("{} more depend on another choice, too", len(parts) - MOST_NAMED)]
+        if len(parts) > MOST_NAMED
+        else []
+    )
+    return md("{}.", md("; ").join([*parts[:MOST_NAMED], *more]))
 
 
 def variant_name(row: Mapping[str, Any], factors: tuple[str, ...]) -> str:
@@ -49,9 +76,9 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
         return
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
-    mean, sd = form.value(best["mean"]), form.value(best["sd"])
-    one, more = "{}{} in its one run", "{0} ± {2}{1} (mean and standard deviation, {3} seeds)"
-    reached = md(one if best["n"] == 1 else more, mean, percent, sd, best["n"])
+    one, more = "{}{} in its one run", "{}{} on average over {}"
+    counted = many(best["n"], "run" if study.unpaired else "seed")
+    reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, counted)
     if len(table) == 1:
         alone = "One variant was run; its {} is {}. There is nothing to compare it with."
         yield md(alone, study.noun, reached)
@@ -64,9 +91,8 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     lost = ", though only {} of its {} runs finished" if best["n"] < best["planned"] else ""
     lost = md(lost, best["n"], best["planned"])
     name = variant_name(best, study.factors)
-    yield md("**{}** has the {} mean {}: {}{}.", name, side, study.noun, reached, lost)
-    if len(done) == 1:
-        yield md("No other variant has a finished run.")
+    alone = md("; no other variant has a finished run" if len(done) == 1 else "")
+    yield md("**{}** has the {} mean {}: {}{}{}.", name, side, study.noun, reached, lost, alone)
 
 
 def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analysis) -> Markdown:
@@ -77,82 +103,135 @@ def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analys
     others = md(" and {}", f"{more} more" if more else names.pop())
     percent = md(" %" if study.label.endswith("(%)") else "")
     value = form.value(equal[0]["mean"])
-    return md(
-        "A tie: {}{} have the {} mean {}, {}{}.",
-        md(", ").join(names),
-        others,
-        side,
-        study.noun,
-        value,
-        percent,
-    )
+    shown = (md(", ").join(names), others, side, study.noun, value, percent)
+    return md("A tie: {}{} have the {} mean {}, {}{}.", *shown)
 
 
-def _effects(analysis: Analysis, table: pd.DataFrame, form: Form, room: int) -> Iterator[Markdown]:
-    """Main effects, those that are settled first, of those the largest; what has no room is counted."""
-    ranks = {verdict: rank // 2 for rank, verdict in enumerate(Verdict)}
-    order = sorted(
-        table.assign(at=table.index).to_dict("records"),
-        key=lambda row: (ranks[row["verdict"]], -abs(row["mean_diff"]) if row["n"] else 0),
-    )
-    shown = len(order) if len(order) <= room else room - 1
-    for row in order[:shown]:
-        yield _effect(analysis, row, form)
-    if rest := [row["verdict"] for row in order[shown:]]:
-        counted = ", ".join(f"{rest.count(verdict)} {verdict}" for verdict in Verdict if verdict in rest)
-        yield md("The other {}: {}; see the table.", many(len(rest), "comparison"), counted)
+def _settled(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
+    """The choices that are known to matter, the largest first, and those known not to."""
+    sizes = table["mean_diff"].abs().sort_values(ascending=False, kind="stable").index
+    of = dict(iter(table.loc[sizes].groupby("verdict", sort=False)))
+    mattering = pd.concat([table[:0], *(of[each] for each in (Verdict.BETTER, Verdict.WORSE) if each in of)])
+    mattering = mattering.loc[[i for i in sizes if i in mattering.index]]
+    parts = [_difference(analysis, row, form) for row in mattering.head(MOST_NAMED).to_dict("records")]
+    if len(mattering) > MOST_NAMED:
+        more = len(mattering) - MOST_NAMED
+        parts.append(md("{} more {} settled, too", more, "is" if more == 1 else "are"))
+    if (same := of.get(Verdict.NO_DIFFERENCE)) is not None:
+        names = _named(same.to_dict("records"))
+        inside = md(" that matters (less than {})", form.with_unit(analysis.margin))
+        makes = "make" if len(same) > 1 else "makes"
+        parts.append(md("{} {} no difference{}", names, makes, inside if analysis.margin else md("")))
+    if parts:
+        yield md("{}.", md("; ").join(parts))
 
 
-def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
-    """One main effect in words."""
-    study = analysis.study
-    names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-    what = md("**{}: {}** against {}", *names)
-    comparison = analysis.comparisons[row["at"]]
-    if not row["n"]:
-        why = _hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
-        return md("{}: {}, so nothing can be said.", what, why)
+def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
+    """`activation: tanh against relu is worse: its test error is 0.20 percentage points higher (0.07 to 0.35)`."""
     side = "lower" if row["mean_diff"] < 0 else "higher"
-    shown = form.with_unit(row["mean_diff"])
-    size = f"{shown} {side}" if re.search("[1-9]", shown) else "the same to the digits shown"
-    difference = md("its {} is {}", study.noun, size)
-    seeds = many(row["n"], "seed")
-    interval = _interval(row, form)
-    evidence = md("{}, {} after Holm's correction, {}", interval, _p(row), seeds)
-    others = [key for key in study.factors if key not in row["factors"] and study.design == "grid"]
-    over = md(" on average over {}", ", ".join(others)) if others else md("")
-    match Verdict(row["verdict"]):
-        case Verdict.BETTER | Verdict.WORSE as verdict:
-            return md("{} is {}{}: {} ({}).", what, verdict, over, difference, evidence)
-        case Verdict.NO_DIFFERENCE:
-            inside = md("{}, inside ±{}", interval, form.with_unit(analysis.margin))
-            return md("{} makes no difference that matters{}: {} ({}).", what, over, difference, inside)
-        case Verdict.INCONCLUSIVE:
-            return md(
-                "{} is not settled{}: {} ({}); {}.",
-                what,
-                over,
-                difference,
-                evidence,
-                _needed(row, comparison),
-            )
-        case Verdict.TOO_FEW:
-            lacking = "{} in {}, which cannot reach p < {} whatever the difference"
-            lacking = md(lacking, difference, seeds, ALPHA)
-            return md("{} has too few seeds for a verdict: {}; {}.", what, lacking, _needed(row, comparison))
+    ends = sorted((abs(row["ci_low"]), abs(row["ci_high"])))
+    low, high = (form.value(end) for end in ends)
+    shown = "{} is {}: its {} is {} {} ({} to {})"
+    size = form.with_unit(row["mean_diff"])
+    return md(shown, _name(row), row["verdict"], analysis.study.noun, size, side, low, high)
 
 
-def _interval(row: Mapping[str, Any], form: Form) -> Markdown:
-    ends = form.ends(row["ci_low"], row["ci_high"])
-    return md("95 % interval [{}]", ends) if ends else md("95 % interval no limits")
+def _name(row: Mapping[str, Any]) -> Markdown:
+    names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
+    return md("**{}: {}** against {}{}", *names, md(" ({})", row["block"]) if row.get("block") else "")
 
 
-def _p(row: Mapping[str, Any]) -> Markdown:
-    sign, _, value = p_value(row["p_holm"]).rpartition(" ")
-    return md("p < {}", value) if sign else md("p = {}", value)
+def _named(rows: Sequence[Mapping[str, Any]]) -> Markdown:
+    """The first of these comparisons by name, the others counted."""
+    names = [_name(row) for row in rows[:MOST_NAMED]]
+    if len(rows) > MOST_NAMED:
+        names.append(md("{} more", len(rows) - MOST_NAMED))
+    return md(" and ").join([md(", ").join(names[:-1]), names[-1]] if len(names) > 1 else names)
 
 
-def _hopeless(analysis: Analysis, comparison: Comparison) -> str:
+def _depends(
+    analysis: Analysis, alone: pd.DataFrame, together: pd.DataFrame, form: Form
+) -> Iterator[Markdown]:
+    """The largest interaction that is established, and what must not be read alone for it; or what is known of
+    interactions where none is, unless nothing is known of the factors `alone` either."""
+    found = together[together["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
+    if found.empty:
+        rows = (row for row in together.to_dict("records") if not analysis.comparisons[row["at"]].hopeless)
+        judged = {row["verdict"] for row in rows}
+        if judged and not (alone["verdict"] == Verdict.TOO_FEW).all():
+            yield _independent(analysis, judged, form)
+        return
+    row = found.loc[found["mean_diff"].abs().idxmax()].to_dict()
+    template = (
+        "**{} and {} depend on each other**{}: {} and {} together do {} {} than each alone lets one expect{}."
+    )
+    others = len({each for each in found["factors"] if each != row["factors"]})
+    do = "does" if others == 1 else "do"
+    so_do = md(" (and so {} {})", do, many(others, "other pair")) if others else md("")
+    size = form.with_unit(row["mean_diff"])
+    shown = (so_do, *row["variant"], size, row["verdict"], _not_alone(analysis))
+    yield md(template, *row["factors"], *shown)
+
+
+def _not_alone(analysis: Analysis) -> Markdown:
+    """Which mean effects an interaction outweighs."""
+    outweighed = analysis.dependences[analysis.dependences["established"]].to_dict("records")
+    names = list(dict.fromkeys(f"{each['factor']}={each['variant']}" for each in outweighed))
+    if not names:
+        return md("")
+    if len(names) > MOST_NAMED:
+        names[MOST_NAMED:] = [f"{len(names) - MOST_NAMED} more"]
+    return md(", so that the mean effect of {} must not be read alone", " and ".join(names))
+
+
+def _independent(analysis: Analysis, verdicts: set[str], form: Form) -> Markdown:
+    """What is known of interactions none of which is established."""
+    if Verdict.TOO_FEW in verdicts:
+        return md("Whether the effect of one factor depends on another cannot be said yet.")
+    if verdicts == {Verdict.NO_DIFFERENCE}:
+        matters = md(" by as much as matters ({})", form.with_unit(analysis.margin))
+        known = "The effect of one factor does not depend on another{}."
+        return md(known, matters if analysis.margin else md(""))
+    return md("Nothing shows so far that the effect of one factor depends on another.")
+
+
+def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
+    """What is not settled, and what would settle it."""
+    rows = [row for row in table.to_dict("records") if not Verdict(row["verdict"]).settled]
+    if not rows:
+        return
+    of = [analysis.comparisons[row["at"]] for row in rows]
+    mixed = [row for row, each in zip(rows, of, strict=True) if each.confounded]
+    lost = [row for row in rows if not row["n"] and pd.isna(row["seeds_needed"]) and row not in mixed]
+    left = [row for row in rows if row not in lost and row not in mixed]
+    parts = [_lost(analysis, row) for row in lost[:MOST_NAMED]]
+    if len(lost) > MOST_NAMED:
+        parts.append(md("nor of {} more", len(lost) - MOST_NAMED))
+    for row in mixed[:MOST_NAMED]:
+        what = "{} is confounded: the two sides also differ in {}"
+        parts.append(md(what, _name(row), reason(analysis.comparisons[row["at"]])))
+    if len(left) == len(table) > 1 and all(row["verdict"] == Verdict.TOO_FEW for row in left):
+        seeds = max(row["n"] for row in left)
+        text = "{}: so many comparisons need {} at least"
+        first = (
+            "With {} nothing can be said yet".format(many(seeds, "seed"))
+            if seeds
+            else "Nothing was paired yet"
+        )
+        parts.append(md(text, first, many(fewest_seeds(len(analysis.effects)), "seed")))
+    elif left:
+        what = "{}ot settled: {}{}"
+        parts.append(md(what, "n" if parts else "N", _named(left), _needed(analysis, left)))
+    yield md("{}.", md("; ").join(parts))
+
+
+def _lost(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
+    comparison = analysis.comparisons[row["at"]]
+    why = hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
+    return md("{}: {}, so nothing can be said", _name(row), why)
+
+
+def hopeless(analysis: Analysis, comparison: Comparison) -> str:
     """What of a comparison never gives a result, and why not."""
     found = comparison.hopeless[0]
     runs = analysis.runs.set_index("run_id").loc[list(found.run_ids)]
@@ -165,61 +244,14 @@ def _hopeless(analysis: Analysis, comparison: Comparison) -> str:
     return f"none of {whose} {len(runs)} runs{of} gave a result ({reason})"
 
 
-def _needed(row: Mapping[str, Any], comparison: Comparison) -> str:
-    if comparison.censored:
-        return "runs that never got there leave it open: more epochs would settle it, not more seeds"
-    seeds = int(row["seeds_needed"])
-    if seeds >= ENOUGH_SEEDS:
-        return f"{ENOUGH_SEEDS} seeds or more would be needed to settle it"
-    return f"about {seeds} seeds in all would settle it"
-
-
-def _interactions(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
-    """The largest that are established, or that none is; main effects that must not be read alone."""
-    found = table[table["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
-    found = found.loc[found["mean_diff"].abs().sort_values(ascending=False, kind="stable").index]
-    for row in found.head(2).to_dict("records"):
-        yield _interaction(row, form)
-    if len(table) and (table["verdict"] == Verdict.TOO_FEW).all():
-        yield md("Whether the effect of one factor depends on another cannot be said yet: too few seeds.")
-    elif len(table) and not len(found):
-        none = "The interaction is not" if len(table) == 1 else f"None of the {len(table)} interactions is"
-        yield md("{} established: nothing says that the effect of one factor depends on another.", none)
-    if len(analysis.dependences):
-        yield from _dependence(analysis.dependences, form)
-
-
-def _interaction(row: Mapping[str, Any], form: Form) -> Markdown:
-    template = (
-        "**{} and {} depend on each other**: {} and {} together do {} {} than their separate effects add up to "
-        "({}, {} after Holm's correction)."
-    )
-    shown = (form.with_unit(row["mean_diff"]), row["verdict"], _interval(row, form), _p(row))
-    return md(template, *row["factors"], *row["variant"], *shown)
-
-
-def _dependence(table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
-    """What a main effect depends on, where an interaction outweighs it."""
-    template = (
-        "The effect of {factor}={variant} must not be read alone: it changes by {interaction} from "
-        "{on}={on_baseline} to {on_variant}, more than its mean of {main}."
-    )
-    for row in table[table["established"]].head(2).to_dict("records"):
-        interaction = f"{form.difference(row['interaction'])} {form.unit}"
-        yield md(template, **row | {"interaction": interaction, "main": form.difference(row["main"])})
-
-
-def _basis(analysis: Analysis) -> Markdown:
-    """What all this rests on."""
-    runs = analysis.everything
-    logged = (column(runs, param(key)).dropna().astype(str) for key in ("trainer.epochs", "dataset", "seed"))
-    epochs, data, seeds = (sorted(set(values), key=natural) for values in logged)
-    parts = [md("This rests on {} with {}", many(len(runs), "run"), many(len(seeds), "seed"))]
-    if epochs:
-        few = " or ".join(epochs) if len(epochs) <= 3 else f"{epochs[0]} to {epochs[-1]}"
-        parts.append(md("{} {} each", few, "epoch" if epochs == ["1"] else "epochs"))
-    if data:
-        parts.append(md("on {}", " and ".join(data) if len(data) <= 3 else f"{len(data)} data sets"))
-    settled = [Verdict(verdict).settled for verdict in analysis.effects["verdict"]]
-    count, verb = many(len(settled), "comparison"), "is" if len(settled) == 1 else "are"
-    return md("{}; {} of {} {} settled.", md(", ").join(parts), sum(settled), count, verb)
+def _needed(analysis: Analysis, rows: Sequence[Mapping[str, Any]]) -> Markdown:
+    """What would settle these comparisons, in brackets."""
+    if any(analysis.comparisons[row["at"]].censored for row in rows):
+        return md(" (runs that never got there leave it open: more epochs would settle it, not more seeds)")
+    wanted = [row for row in rows if pd.notna(row["seeds_needed"])]
+    if not wanted:
+        return md("")
+    least = min(int(row["seeds_needed_at_least"]) for row in wanted)
+    most = max(int(row["seeds_needed"]) for row in wanted)
+    it = "it" if len(rows) == 1 else "them"
+    return md(" (about {} seeds in all would settle {})", seeds_needed(least, most), it)

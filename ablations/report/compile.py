@@ -21,7 +21,7 @@ from ablations import paths
 from ablations.commands import about, module_command
 from ablations.errors import InputError
 from ablations.report.escaping import md, plain
-from ablations.report.request import Request, asked, everywhere
+from ablations.report.request import Request, asked, everywhere, looks_at
 from ablations.tracking.columns import column, metrics_in, tag
 from ablations.tracking.study import Study
 
@@ -30,11 +30,15 @@ if TYPE_CHECKING:
 
     from ablations.report.analysis import Analysis
     from ablations.report.drawings import Drawing
+    from ablations.report.escaping import Markdown
     from ablations.tracking.reader import Reader
     from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
 VECTORS = ("svg", "pdf")
+
+FIRST = "forest"
+"""The figure that stands beside the answer."""
 
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
@@ -54,6 +58,7 @@ class Report:
         summary: results and verdicts as plain text, on a terminal no wider than that.
         failed: how many of the covered runs have no result.
         remark: why it is not in the folder of its name, '' where it is.
+        analysis: the numbers behind it.
     """
 
     name: str
@@ -61,7 +66,8 @@ class Report:
     of_sweep: bool
     summary: str
     failed: int
-    remark: str = ""
+    remark: str
+    analysis: "Analysis"
 
 
 @dataclass(frozen=True)
@@ -118,14 +124,14 @@ def compile_report(
             command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
-        _write(home, compiled, vectors)
+        write(home, compiled, vectors)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
 
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
     summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason)
+    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason, compiled.analysis)
 
 
 def vector_formats(formats: str | Sequence[str]) -> list[str]:
@@ -217,20 +223,35 @@ def compiled_from(
     option: Sequence[str] = (),
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
+    from ablations.comparison.images import over_seeds_and_images
+    from ablations.comparison.outcomes import with_outcomes
     from ablations.comparison.selection import select
+    from ablations.comparison.units import differing_within
     from ablations.comparison.variants import with_times
     from ablations.report.analysis import analyse
     from ablations.report.drawings import drawings
+    from ablations.report.readings import Readings
+    from ablations.report.runs import disagreeing, prepared, require_named
     from ablations.report.tables import left_out
 
     name, request = everywhere(reader, name, request)
     study, runs, own, unread = asked(reader, name, request)
-    selection = select(runs, study.varied)
+    study, runs, parts, remarks = prepared(reader, study, runs, request.of_others)
+    selection = select(runs, study.varied, study.metric, study.ignore)
+    disagreements = disagreeing(selection.disagreeing, study.metric)
     finished = selection.runs.loc[selection.runs["status"] == "FINISHED", "run_id"]
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    analysis = analyse(study, everything, [*left_out(selection), *unread], strict)
+    if strict:
+        require_named(
+            differing_within(with_outcomes(everything, study.metric), study.varied, study.ignore), study
+        )
+    left = [*parts, *left_out(selection), *disagreements, *unread]
+    invocations = looks_at(reader, everything)
+    analysis = analyse(study, everything, left, strict, invocations, request.looks, remarks)
+    wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
+    analysis = dataclasses.replace(analysis, images=wide)
     found = list(drawings(reader, analysis, histories))
     again = _again(study.name, option) if again is None else again
     return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)
@@ -241,23 +262,28 @@ def assembled(
 ) -> Compiled:
     """The files of a report from its numbers and figures."""
     from ablations.report import files
+    from ablations.report.blocks import blocks_tex
     from ablations.report.sections import after_figures, before_figures
 
-    shown = []
-    for drawing in drawings:
-        shown.append(md("### {}", drawing.heading))
-        if drawing.figure is not None:
-            shown.append(md("![{}](figures/{}.png)", drawing.heading, drawing.stem))
-        shown.append(drawing.caption)
-    page = md("\n\n").join([*before_figures(analysis), *shown, *after_figures(analysis, again)])
+    first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
+    others = [drawing for drawing in drawings if drawing.stem != FIRST]
+    shown = [each for drawing in others for each in (md("### {}", drawing.heading), *_shown(drawing))]
+    page = md("\n\n").join([*before_figures(analysis, first), *shown, *after_figures(analysis, again)])
     csv, metrics = files.runs_csv(analysis)
-    figures = {each.stem: (each.heading, each.caption, each.figure is not None) for each in drawings}
+    figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
     wanted = {name: value for name, value in asdict(request).items() if value is not None}
     about = files.about_json(analysis, metrics, figures=figures, again=again, request=wanted)
     written = {"runs.csv": csv, "report.json": about}
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
+    if analysis.ranks is not None:
+        written["blocks.tex"] = blocks_tex(analysis)
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
+
+
+def _shown(drawing: "Drawing") -> "list[Markdown]":
+    picture = md("![{}](figures/{}.png)", drawing.heading, drawing.stem)
+    return [*([picture] if drawing.shown else []), drawing.caption]
 
 
 def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: Study) -> "pd.DataFrame":
@@ -278,7 +304,7 @@ def _again(name: str, option: Sequence[str]) -> list[str]:
     return [module_command(command, *about(name, option)) for command in ("report", "ui")]
 
 
-def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
+def write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
     """Replace the report file by file, each of them complete, the README after what it shows.
 
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
@@ -300,8 +326,9 @@ def _write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
         for path in (*sorted(written), *compiled.files):
             os.replace(new / path, home / path)
-    for stem in re.findall(r"\]\(figures/(\w+)\.png\)", before):
+    kept = {drawing.stem for drawing in compiled.drawings if drawing.kept}
+    for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
             (home / old).unlink(missing_ok=True)
-    for name in {"effects.csv", "verdicts.tex"} - set(compiled.files):
+    for name in {"effects.csv", "verdicts.tex", "blocks.tex"} - set(compiled.files):
         (home / name).unlink(missing_ok=True)

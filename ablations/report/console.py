@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.commands import columns, shortened
-from ablations.report.escaping import plain
+from ablations.report.escaping import plain, unmarked
 
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
@@ -17,43 +17,62 @@ MOST_ROWS = 40
 NAME_WIDTH = 12
 """Of a factor or a level where it is shortened; columns of numbers go before any is shorter."""
 
-SHOWN = ("factor", "variant", "against", "verdict", "seeds", "difference", "95 % interval", "seeds needed")
+SHOWN = ("factor", "variant", "against", "verdict", "difference", "95 % interval", "seeds")
 """Of the verdict table."""
-SHORT = {"seeds": "n", "seeds needed": "needs"}
-SPARE = ("seeds", "seeds needed", "95 % interval", "against")
+SHORT = {"seeds": "n"}
+SPARE = ("seeds", "95 % interval", "against")
 """What the verdict table does without where the terminal is narrow, first the first; the report has all of it."""
 
 # Blue and orange are told apart by everybody; what is open is dim.
 COLOURS = {
     **dict.fromkeys(("better", "supported"), "34;1"),
     **dict.fromkeys(("worse", "refuted"), "33;1"),
-    **dict.fromkeys(("inconclusive", "too few seeds"), "2"),
+    **dict.fromkeys(("inconclusive", "too few seeds", "no result"), "2"),
+    "confounded": "35;1",
     "failed": "31;1",
 }
 
 
 def console(analysis: "Analysis") -> str:
-    """The results, where runs were compared the verdicts, and the answers to claims."""
+    """The answer, the results, where runs were compared the verdicts, and the answers to claims."""
+    from ablations.report import blocks
+    from ablations.report.answer import answer
     from ablations.report.tables import measures, result_rows, verdict_rows
 
     width = columns(sys.stdout)
     head, rows = result_rows(analysis)
     factors = len(analysis.study.factors)
     head = (*head[:factors], *measures(analysis).values())
-    text = _aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
+    text = "\n".join(_filled(unmarked(sentence), width) for sentence in answer(analysis)) + "\n\n"
+    text += _aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
     if len(analysis.effects):
         head, rows = verdict_rows(analysis)
-        at = [head.index(name) for name in SHOWN]
+        at = [head.index("runs" if name not in head else name) for name in SHOWN]
         ours = analysis.effects["metric"] == analysis.study.metric
         rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
         text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
+    if len(analysis.effects) or analysis.ranks is not None:
+        text += f"\n\n{direction(analysis)}"
+        for line in (*blocks.in_console(analysis), *analysis.remarks):
+            text += f"\n{_filled(line, width)}"
     if analysis.answers:
         text += "\n"
     for each in analysis.answers:
-        answer = f"{plain(each.claim.text).removesuffix('.')}: {each.finding}"
-        text += f"\n{textwrap.fill(answer, width, subsequent_indent='  ') if width else answer}"
+        said = f"{plain(each.claim.text).removesuffix('.')}: {each.finding}"
+        text += f"\n{_filled(said, width)}"
     return text
+
+
+def _filled(text: str, width: int | None) -> str:
+    return textwrap.fill(text, width, subsequent_indent="  ") if width else text
+
+
+def direction(analysis: "Analysis") -> str:
+    """Which values of the outcome are better, and who says so."""
+    study = analysis.study
+    said = "by its name" if study.smaller_is_better is None else "as was said"
+    return f"{plain(study.label)}: {'smaller' if study.smaller else 'larger'} is better ({said})"
 
 
 def _aligned(

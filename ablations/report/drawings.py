@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,14 +14,17 @@ from ablations.plots.curves import curves, sweep_curves
 from ablations.plots.disagreements import disagreement, disagreements
 from ablations.plots.effects import forest, seed_pairs, seed_slopes
 from ablations.plots.factors import interaction_means, interactions, main_effects, marginal_means
+from ablations.plots.ranks import critical_difference
 from ablations.plots.run import confusion_matrix, kernels_and_maps
 from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
+from ablations.report import blocks
 from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md, plain
+from ablations.report.readings import MOST_CLASSES, arrays, predictions
 from ablations.report.tables import in_words
-from ablations.tracking.arrays import Unreadable, read_arrays
+from ablations.tracking.arrays import Unreadable
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
 from ablations.tracking.study import Study
@@ -30,20 +32,21 @@ from ablations.tracking.study import Study
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
 SEEDS_COMPARED = 20  # of a variant, whose readings of the test images are looked at
-MOST_CLASSES, MOST_LAYERS, MOST_VALUE = 1000, 32, 1e30
+MOST_LAYERS, MOST_VALUE = 32, 1e30
 """Of what is drawn; a file that says more is a damaged one."""
 
 # What to see in a figure.
 CAPTIONS = {
-    "forest": "Each point is a mean paired difference to the baseline, the bar its 95 % interval. Right or left of 0 "
+    "forest": "Each point is a mean{} difference to the baseline, the bar its 95 % interval. Right or left of 0 "
     "with the whole bar: a difference that chance does not explain{}.",
     "main_effects": "The mean at each level of a factor, averaged over the settings of the others; the bar reaches "
     "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
     "interactions": "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
     "worth depends on the other.",
-    "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, both ends trained "
-    "on the same split in the same order; when nearly all lines lean the same way the difference is no accident of "
-    "the seed.",
+    "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, {}; when nearly "
+    "all lines lean the same way the difference is no accident of the seed.",
+    "ranks": "Further left is better. A thick bar joins variants whose mean ranks are not further apart than the "
+    "critical difference: by the ranks alone they cannot be told apart over these values of {}.",
     "one_variant": "Each point is one run, the bar their mean: how far the seed alone moves it.",
     "value_by_variant": "Each point is one run, the bar their mean; further {} is better. Where the points of two "
     "variants overlap, the seed moves the result as much as the choice does.",
@@ -70,12 +73,19 @@ CANNOT_BE_READ = "The `{}` of the run ({}) cannot be read."
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what to say about it; without one where only the reason for its absence is said."""
+    """A figure with what to say about it; without one where only the reason for its absence is said, or where it is
+    `kept`: it lies in the report's folder."""
 
     stem: str
     heading: Markdown
     caption: Markdown
     figure: Figure | None = None
+    kept: bool = False
+
+    @property
+    def shown(self) -> bool:
+        """Whether there is a picture."""
+        return self.kept or self.figure is not None
 
 
 @dataclass(frozen=True)
@@ -108,6 +118,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     chosen = md("{}, chosen by {}", run["run_name"], how)
 
     yield from _effects(analysis)
+    yield from _ranks(analysis)
     yield _values_by_variant(shown)
     yield _curves(shown, histories, runs)
     if len(study.factors) >= 2:
@@ -124,10 +135,12 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     if table.empty:
         return
     band = "; all within the band: one too small to matter" if analysis.margin else ""
-    caption = [md(CAPTIONS["forest"], band)]
+    caption = [md(CAPTIONS["forest"], md("" if study.unpaired else " paired"), band)]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
-    figure = forest(in_words(table), study.noun, study.unit, analysis.margin, study.smaller)
+    every, counted = analysis.all_effects, "runs" if study.unpaired else "pairs"
+    drawn = in_words(every[every["metric"] == study.metric])
+    figure = forest(drawn, study.noun, study.unit, analysis.margin, study.smaller, counted)
     yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
 
     for stem, heading, numbers, draw in (
@@ -141,15 +154,31 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     slope = _steepest(analysis)
     if slope is not None:
         (factor,), (variant,), (baseline,) = slope.factors, slope.variant, slope.baseline
-        caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline)
+        ends = "both ends trained on the same split in the same order"
+        ends = ends if slope.fingerprinted else "its two ends paired by its number alone"
+        caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline, ends)
         figure = seed_slopes(seed_pairs(runs, slope), baseline, variant, label, study.smaller)
         yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
+
+
+def _ranks(analysis: Analysis) -> Iterator[Drawing]:
+    """The critical-difference diagram of three variants or more."""
+    ranks = analysis.ranks
+    if ranks is None or len(ranks.variants) < 3:
+        return
+    names = blocks.names(analysis, list(ranks.ranks.index))
+    figure = critical_difference(list(ranks.ranks), names, ranks.critical, ranks.cliques)
+    heading = md("Mean ranks over {}", analysis.study.blocks)
+    yield Drawing("ranks", heading, md(CAPTIONS["ranks"], analysis.study.blocks), figure)
 
 
 def _steepest(analysis: Analysis) -> Comparison | None:
     """The main effect with the smallest p-value, of those the largest."""
     rows = analysis.effects.assign(at=range(len(analysis.effects)))
-    rows = rows[(rows["metric"] == analysis.study.metric) & (rows["factors"].map(len) == 1) & (rows["n"] > 1)]
+    seeded = np.array([bool(each.seeds) for each in analysis.comparisons], bool)
+    rows = rows[
+        seeded & (rows["metric"] == analysis.study.metric) & (rows["factors"].map(len) == 1) & (rows["n"] > 1)
+    ]
     order = rows.assign(size=-rows["effect_size"].abs()).sort_values(["p", "size", "at"], kind="stable")
     return None if order.empty else analysis.comparisons[int(order["at"].iloc[0])]
 
@@ -228,15 +257,15 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
     """The best run's confusion matrix, or why there is none."""
     stem, heading = "confusion_matrix", md("Confusion matrix of the best run")
     try:
-        saved = _predictions(reader, run["run_id"])
+        saved = predictions(reader, run["run_id"])
     except Unreadable:
         return Drawing(stem, heading, md(CANNOT_BE_READ, "predictions.npz", chosen))
     if saved is None:
         return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
-    labels, predictions = saved["labels"], saved["predictions"]
-    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), predictions.max())))]
-    figure = confusion_matrix(labels, predictions, classes)
-    wrong = int((labels != predictions).sum())
+    labels, read = saved["labels"], saved["predictions"]
+    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), read.max())))]
+    figure = confusion_matrix(labels, read, classes)
+    wrong = int((labels != read).sum())
     return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
 
@@ -257,7 +286,7 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
     for variant, of_variant in zip(pair, read, strict=True):
         for _, run in done[done["variant"] == variant].head(SEEDS_COMPARED).iterrows():
             try:
-                saved = _predictions(reader, run["run_id"])
+                saved = predictions(reader, run["run_id"])
             except Unreadable:
                 yield Drawing(
                     "disagreements", heading, md(CANNOT_BE_READ, "predictions.npz", run["run_name"])
@@ -288,7 +317,7 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
     found = {}
     for name in ("model.npz", "features.npz"):
         try:
-            found[name] = _arrays(reader, run["run_id"], name)
+            found[name] = arrays(reader, run["run_id"], name)
             if found[name] is None:
                 return
             _require_layers(found[name], ["C1.weight"] if name == "model.npz" else ["image", "probabilities"])
@@ -299,38 +328,12 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
     image, probabilities = layers.pop("image"), layers.pop("probabilities")
     layers["output"] = probabilities
     try:
-        classes = _classes(_predictions(reader, run["run_id"]) or {})
+        classes = _classes(predictions(reader, run["run_id"]) or {})
     except Unreadable:  # said above
         classes = None
     classes = classes if classes and len(classes) == len(probabilities) else None
     figure = kernels_and_maps(image, found["model.npz"]["C1.weight"], layers, classes)
     yield Drawing(stem, heading, md(CAPTIONS["inside"], chosen), figure)
-
-
-def _arrays(reader: Reader, run_id: str, name: str) -> dict[str, np.ndarray] | None:
-    """The arrays of an artifact; None where the run has none of that name. Raises Unreadable."""
-    path: Path | None = reader.artifact(run_id, name)
-    return None if path is None else read_arrays(path)
-
-
-def _predictions(reader: Reader, run_id: str) -> dict[str, np.ndarray] | None:
-    """What a run read, as `_arrays`. Raises Unreadable for arrays that do not go together, too."""
-    saved = _arrays(reader, run_id, "predictions.npz")
-    if saved is None:
-        return None
-    names = saved.get("classes", np.full(MOST_CLASSES, ""))
-    readings = [saved.get(name, np.empty(0)) for name in ("labels", "predictions")]
-    fits = names.ndim == 1 and names.dtype.kind == "U" and readings[0].shape == readings[1].shape
-    for each in readings:
-        fits = fits and each.ndim == 1 and each.size > 0 and each.dtype.kind in "iu"
-        fits = fits and each.min() >= 0 and each.max() < min(len(names), MOST_CLASSES)
-    if "misread_images" in saved:
-        at, kept = saved.get("misread", np.empty(0)), saved["misread_images"]
-        fits = fits and kept.dtype == np.uint8 and kept.ndim == 3 and min(kept.shape[1:]) > 0
-        fits = fits and at.dtype.kind in "iu" and at.shape == kept.shape[:1]
-    if not fits:
-        raise Unreadable("predictions.npz: not one reading for each test image")
-    return saved
 
 
 def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> None:
@@ -347,9 +350,9 @@ def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> N
         raise Unreadable("not what a network makes of an image")
 
 
-def _classes(predictions: Mapping[str, np.ndarray]) -> list[str] | None:
+def _classes(saved: Mapping[str, np.ndarray]) -> list[str] | None:
     """The names of the classes; None where they are digits, and in runs of before names were kept."""
-    names = predictions["classes"].tolist() if "classes" in predictions else []
+    names = saved["classes"].tolist() if "classes" in saved else []
     return names if names != list(map(str, range(len(names)))) else None
 
 

@@ -57,6 +57,12 @@ class Markdown(_Text):
         return re.sub(r"([\\`*\[\]|~$]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", text)
 
 
+def unmarked(text: Markdown) -> str:
+    """What a sentence in Markdown says on a terminal: without its marks, and what was escaped as it is."""
+    text = re.sub(r"\\([\\`*\[\]|~$_])|\*\*|`", lambda found: found[1] or "", text)
+    return text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+
+
 class Tex(_Text):
     """LaTeX that is trusted."""
 

@@ -6,10 +6,14 @@ import math
 import re
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from ablations.comparison.confounds import known_columns
+from ablations.comparison.images import BESIDE_WIDE, WIDE
 from ablations.comparison.verdicts import COLUMNS
 from ablations.errors import InputError, printable
 from ablations.report.analysis import Analysis
@@ -21,13 +25,22 @@ from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
-TAGS = ("sweep_id", "study", "command", "failure", "failure_reason", "stream", "data_sha256", "config_hash")
-TAGS += ("code", "machine", "versions", "did_not_learn")
+TAGS = (
+    "sweep_id",
+    "first_sweep_id",
+    "study",
+    "command",
+    "failure",
+    "failure_reason",
+    "stream",
+    "data_sha256",
+)
+TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn")
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
 HEAD = r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
-EFFECTS = ("factor", *COLUMNS[1:])
+EFFECTS = ("factor", *COLUMNS[1:], "at", *WIDE)
 """The columns of effects.csv, which other programs read."""
 FORMULA = tuple("=+-@＝＋－＠")
 """What a spreadsheet takes for the beginning of a formula, in the wide forms of East Asian keyboards, too."""
@@ -53,6 +66,7 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
             named[name] = name if taken else short
     promised |= {**named, "seconds": "seconds"}
     kept = [*TIMES, *DERIVED, *sorted({*map(param, params_in(runs))} - set(promised)), *map(tag, TAGS)]
+    kept += [name for name in known_columns(runs) if name not in {*promised, *kept}]
     kept = [name for name in kept if name in runs and runs[name].notna().any()]
     frame = runs.reindex(columns=[*promised, *kept]).rename(columns=promised)
     for name in TIMES:
@@ -89,8 +103,9 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
 
 
 def effects_csv(analysis: Analysis) -> str:
-    """One row per comparison in full precision, columns `EFFECTS`."""
-    return _csv(in_words(analysis.effects)[list(EFFECTS)])
+    """One row per comparison, simple effects last, columns `EFFECTS`; floats have 12 significant digits."""
+    table = in_words(analysis.all_effects)
+    return _csv(table[[*EFFECTS, *(["block"] if "block" in table else [])]])
 
 
 def harmless(text: str) -> str:
@@ -145,8 +160,21 @@ def about_json(analysis: Analysis, metrics: Mapping[str, str], **kept: Any) -> s
     """What a check needs besides the runs: the question, the names of the metrics by column of `runs.csv`, what was
     left out, and what else is to be kept."""
     about = {"study": json.loads(analysis.study.to_json()), "metrics": metrics, "left_out": analysis.left_out}
+    about["looks"] = [asdict(look) for look in analysis.looks]
+    wide = analysis.images.dropna(subset="wide_low").astype(object)
+    about["images"] = {str(i): row for i, row in wide.to_dict("index").items()}
+    about |= {"remarks": analysis.remarks} if analysis.remarks else {}
     text = json.dumps({**about, **kept}, ensure_ascii=False, indent=1)
     return re.sub("[\x7f-\x9f\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text) + "\n"
+
+
+def images_from_json(kept: Mapping[str, Mapping[str, float]]) -> pd.DataFrame:
+    """The intervals over seeds and images as `about_json` kept them. Raises ValueError for other ones."""
+    names = [*WIDE, *BESIDE_WIDE]
+    table = pd.DataFrame({int(i): [float(row[name]) for name in names] for i, row in kept.items()}, names).T
+    if not np.isfinite(table.to_numpy(dtype=float)).all():
+        raise ValueError("a number is missing")
+    return table.reindex(range(max(table.index, default=-1) + 1))
 
 
 def verdicts_tex(analysis: Analysis) -> Tex:
@@ -155,12 +183,13 @@ def verdicts_tex(analysis: Analysis) -> Tex:
     comment = "% {}: variant - baseline, {}, paired by seed; sign-flip test, Holm"
     begin = (r"\begin{tabular}{lllrrrrl}", r"\toprule", HEAD, r"\midrule")
     lines = [tex(comment, study.name, study.label), *map(Tex, begin)]
-    for row in in_words(analysis.effects).to_dict("records"):
+    for row in in_words(analysis.all_effects).to_dict("records"):
         shown = form[row["metric"]]
         numbers = shown.difference(row["mean_diff"]), shown.interval(row["ci_low"], row["ci_high"])
         sign, _, value = p_value(row["p_holm"]).rpartition(" ")
         cells = [
-            *(row[name] for name in ("factor", "variant", "baseline", "n")),
+            row["factor"] + (f" ({row['at']})" if row["at"] else ""),
+            *(row[name] for name in ("variant", "baseline", "n")),
             *(Tex(number.replace("-", "$-$")) for number in numbers),
             Tex(rf"$<$\,{value}" if sign else value),
             row["verdict"],

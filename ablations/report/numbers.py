@@ -10,7 +10,8 @@ from ablations.tracking.study import unit
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
 
-MOST_DECIMALS = 6
+FEWEST_DECIMALS, MOST_DECIMALS, MOST_DIGITS = -5, 6, 15
+"""Of numbers without an exponent: 1234567 has the place of 10⁵ as the last that counts."""
 ENOUGH_SEEDS = 1000
 NO_SPREAD = "–"
 """Stands for a number that there is not."""
@@ -38,13 +39,17 @@ def effect_size(value: float) -> str:
     return f"{value:+z.1f}" if value == value else NO_SPREAD
 
 
-def seeds_needed(value: Any) -> str:
-    """How many seeds would settle a comparison; '' where none are needed."""
+def seeds_needed(likely: Any, needed: Any) -> str:
+    """How many seeds would settle a comparison, from an even chance to a good one; '' where none are needed."""
     import pandas as pd
 
-    if pd.isna(value):
+    if pd.isna(needed):
         return ""
-    return str(value) if value < ENOUGH_SEEDS else f"{ENOUGH_SEEDS} or more"
+    if likely >= ENOUGH_SEEDS:
+        return f"{ENOUGH_SEEDS} or more"
+    if needed >= ENOUGH_SEEDS:
+        return f"{likely} or more"
+    return f"{likely} to {needed}" if likely < needed else str(likely)
 
 
 @dataclass(frozen=True)
@@ -54,10 +59,12 @@ class Form:
     Attributes:
         decimals: of values and differences.
         unit: of a difference in words, '' for a bare number.
+        exponent: whether they are written with one, to the same place: 10 to the power of −`decimals`.
     """
 
     decimals: int
     unit: str
+    exponent: bool = False
 
     @classmethod
     def fitting(cls, differences: Iterable[float], unit: str) -> "Form":
@@ -65,12 +72,21 @@ class Form:
         sizes = sorted(abs(each) for each in differences if math.isfinite(each) and each)
         if unit == "percentage points" or not sizes:
             return cls(2, unit)
-        size = sizes[(len(sizes) - 1) // 2]
-        return cls(min(max(1 - math.floor(math.log10(size)), 0), MOST_DECIMALS), unit)
+        place = 1 - math.floor(math.log10(sizes[(len(sizes) - 1) // 2]))
+        if FEWEST_DECIMALS <= place <= MOST_DECIMALS:
+            return cls(max(place, 0), unit)
+        return cls(place, unit, exponent=True)
 
-    def value(self, value: float) -> str:
+    def value(self, value: float, sign: str = "") -> str:
         """A value; a dash where there is none."""
-        return number(value, self.decimals)
+        if value != value:
+            return NO_SPREAD
+        if not math.isfinite(value) or value == 0:
+            return f"{value:{sign}z.{0 if self.exponent else self.decimals}f}"
+        size = math.floor(math.log10(abs(value)))
+        if self.exponent or size >= MOST_DIGITS:
+            return f"{value:{sign}.{min(max(size + self.decimals, 0), MOST_DIGITS)}e}"
+        return f"{value:{sign}z.{self.decimals}f}"
 
     def spread(self, mean: float, sd: float) -> str:
         """`1.23 ± 0.04`; a dash for the deviation where one value leaves it unknown."""
@@ -78,7 +94,7 @@ class Form:
 
     def difference(self, value: float) -> str:
         """A difference with its sign."""
-        return f"{value:+z.{self.decimals}f}" if value == value else NO_SPREAD
+        return self.value(value, "+")
 
     def ends(self, low: float, high: float) -> str:
         """`-0.10, +0.24`; '' where no finite interval exists."""
@@ -92,7 +108,7 @@ class Form:
 
     def with_unit(self, value: float) -> str:
         """The size of a difference with its unit."""
-        return f"{abs(value):.{self.decimals}f} {self.unit}".rstrip()
+        return f"{self.value(abs(value))} {self.unit}".rstrip()
 
 
 def forms(analysis: "Analysis") -> dict[str, Form]:

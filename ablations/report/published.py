@@ -1,12 +1,14 @@
 """Published figures beside ours: the part of a report whose study, a YAML file, has any."""
 
+import math
 from collections.abc import Iterator
 
 import pandas as pd
 
+from ablations.comparison import exact
 from ablations.report.escaping import Markdown, listed, md, table
 from ablations.report.numbers import NO_SPREAD, number
-from ablations.tracking.columns import column, param
+from ablations.tracking.columns import column, numbers, param
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
@@ -20,6 +22,49 @@ SHOWN = {
     "test/loss": ("test loss", 1, 3),
     "test/confidence": ("confidence (%)", 100, 1),
 }
+
+
+ACHIEVED = {"test/error_pct": -1, "test/accuracy": 1, "val/accuracy": 1}
+"""The figures that can be reached or beaten, and which way; others describe a system."""
+NUMBERS = ("no", "one", "two", "three", "four", "five", "six")
+
+
+def reached(runs: pd.DataFrame, study: Study) -> Markdown | None:
+    """How many of the published figures the study's runs reach, in one sentence; None where none was published."""
+    missed, beaten, waiting = [], 0, 0
+    for experiment, entry in study.published.items():
+        mine = runs[(column(runs, param("experiment")) == experiment) & runs["finished"]]
+        for metric, figure in entry["figures"].items():
+            if metric not in ACHIEVED or figure is None:
+                continue
+            _, times, decimals = SHOWN[metric]
+            ours = exact.mean(numbers(mine, metric_column(metric)).dropna())
+            short = round(-ACHIEVED[metric] * times * (ours - figure), decimals)
+            if ours != ours:
+                waiting += 1
+            elif short > 0:
+                missed.append(short)
+            else:
+                beaten += 1
+    several = len(missed) + beaten
+    if not several + waiting:
+        return None
+    if not several:
+        return md("No run finished, so that no published figure can be said to be reached.")
+    by = (
+        " and ".join(
+            [", ".join(f"{each:g}" for each in sorted(missed)[:-1]), f"{max(missed):g}"][len(missed) < 2 :]
+        )
+        if missed
+        else ""
+    )
+    count = NUMBERS[len(missed)] if len(missed) < len(NUMBERS) else str(len(missed))
+    rest = f"; {count} {'is' if len(missed) == 1 else 'are'} missed{',' if len(missed) > 1 else ''} by {by} points"
+    still = f"; {waiting} more {'has' if waiting == 1 else 'have'} no finished run yet" if waiting else ""
+    share = f"All {several}" if not missed else f"{beaten or 'None'} of {several}"
+    figures = "The one published figure" if beaten == several == 1 else f"{share} published figures"
+    verb = "is" if beaten < 2 else "are"
+    return md("**{} {} reached or beaten**{}{}.", figures, verb, rest if missed else "", still)
 
 
 def published(runs: pd.DataFrame, study: Study) -> Iterator[Markdown]:
@@ -64,6 +109,8 @@ def _beside(runs: pd.DataFrame, metric: str, figure: float | None) -> tuple[str,
     ours = times * runs[metric_column(metric)].dropna() if metric_column(metric) in runs else pd.Series()
     if ours.empty:
         return (words, theirs, NO_SPREAD, NO_SPREAD, "0", NO_SPREAD)
-    mean, low, high = (f"{value:.{decimals}f}" for value in (ours.mean(), ours.min(), ours.max()))
-    difference = NO_SPREAD if figure is None else f"{ours.mean() - times * figure:+z.{decimals}f}"
+    reached = exact.mean(ours)
+    mean, low, high = (f"{value:.{decimals}f}" for value in (reached, ours.min(), ours.max()))
+    gap = math.nan if figure is None else exact.digits(reached - times * figure)
+    difference = NO_SPREAD if figure is None else f"{gap:+z.{decimals}f}"
     return (words, theirs, mean, f"{low} to {high}", str(len(ours)), difference)

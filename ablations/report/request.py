@@ -1,6 +1,6 @@
 """What a report is to be about: the study that a sweep left in the store, and what was requested besides."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from ablations.tracking.columns import (
     tag,
     text,
 )
-from ablations.tracking.study import Study, tag_of
+from ablations.tracking.study import Study, looks_in, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,6 +28,10 @@ UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
 """Of runs without a study, those of other programs, say; conf/ need not be there for them."""
 
 OF_THE_STUDY = "of the study that was kept with the runs, {}"
+
+
+OTHER_SEED = "the param seed"
+"""Of runs that another param pairs."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,14 @@ class Request:
         seed_param: the param that pairs runs.
         nuisance: params of which each variant gets its own best value.
         tuned_on: the metric that chooses it.
+        looks: at how many seeds somebody has looked, where the store does not know it.
+        tuned_smaller_is_better: of that metric; None: told from its name.
+        ignore: params and tags that only name a run: they may differ between the two sides of a comparison.
+        average_over: params that are not compared: a seed's value is the mean over theirs.
+        blocks: the param with the data sets or folds within which variants are compared.
+        unpaired: whether runs without seeds are compared group by group.
+        value: of a metric logged several times: `best`, `last`, `mean-of-last-N`.
+        where: only runs that this filter finds, in MLflow's grammar.
     """
 
     experiment: str | tuple[str, ...] | None = None
@@ -56,6 +68,14 @@ class Request:
     seed_param: str | None = None
     nuisance: tuple[str, ...] | None = None
     tuned_on: str | None = None
+    looks: tuple[int, ...] | None = None
+    tuned_smaller_is_better: bool | None = None
+    ignore: tuple[str, ...] | None = None
+    average_over: tuple[str, ...] | None = None
+    blocks: str | None = None
+    unpaired: bool | None = None
+    value: str | None = None
+    where: str | None = None
 
     @property
     def of_others(self) -> bool:
@@ -63,9 +83,15 @@ class Request:
         return self.experiment is not None and self.factors is not None
 
     @property
+    def filter(self) -> dict[str, str]:
+        """What the store's reader is asked for besides."""
+        return {} if self.where is None else {"where": self.where}
+
+    @property
     def changes(self) -> dict[str, object]:
         """What it says that a study says, too."""
-        wanted = {name: value for name, value in vars(self).items() if name != "experiment"}
+        apart = ("experiment", "where", "looks")
+        wanted = {name: value for name, value in vars(self).items() if name not in apart}
         return {name: value for name, value in wanted.items() if value is not None}
 
 
@@ -76,7 +102,7 @@ def everywhere(reader: "Reader", name: str | None, request: Request) -> tuple[st
         return name, replace(request, experiment=",".join(parts))
     if name is not None or request.experiment is not None or request.factors is None:
         return name, request
-    runs = reader.runs()
+    runs = reader.runs(**request.filter)
     needed = [*map(param, request.factors), *([metric(request.metric)] if request.metric else [])]
     have = runs.reindex(columns=needed).notna().all(axis=1)
     sweeps = column(runs, tag("sweep")).fillna("")
@@ -97,17 +123,23 @@ def asked(
     if request.of_others:
         named = request.experiment
         experiments = ",".join(named if isinstance(named, tuple) else (named,))
-        runs = reader.runs(named)
+        runs = reader.runs(named, **request.filter)
         if runs.empty:
-            raise InputError(f"the experiment {experiments!r} has no runs")
+            found = "no runs" if request.where is None else f"no runs where {request.where}"
+            raise InputError(f"the experiment {experiments!r} has {found}")
         outcome = request.metric or _only_metric(runs)
-        study = Study(name or experiments, (), {}, outcome, margin=0.0, **UNSAID)
+        study = Study(name or experiments, (), {}, outcome, margin=0.0, brings={}, **UNSAID)
         study = replace(study, **request.changes)
     else:
-        found, runs = _sweep(reader, name, request.experiment)
+        found, runs = _sweep(reader, name, request.experiment, request.filter)
         kept, unread = _kept(reader, found, runs)
         kept, unfit = _fitting(replace(kept, name=found), runs)
-        own, study, unread = kept.metric, replace(kept, **request.changes), [*unread, *unfit]
+        changes = request.changes
+        if kept.ignore:
+            changes["ignore"] = (*kept.ignore, *(request.ignore or ()))
+        if "metric" in changes and changes["metric"] != kept.metric:
+            changes.setdefault("smaller_is_better", None)
+        own, study, unread = kept.metric, replace(kept, **changes), [*unread, *unfit]
     study, runs = _with_short_roots(study, runs)
     unknown = [key for key in request.baseline or {} if key not in study.factors]
     if unknown:
@@ -115,9 +147,25 @@ def asked(
         raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
     if study.seed_param == "seed":
         return study, runs, own, unread
-    require_seed(runs, study.seed_param)
-    runs = runs.drop(columns=param("seed"), errors="ignore")
-    return study, runs.rename(columns={param(study.seed_param): param("seed")}), own, unread
+    if not study.unpaired:
+        require_seed(runs, study.seed_param)
+    named = {param("seed"): param(OTHER_SEED), param(study.seed_param): param("seed")}
+    return _with_other_seed(study), runs.rename(columns=named), own, unread
+
+
+def _with_other_seed(study: Study) -> Study:
+    """The study with the param `seed` under another name, where it is not what pairs runs."""
+
+    def renamed(keys: Sequence[str]) -> tuple[str, ...]:
+        return tuple(OTHER_SEED if key == "seed" else key for key in keys)
+
+    lists = {
+        name: renamed(getattr(study, name)) for name in ("factors", "nuisance", "average_over", "ignore")
+    }
+    baseline = {renamed([key])[0]: level for key, level in study.baseline.items()}
+    return replace(
+        study, **lists, baseline=baseline, blocks=OTHER_SEED if study.blocks == "seed" else study.blocks
+    )
 
 
 def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.DataFrame"]:
@@ -134,12 +182,19 @@ def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.Da
     return replace(study, baseline=baseline), runs.assign(**{param(root): runs[param(root)].replace(names)})
 
 
+def looks_at(reader: "Reader", runs: "pd.DataFrame") -> list[str]:
+    """The ids of the invocations whose report was compiled, of the experiments of these runs."""
+    experiments = runs["experiment_id"].unique()
+    return sorted({each for id in experiments for each in looks_in(reader.experiment_tags(id))})
+
+
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:
     """Raises InputError where no run logged the param that pairs runs."""
     if param(seed) not in runs:
         there = params_of(runs)
         raise InputError(
-            f"seeds: no run has the param {seed}, so that nothing can be paired; there are {there}"
+            f"seeds: no run has the param {seed}, so that nothing can be paired; there are {there}; name the one that "
+            "holds the seed (--seed-param), or compare groups (--unpaired)"
         )
 
 
@@ -158,14 +213,14 @@ def _only_metric(runs: "pd.DataFrame") -> str:
 
 
 def _sweep(
-    reader: "Reader", name: str | None, experiment: str | tuple[str, ...] | None
+    reader: "Reader", name: str | None, experiment: str | tuple[str, ...] | None, where: Mapping[str, str]
 ) -> tuple[str, "pd.DataFrame"]:
     """The sweep's name and all its runs."""
     if name is not None:
-        runs = reader.runs(experiment, tags={"sweep": name})
+        runs = reader.runs(experiment, tags={"sweep": name}, **where)
         if not runs.empty:
             return name, _of_one_experiment(runs)
-    runs = reader.runs(experiment)
+    runs = reader.runs(experiment, **where)
     sweeps = column(runs, tag("sweep")).dropna()
     sweeps = sweeps[sweeps != ""]
     if sweeps.empty:

@@ -3,21 +3,29 @@
 import shlex
 import textwrap
 from collections.abc import Iterator, Sequence
+from itertools import accumulate
 
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.pairs import Comparison, Gap, Reason, Unpaired
+from ablations.comparison.pairs import Gap, Reason, Unpaired
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
-from ablations.report.escaping import Markdown, code, crossed, listed, md, table
+from ablations.report.attribution import shares_of_factors
+from ablations.report.blocks import over_blocks
+from ablations.report.confounds import differing
+from ablations.report.confounds import named as named_comparison
+from ablations.report.dependence import simple_effects
+from ablations.report.escaping import Markdown, code, listed, md, table
+from ablations.report.generalisation import named, on_other_images
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
 from ablations.tracking.columns import column, natural, param, tag
 from ablations.tracking.study import label
 
+FOLDED = "<details><summary>{}</summary>\n\n{}\n\n</details>"
 FOLDED_FROM = 30
 MOST_NAMED = 6
 MOST_LINES = 10
@@ -47,15 +55,35 @@ CENSORED = (
 )
 NOT_PAIRED = "**Not paired**: {} {}{}. Runs with different fingerprints of their random streams or data are no pairs{}."
 ON_TRUST = (
-    "The runs carry no fingerprints of their random streams and data: they were paired by their seed alone, on trust "
-    "that equal seeds mean equal splits and orders."
+    "Paired by the number of the seed alone: the runs carry no fingerprints of their random streams, so that nobody "
+    "can tell whether equal seeds meant equal splits and orders."
 )
-SETTLED_BY = (
-    "If things are as they look now, about {} seeds in all that give a pair would settle {} that {} open{}."
+UNPAIRED = (
+    "**Not paired**: the runs are compared group by group, because they were said to have no seed in common. Intervals "
+    "are Welch's, *p* is that of a permutation test between the groups; *runs* is the size of the smaller one. What "
+    "the groups owe to their random numbers cannot be taken off, so that smaller differences stay open than with seeds."
 )
+SETTLED_BY = "If things are as they look now, {} seeds in all that give a pair would settle {} that {} open."
 TOO_MANY = (
     "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the margin be "
     "widened."
+)
+ONE_LOOK = "One look: no seeds were added after an earlier report."
+UNKNOWN_LOOKS = (
+    "Whether somebody looked at fewer seeds before is not recorded with these runs: this counts as the only look "
+    "(`--looks 8,12` tells of others)."
+)
+LOOKS = "Seeds were added after earlier reports: {} so far, at {} seeds. What is said holds however often one looks."
+NUMBERS = (
+    "*p*: how often chance alone would give such a mean, over all looks (sign-flip test); "
+    "*p (Holm)*: corrected for the number of comparisons. *Beats it in*: the share of seeds in which the variant is "
+    "ahead, ties counting half. *Effect size*: mean difference in its own standard deviations. *Seeds needed*: in all, "
+    "for an even chance and for one of 80 % to settle it, if things are as they look now."
+)
+NUMBERS_UNPAIRED = (
+    "*p*: how often chance alone would part the runs like this (permutation test), at this one look; *p (Holm)*: "
+    "corrected for the number of comparisons. *Beats it in*: the share of pairs of a run of each in which the variant "
+    "is ahead, ties counting half. *Effect size*: difference in standard deviations of the groups."
 )
 TUNED = (
     "Each variant is compared at the value of {} with the best mean {} over its seeds, among those that diverged least "
@@ -67,31 +95,51 @@ AT_EDGE = (
 )
 
 
-def before_figures(analysis: Analysis) -> Iterator[Markdown]:
-    """Title, answer, verdicts, claims, what to do next, results."""
+def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[Markdown]:
+    """Title, answer, the figure of all differences, verdicts, claims, what to do next, results."""
     study = analysis.study
     yield md("# {}", study.name)
     if study.question:
         yield md("*{}*", study.question)
     yield listed(answer(analysis))
-    yield from _lost(analysis)
     yield from published(analysis.runs, study)
-    if len(analysis.effects):
-        yield md("## Verdicts")
-        yield table(*tables.verdict_rows(analysis), numeric=8)
-        yield _legend(analysis)
-        yield from _unpaired(analysis)
-        yield from _censored(analysis)
+    compared = [*forest, *_lost(analysis), *_compared(analysis)]
+    if study.published and compared:  # which ask for no comparisons
+        yield md(FOLDED, "The systems against each other", md("\n\n").join(compared))
+    else:
+        yield from compared
+    yield from over_blocks(analysis)
     if analysis.answers:
         yield md("## Claims")
         yield table(("claim", "source", "verdict", "evidence"), tables.claim_rows(analysis))
-    yield from _next_step(analysis)
+    if not study.published:
+        yield from _next_step(analysis)
 
     yield md("## Results")
     yield table(*tables.result_rows(analysis), numeric=len(tables.measures(analysis)))
     unknown = f"; {NO_SPREAD} where one run leaves it unknown" if (analysis.variants["n"] < 2).any() else ""
-    spread = md("± is the standard deviation over seeds{}.", unknown)
+    spread = md("± is the standard deviation over {}{}.", "runs" if study.unpaired else "seeds", md(unknown))
     yield md("Sorted by mean {}. {} Best is the best single run.", study.noun, spread)
+    yield from shares_of_factors(analysis)
+    for remark in analysis.remarks:
+        yield md("{}", remark)
+
+
+def _compared(analysis: Analysis) -> Iterator[Markdown]:
+    """The verdicts, what they rest on, and what is to be expected elsewhere."""
+    if analysis.effects.empty:
+        return
+    yield md("## Verdicts")
+    yield table(*tables.verdicts_in_short(analysis), numeric=2)
+    yield _legend(analysis)
+    yield from simple_effects(analysis)
+    yield from differing(analysis)
+    yield from _unpaired(analysis)
+    yield from _censored(analysis)
+    yield md(
+        FOLDED, "Every number: p-values, effect sizes, seeds needed", md("\n\n").join(_in_full(analysis))
+    )
+    yield from on_other_images(analysis)
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
@@ -117,8 +165,7 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown
     yield md("## Runs")
     runs = tables.run_rows(analysis)
     listing = table(("run", "seed", "status", study.label, "run id"), runs)
-    folded = "<details><summary>All {} runs</summary>\n\n{}\n\n</details>"
-    yield md(folded, len(runs), listing) if len(runs) > FOLDED_FROM else listing
+    yield md(FOLDED, f"All {len(runs)} runs", listing) if len(runs) > FOLDED_FROM else listing
     files = [md("The same with every metric in full precision: [runs.csv](runs.csv).")]
     if len(analysis.effects):
         files.append(md(FILES))
@@ -162,17 +209,14 @@ def _censored(analysis: Analysis) -> Iterator[Markdown]:
 
 
 def _legend(analysis: Analysis) -> Markdown:
-    """How to read the table of verdicts."""
-    study, m, left = analysis.study, len(analysis.effects), analysis.interactions_left_out
+    """How to read the first table of verdicts."""
+    study, left = analysis.study, analysis.interactions_left_out
     unit = md(" in {}", study.unit) if study.unit else md("")
     side = "negative" if study.smaller else "positive"
-    averaged = study.design == "grid" and len(study.factors) > 1
-    over = md(", averaged over the other factors" if averaged else "")
-    what = "Differences are variant − baseline of the {}{} ({} is better), seed by seed{}."
-    texts = [md(what, study.noun, unit, side, over)]
-    shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
-    alone = "At an error of 5 % a comparison takes {1} seeds at least."
-    texts.append(md(shared if m > 1 else alone, m, fewest_seeds(m)))
+    what = "Differences are variant − baseline of the {}{} ({} is better), {}{}."
+    texts = [md(what, study.noun, unit, side, *_how(analysis)), _direction(analysis)]
+    if study.unpaired:
+        texts.append(md(UNPAIRED))
     inside = "*No difference that matters*: the whole interval lies within ±{}."
     without = "No margin was given, so that no difference is called too small to matter."
     shown = f"{analysis.margin:g} {study.unit}".rstrip()
@@ -182,19 +226,57 @@ def _legend(analysis: Analysis) -> Markdown:
             one_image(analysis.everything, study.metric)[0], f"{study.metric.partition('/')[0]} image"
         )
         texts.append(md("The margin is {}: what one of {} changes.", shown, images))
-    texts.append(md("*Beats it in*: the share of seeds in which the variant is ahead, ties counting half."))
-    texts.append(md("*Effect size*: mean difference in its own standard deviations."))
     if left:
         texts.append(md(LEFT, left))
     if (analysis.effects["factors"].map(len) > 1).any():
         texts.append(md(CROSSED))
-    return md(" ").join(texts)
+    return md(" ").join([*texts, _looks(analysis)])
 
 
-def _named(comparison: Comparison) -> str:
-    """`activation: tanh against relu`."""
-    factor, variant, baseline = map(crossed, (comparison.factors, comparison.variant, comparison.baseline))
-    return f"{factor}: {variant} against {baseline}"
+def _looks(analysis: Analysis) -> Markdown:
+    """How often somebody has looked, as far as that is known."""
+    if len(analysis.looks) < 2:
+        ours = column(analysis.everything, tag("sweep_id")).notna().any()
+        return md(ONE_LOOK if ours else UNKNOWN_LOOKS)
+    seeds = list(accumulate((set(look.seeds) for look in analysis.looks), set.union))
+    counts = [str(len(each)) for each in seeds]
+    return md(LOOKS, many(len(seeds), "look"), f"{', '.join(counts[:-1])} and {counts[-1]}")
+
+
+def _in_full(analysis: Analysis) -> Iterator[Markdown]:
+    """The verdicts with every number, and how these were made."""
+    study, m = analysis.study, len(analysis.effects)
+    yield table(*tables.verdict_rows(analysis), numeric=8)
+    if study.unpaired:
+        yield md(
+            "{} comparisons share an error of 5 % (Holm). {}" if m > 1 else "{1}", m, md(NUMBERS_UNPAIRED)
+        )
+        return
+    shared = "{} comparisons share an error of 5 % (Holm), which takes {} seeds at least."
+    alone = "At an error of 5 % a comparison takes {1} seeds at least."
+    yield md(" ").join([md(shared if m > 1 else alone, m, fewest_seeds(m)), md(NUMBERS)])
+
+
+def _how(analysis: Analysis) -> tuple[str, str]:
+    """How differences are taken, and over what they are averaged."""
+    study = analysis.study
+    if study.unpaired:
+        return "of the means of two groups", ", the other factors at their baseline" if len(
+            study.factors
+        ) > 1 else ""
+    averaged = any(each.averaged for each in analysis.comparisons)
+    over = ["the other factors"] if averaged and not study.blocks else []
+    over += list(study.average_over)
+    averaged = f", averaged over {' and '.join(over)}" if over else ""
+    within = f", within each {study.blocks}" if study.blocks else ""
+    return "seed by seed", averaged + within
+
+
+def _direction(analysis: Analysis) -> Markdown:
+    """Which values are better, and who says so."""
+    study = analysis.study
+    said = "as its name says" if study.smaller_is_better is None else "as was said"
+    return md("{} values of {} are better, {}.", "Smaller" if study.smaller else "Larger", study.noun, said)
 
 
 def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
@@ -204,9 +286,9 @@ def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
     for comparison in analysis.comparisons:
         for each in comparison.unpaired:
             if each.reason is Reason.FINGERPRINTS:
-                refused.append((_named(comparison), each.seed))
+                refused.append((named_comparison(comparison), each.seed))
             else:
-                rest.setdefault(_named(comparison), []).append(each)
+                rest.setdefault(named_comparison(comparison), []).append(each)
     if refused:
         yield _refused(analysis, refused)
     if rest:
@@ -265,15 +347,14 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
         return
     yield md("## Add the seeds")
     if len(within):
-        numbers = column(analysis.runs, param("seed")).dropna()
-        have = sorted({int(seed) for seed in numbers if str(seed).isdecimal()})
+        logged = column(analysis.runs, param("seed")).dropna()
+        have = sorted({int(seed) for seed in logged if str(seed).isdecimal()})
         first = len(have) if have == list(range(len(have))) else 0
         # A seed that gave no pair, because a run failed, does not count towards those that are needed.
         last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
-        fewest = int(within["seeds_needed"].min())
-        verb, clearest = "is" if len(within) == 1 else "are", f", {fewest} the clearest of them"
-        settled = many(len(within), "comparison")
-        yield md(SETTLED_BY, seeds, settled, verb, clearest if fewest < seeds else "")
+        fewest, settled = int(within["seeds_needed_at_least"].min()), many(len(within), "comparison")
+        about = f"about {fewest} to {seeds}" if fewest < seeds else f"about {seeds}"
+        yield md(SETTLED_BY, about, settled, "is" if len(within) == 1 else "are")
         if analysis.study.command:
             verb = "adds" if first else "makes"
             yield md("This command {} them, and its report uses old and new runs together:", verb)
@@ -283,7 +364,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
             yield md("Add runs with further seeds to the same experiment and compile this report again.")
     if len(beyond):
         names = "; ".join(
-            f"{row['factor']}: {row['variant']} against {row['baseline']}, {seeds_needed(row['seeds_needed'])} seeds"
+            f"{named(row)}, {seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
             for row in tables.in_words(beyond).head(MOST_NAMED).to_dict("records")
         )
         yield md(TOO_MANY, many(len(beyond), "comparison"), names)

@@ -7,6 +7,8 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import duration, many
+from ablations.comparison import exact
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import crossed, plain
@@ -23,7 +25,41 @@ Rows = list[tuple[str, ...]]
 def in_words(effects: pd.DataFrame) -> pd.DataFrame:
     """The verdict table with the names of `factor`, `variant` and `baseline` as text; `factors` stay as they are."""
     names = {"factor": "factors", "variant": "variant", "baseline": "baseline"}
-    return effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+    named = effects.assign(**{name: [crossed(each) for each in effects[of]] for name, of in names.items()})
+    if "block" in named:  # a data set or fold, within which the comparison is made
+        named["factor"] = [
+            f"{key} ({block})" for key, block in zip(named["factor"], named["block"], strict=True)
+        ]
+    return named
+
+
+def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the verdict table that a page begins with."""
+    table, form = in_words(analysis.effects), forms(analysis)
+    several = table["metric"].nunique() > 1
+    rows = []
+    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
+        shown, paired = form[row["metric"]], row["n"] > 0
+        ends = shown.ends(row["ci_low"], row["ci_high"]) if paired else ""
+        interval = f" [{ends}]" if ends else ""
+        cells = {
+            "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
+            "variant": row["variant"],
+            "against": row["baseline"],
+            "verdict": verdict_of(row, comparison, analysis),
+            "difference [95 % interval]": shown.difference(row["mean_diff"]) + interval,
+            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
+        }
+        rows.append(tuple(cells.values()))
+    return tuple(cells), rows
+
+
+def verdict_of(row: Mapping[str, Any], comparison: Comparison, analysis: Analysis) -> str:
+    """The verdict, with the look at which it was settled where there was more than one."""
+    if comparison.without_result:
+        return "no result"
+    late = len(analysis.looks) > 1 and pd.notna(row["settled_at"])
+    return f"{row['verdict']} (look {row['settled_at']})" if late else row["verdict"]
 
 
 def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
@@ -31,22 +67,22 @@ def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
     table, form = in_words(analysis.effects), forms(analysis)
     several = table["metric"].nunique() > 1
     rows = []
-    for row in table.to_dict("records"):
+    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
         shown, paired = form[row["metric"]], row["n"] > 0
         cells = {
             "factor": row["factor"],
             "variant": row["variant"],
             "against": row["baseline"],
             **({"metric": label(row["metric"])} if several else {}),
-            "verdict": row["verdict"],
-            "seeds": str(row["n"]),
+            "verdict": verdict_of(row, comparison, analysis),
+            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
             "difference": shown.difference(row["mean_diff"]),
             "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
             "p": p_value(row["p"]),
             "p (Holm)": p_value(row["p_holm"]),
             "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
             "effect size": effect_size(row["effect_size"]),
-            "seeds needed": seeds_needed(row["seeds_needed"]),
+            "seeds needed": seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
         }
         rows.append(tuple(cells.values()))
     return tuple(cells), rows
@@ -164,7 +200,7 @@ def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     yield "runs", f"{len(runs)}, of which {len(runs) - len(analysis.failed)} finished"
     begun = runs.groupby(column(runs, tag("sweep_id")).fillna(""))
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().clip(lower=0).sum()
-    trained = runs["train_s"].sum()
+    trained = exact.total(runs["train_s"].dropna())
     alone = f"; training alone {duration(trained)} over all runs" if trained else ""
     yield "wall time", duration(wall) + alone
     for name, key in (("machine", "machine"), ("commit", "code"), ("versions", "versions")):

@@ -1,13 +1,15 @@
 """From the `study:` section of the configuration to the record of the study, which is kept beside its runs."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.sweep.plan import Plan, PlannedRun
+from ablations.experiment.job import logged_params
+from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
 from ablations.tracking.study import Study, tag_of
 
@@ -20,7 +22,7 @@ def study_of(
 ) -> Study:
     """The study as the report needs it: levels as the runs will log them, of the claims those that they can answer.
 
-    Raises InputError for a key that no study has.
+    Raises InputError for a key that no study has, and for a metric of which nobody says which values are better.
     """
     if unknown := section.keys() - {each.name for each in fields(Study)} - OF_THE_PLAN:
         raise InputError(f"study.{min(unknown)}: there is no such key; accepted: those of conf/config.yaml")
@@ -38,8 +40,36 @@ def study_of(
         ],
         "published": _published(section["reproduces"], runs),
         "command": command,
+        "brings": brought(planned, runs),
     }
-    return Study.read({**section, **found})
+    study = Study.read({**section, **found})
+    study.require_directions()
+    return study
+
+
+def brought(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, dict[str, list[str]]]:
+    """By factor and level the keys in which its runs differ from those of the factor's first level by design.
+
+    Two runs are compared that differ in no other varied key. The factor's own section is not listed, nor is a level
+    that brings nothing.
+    """
+    found: dict[str, dict[str, set[str]]] = {key: {} for key in planned.factors}
+    first = {run.logged(SEED) for run in runs[:1]}
+    settings = [
+        ({key: run.logged(key) for key in planned.varied}, logged_params(run.config, run.choices))
+        for run in runs
+        if run.logged(SEED) in first
+    ]
+    for factor in planned.factors:
+        twins: dict[tuple[str, ...], dict[str, object]] = {}
+        for levels, params in settings:
+            others = tuple(level for key, level in levels.items() if key != factor)
+            twin = twins.setdefault(others, params)
+            keys = {key for key in {**params, **twin} if params.get(key) != twin.get(key)}
+            keys = {key for key in keys - {*planned.varied} if not key.startswith(f"{factor}.")}
+            if keys:
+                found[factor].setdefault(levels[factor], set()).update(keys)
+    return {key: {level: sorted(keys) for level, keys in of.items()} for key, of in found.items() if of}
 
 
 def _published(experiments: Sequence[str], runs: Sequence[PlannedRun]) -> dict[str, Any]:
@@ -49,11 +79,24 @@ def _published(experiments: Sequence[str], runs: Sequence[PlannedRun]) -> dict[s
 
 
 def keep(study: Study, store: Store, experiment_id: str) -> None:
-    """Leave the study in a tag of its experiment. Raises InputError where it is too long for that."""
-    text = study.to_json()
+    """Leave the study in a tag of its experiment, with what levels of earlier commands brought.
+
+    Raises InputError where it is too long for that.
+    """
+    before = Reader(store).experiment_tags(experiment_id).get(tag_of(study.name))
+    text = _with_levels_of(before, study).to_json()
     if len(text) > EXPERIMENT_TAG_CHARACTERS:
         raise InputError(
             f"study {study.name}: its text has {len(text)} characters, {EXPERIMENT_TAG_CHARACTERS} can be kept; "
             "shorten published, sections or claims"
         )
     store.tag_experiment(experiment_id, tag_of(study.name), text)
+
+
+def _with_levels_of(before: str | None, study: Study) -> Study:
+    """The study with what the levels brought that it had before and this command does not name."""
+    if before is None:
+        return study
+    earlier = study.with_readable(before)[0].brings or {}
+    brings = {key: {**earlier.get(key, {}), **(study.brings or {}).get(key, {})} for key in study.factors}
+    return replace(study, brings={key: of for key, of in brings.items() if of})

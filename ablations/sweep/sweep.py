@@ -3,6 +3,7 @@
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ablations.sweep.plan import Plan, PlannedRun, composed, plan
 from ablations.sweep.study import keep, study_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
+from ablations.tracking.study import Study, look_tag
 from ablations.tracking.views import share_views
 
 
@@ -60,31 +62,38 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         return None
 
     sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    tell_runs = {
-        "name": quoted(name),
-        "sweep.id": quoted(sweep_id),
-        "sweep.factors": f"[{','.join(map(quoted, planned.varied))}]",
-        "sweep.command": quoted(study.command),
-    }
     with read_write(config.hydra.overrides):
         # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
-        config.hydra.overrides.hydra.extend([f"{key}={value}" for key, value in tell_runs.items()])
-    keep(study, store, store.prepare(config.tracking.experiment))
+        config.hydra.overrides.hydra.extend(_told(study, planned, runs, sweep_id))
+    experiment_id = store.prepare(config.tracking.experiment)
+    keep(study, store, experiment_id)
     _deliver(store)  # what an earlier command could not
-    for run in runs:  # as they will see it
-        with open_dict(run.config):
-            run.config.name, run.config.sweep.id = name, sweep_id
-            run.config.sweep.factors, run.config.sweep.command = list(planned.varied), study.command
     left = _unfinished(planned, runs, store)
     with sweep_bar(Path(config.hydra.sweep.dir), len(left)):
         results = _launched(launcher, left, config.hydra.runtime.choices["hydra/launcher"])
     _deliver(store)
     failed = _report(name, store, formats)
+    with suppress(InputError):  # a store that went away since has a report that counts as none
+        store.tag_experiment(experiment_id, look_tag(sweep_id), name)
     for result in results:
         _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
     if failed:
         sys.exit(1)
     return results
+
+
+def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> list[str]:
+    """Tell each planned run which sweep it belongs to; the same as overrides, for those that are launched."""
+    for run in runs:
+        with open_dict(run.config):
+            run.config.name, run.config.sweep.id = study.name, sweep_id
+            run.config.sweep.factors, run.config.sweep.command = list(planned.varied), study.command
+    return [
+        f"name={quoted(study.name)}",
+        f"sweep.id={quoted(sweep_id)}",
+        f"sweep.factors=[{','.join(map(quoted, planned.varied))}]",
+        f"sweep.command={quoted(study.command)}",
+    ]
 
 
 def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list[list[str]]:

@@ -1,7 +1,7 @@
 """What the columns of a table of runs are called, what stands in a cell that no run filled, and how levels are ordered.
 
-`Reader.runs` names its columns as `mlflow.search_runs` does: `params.<key>`, `metrics.<name>`, `tags.<key>`. Nobody
-else spells these prefixes.
+`Reader.runs` names its columns as `mlflow.search_runs` does: `params.<key>`, `metrics.<name>`, `tags.<key>`; and
+`inputs.<context>` for data sets. Nobody else spells these prefixes.
 """
 
 import math
@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 PARAM, METRIC, TAG = "params.", "metrics.", "tags."
 KINDS = (PARAM, METRIC, TAG)
+GIVEN = "inputs."
+"""Before the context of a data set that was logged as an input (`train`): its digest."""
 
 NOT_LOGGED = "(not logged)"
 """The level of a run that did not log the param."""
@@ -35,6 +37,16 @@ def metric(name: str) -> str:
 def tag(key: str) -> str:
     """The column of a tag."""
     return TAG + key
+
+
+def given(context: str) -> str:
+    """The column of the digests of the data sets that were logged as inputs for something."""
+    return GIVEN + context
+
+
+def inputs_in(columns: Iterable[str]) -> list[str]:
+    """What the data sets among these columns were for, in their order."""
+    return [name.removeprefix(GIVEN) for name in columns if name.startswith(GIVEN)]
 
 
 def params_in(columns: Iterable[str]) -> list[str]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
 from ablations.paths import draft_folder
-from ablations.tracking.columns import INFINITY, KINDS, METRIC, PARAM, TAG, tag
+from ablations.tracking.columns import GIVEN, INFINITY, KINDS, METRIC, PARAM, TAG, tag
 from ablations.tracking.store import AwayError, Store, pages
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ RUN_COLUMNS = (
 HISTORY_COLUMNS = ("run_id", "metric", "step", "value")
 
 RUNS_PER_QUERY = 500
+CONTEXT = "mlflow.data.context"
+"""The tag of an input that says what the data set is for."""
 
 PASSING = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_IOERR)
 """SQLite's answers to what may be read later."""
@@ -65,16 +67,21 @@ class Reader:
         return self._source.experiment_tags(experiment_id)
 
     def runs(
-        self, experiment: str | Sequence[str] | None = None, tags: Mapping[str, str] | None = None
+        self,
+        experiment: str | Sequence[str] | None = None,
+        tags: Mapping[str, str] | None = None,
+        where: str | None = None,
     ) -> "pd.DataFrame":
         """Return one row per run that is not deleted, the oldest first, named as in `mlflow.search_runs`.
 
         Columns: `run_id`, `run_name`, `experiment_id`, `experiment`, `status`, `start_time`, `end_time`
-        (UTC), `seconds`, `artifact_uri`, then `params.<key>` (text), `metrics.<name>` (the last value) and
-        `tags.<key>` (text), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
-        one or several, and with all of `tags`, where given.
+        (UTC), `seconds`, `artifact_uri`, then `params.<key>` (text), `metrics.<name>` (the last value),
+        `tags.<key>` (text) and `inputs.<context>` (the digests of data sets logged as inputs, sorted, parted by
+        commas), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
+        one or several, with all of `tags`, and that the filter `where` finds (in the grammar of
+        `mlflow.search_runs`), where given.
 
-        Raises InputError, with the names that exist, for an unknown experiment.
+        Raises InputError, with the names that exist, for an unknown experiment, and for a filter that is none.
         """
         experiments = self._source.experiments()
         if experiment is not None:
@@ -85,7 +92,25 @@ class Reader:
             experiments = {key: name for key, name in experiments.items() if name in wanted}
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
-        return table.frame()
+        frame = table.frame()
+        if where is None:
+            return frame
+        found = frame[frame["run_id"].isin(self._found(experiments, where))].reset_index(drop=True)
+        empty = [name for name in found if name not in RUN_COLUMNS and found[name].isna().all()]
+        return found.drop(columns=empty)
+
+    def _found(self, experiments: Iterable[str], where: str) -> set[str]:
+        """The ids of the runs that a filter finds, by MLflow itself."""
+        from mlflow.exceptions import MlflowException
+
+        query = {"experiment_ids": list(experiments), "filter_string": where, "max_results": 1000}
+        with self._store.client() as api:
+            try:
+                return {run.info.run_id for run in pages(api.search_runs, **query)}
+            except MlflowException as error:
+                if error.error_code != "INVALID_PARAMETER_VALUE":
+                    raise
+                raise InputError(f"the filter {where!r} is none of MLflow's: {_first_line(error)}") from None
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None = None) -> "pd.DataFrame":
         """Return every logged value: columns `run_id`, `metric`, `step`, `value`, sorted by the first three.
@@ -144,7 +169,7 @@ class _Table:
     def __init__(self) -> None:
         self._runs: list[tuple] = []
         self._rows: dict[str, int] = {}
-        self._cells: dict[str, dict[str, dict[int, str | float]]] = {kind: {} for kind in KINDS}
+        self._cells: dict[str, dict[str, dict[int, str | float]]] = {kind: {} for kind in (*KINDS, GIVEN)}
 
     def add_run(self, run_id: str, name: str | None, *others: str | int | None) -> None:
         """Add a run; `others` as in RUN_COLUMNS but for `seconds`, times in milliseconds since 1970."""
@@ -154,6 +179,11 @@ class _Table:
     def add_value(self, kind: str, run_id: str, key: str, value: str | float) -> None:
         """Set a value of a run that was added; `kind` is one of KINDS."""
         self._cells[kind].setdefault(key, {})[self._rows[run_id]] = value
+
+    def add_data(self, run_id: str, digests: Mapping[str, Iterable[str]]) -> None:
+        """Set the digests of a run's data sets, by what they were logged for."""
+        for context, found in digests.items():
+            self.add_value(GIVEN, run_id, context or "data", ", ".join(sorted(set(found))))
 
     def frame(self) -> "pd.DataFrame":
         import pandas as pd
@@ -235,6 +265,8 @@ class _Sqlite:
                 f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", values
             ):
                 table.add_value(METRIC, run_id, key, math.nan if is_nan else _number(value))
+            for run_id, digests in _digests(db, chosen, values).items():
+                table.add_data(run_id, digests)
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
         only = "" if metrics is None else f" AND key IN ({_marks(metrics)})"
@@ -316,6 +348,11 @@ class _Api:
                         table.add_value(kind, info.run_id, key, text)
                 for key, value in data.metrics.items():
                     table.add_value(METRIC, info.run_id, key, _number(value))
+                digests: dict[str, list[str]] = {}
+                for given in run.inputs.dataset_inputs if run.inputs else ():
+                    contexts = [each.value for each in given.tags if each.key == CONTEXT]
+                    digests.setdefault(next(iter(contexts), ""), []).append(given.dataset.digest)
+                table.add_data(info.run_id, digests)
 
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
         with self._store.errors(), ThreadPoolExecutor(8) as pool:
@@ -350,6 +387,24 @@ _TIMES = ", ".join(
 """SQLite takes a text for a number, too, and so do the programs that write to it."""
 
 
+def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """The digests of the data sets of runs by run and context; none in a store of before MLflow 2.4."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    if not tables.issuperset(("inputs", "datasets", "input_tags")):
+        return {}
+    found: dict[str, dict[str, list[str]]] = {}
+    for run_id, digest, context in db.execute(
+        "SELECT destination_id, CAST(digest AS TEXT),"
+        " (SELECT CAST(value AS TEXT) FROM input_tags t WHERE t.input_uuid = i.input_uuid AND t.name = ?)"
+        " FROM inputs i JOIN datasets ON dataset_uuid = source_id"
+        " WHERE source_type = 'DATASET' AND destination_type = 'RUN'"
+        f" AND destination_id IN (SELECT run_uuid FROM runs WHERE {among})",
+        [CONTEXT, *values],
+    ):
+        found.setdefault(run_id, {}).setdefault(context or "", []).append(digest)
+    return found
+
+
 def _text(stored: bytes) -> str:
     """A text of the database; what of it is not UTF-8 is shown as a question mark in a box."""
     return stored.decode("utf-8", "replace")
@@ -360,6 +415,10 @@ def _number(value: object) -> float:
     if not isinstance(value, int | float):
         return math.nan
     return math.copysign(math.inf, value) if abs(value) >= INFINITY else value
+
+
+def _first_line(error: Exception) -> str:
+    return next(iter(str(error).splitlines()), "").strip()
 
 
 def _marks(values: Sequence[str]) -> str:

@@ -6,7 +6,6 @@ for runs of other programs the command line says it.
 
 import hashlib
 import json
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -14,13 +13,9 @@ from typing import Any
 
 from ablations.errors import InputError, printable
 from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, or_none, with_keys
+from ablations.tracking.direction import direction
 
-SMALLER_IS_BETTER = re.compile(
-    r"^(?!.*(accuracy|per_s(ec)?([^a-z]|$)|throughput)).*?"
-    r"(loss|error|err_|_err|(^|[^a-z])(err|r?mse|mae|ppl|nll|[wc]er|fid)([^a-z]|$)|perplexity|brier|entropy"
-    r"|time|seconds|latency|epochs_to|cost)",
-    re.IGNORECASE,
-)
+LOOK = "look."
 # How metrics are called in sentences, their unit, and that of a difference.
 WORDS = {
     "test/error_pct": ("test error", "%", "percentage points"),
@@ -42,17 +37,26 @@ class Study:
         baseline: of each factor the level that the others are compared with; of those not named the first in order.
         metric: name of the outcome, without `metrics.`.
         margin: largest difference that does not matter, in the metric's unit.
-        smaller_is_better: None: told from the metric's name.
+        smaller_is_better: None: told from the metric's name, where that leaves no doubt.
+        tuned_smaller_is_better: the same of `tuned_on`.
         question: in words.
         design: `grid` or `one_at_a_time`, whose interactions nobody asks for.
         seed_param: the param that pairs runs.
         nuisance: keys of which each variant gets its own best value, without `params.`.
         tuned_on: the metric that chooses it, without `metrics.`.
         target: a metric by epoch and the value to reach, for "epochs to".
-        claims: as in `conf/study/*.yaml`: text, source, factor, variant, baseline, metric, direction, margin.
+        claims: as in `conf/study/*.yaml`: text, source, factor, variant, baseline, metric, direction, margin,
+            smaller_is_better.
         published: what `report.published` sets beside the runs.
         sections: further text, by heading.
         command: that made the runs.
+        brings: by factor and level the keys in which the level differs from the baseline's by design, besides the
+            factor and its own section; None in studies that were kept before this was.
+        ignore: params and tags that only name a run: they may differ.
+        average_over: params that were varied besides and are not compared: a seed's value is the mean over theirs.
+        blocks: the param with the data sets or folds within which variants are compared.
+        unpaired: whether runs without seeds are compared group by group.
+        value: of a metric logged several times: `best`, `last`, `mean-of-last-N`; None: the last.
     """
 
     name: str
@@ -71,6 +75,13 @@ class Study:
     published: Mapping[str, Any] = field(default_factory=dict)
     sections: Mapping[str, str] = field(default_factory=dict)
     command: str | None = None
+    tuned_smaller_is_better: bool | None = None
+    brings: Mapping[str, Mapping[str, tuple[str, ...]]] | None = None
+    ignore: tuple[str, ...] = ()
+    average_over: tuple[str, ...] = ()
+    blocks: str | None = None
+    unpaired: bool = False
+    value: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not self.margin >= 0:
@@ -81,12 +92,40 @@ class Study:
     @property
     def varied(self) -> tuple[str, ...]:
         """Everything that tells runs of one seed apart."""
-        return (*self.factors, *self.nuisance)
+        blocks = () if self.blocks is None else (self.blocks,)
+        return (*self.factors, *self.nuisance, *self.average_over, *blocks)
 
     @property
     def smaller(self) -> bool:
-        """Whether smaller values of the metric are better."""
-        return smaller_is_better(self.metric) if self.smaller_is_better is None else self.smaller_is_better
+        """Whether smaller values of the metric are better. Raises InputError where nobody says it."""
+        return direction(
+            self.metric, self.smaller_is_better, "--better lower|higher (study.smaller_is_better)"
+        )
+
+    @property
+    def smaller_tuned(self) -> bool:
+        """Whether smaller values of `tuned_on` are better. Raises InputError where nobody says it."""
+        said = self.tuned_smaller_is_better
+        if said is None and self.tuned_on == self.metric:
+            said = self.smaller_is_better
+        return direction(self.tuned_on, said, "--tuned-better lower|higher (study.tuned_smaller_is_better)")
+
+    def smaller_in(self, metric: str) -> bool:
+        """Whether smaller values of the study's metric, or of one of its claims', are better. Raises InputError."""
+        if metric == self.metric:
+            return self.smaller
+        said = (claim.get("smaller_is_better") for claim in self.claims if claim.get("metric") == metric)
+        said = next((each for each in said if each is not None), None)
+        return direction(metric, said, "smaller_is_better of the claim in study.claims")
+
+    def require_directions(self) -> None:
+        """Raise InputError where nobody says which values of a metric that the study asks for are better."""
+        for metric in (self.metric, *(claim.get("metric", self.metric) for claim in self.claims)):
+            self.smaller_in(metric)
+        if self.nuisance:
+            _ = self.smaller_tuned
+        if self.target is not None:
+            target_is_small(self.target)
 
     @property
     def noun(self) -> str:
@@ -105,7 +144,14 @@ class Study:
 
     def to_json(self) -> str:
         """One line, the same for the same study."""
-        return json.dumps(asdict(self), ensure_ascii=False)
+        said = {
+            name: value
+            for name, value in asdict(self).items()
+            if name not in YOUNGER
+            or value not in (None, (), False)
+            or (name == "tuned_smaller_is_better" and value is False)
+        }
+        return json.dumps(said, ensure_ascii=False)
 
     @classmethod
     def read(cls, values: Mapping[str, Any]) -> "Study":
@@ -165,6 +211,7 @@ _CLAIM = with_keys(
         "metric": is_text,
         "direction": lambda value: value in ("better", "worse"),
         "margin": or_none(lambda value: is_number(value) and value >= 0),
+        "smaller_is_better": or_none(lambda value: isinstance(value, bool)),
     },
 )
 _PUBLISHED = with_keys(
@@ -182,24 +229,39 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "metric": is_text,
     "margin": lambda value: is_number(value) and value >= 0,
     "smaller_is_better": or_none(lambda value: isinstance(value, bool)),
+    "tuned_smaller_is_better": or_none(lambda value: isinstance(value, bool)),
     "question": or_none(lambda value: isinstance(value, str)),
     "design": is_text,
     "seed_param": is_text,
     "nuisance": list_of(is_text),
     "tuned_on": is_text,
-    "target": or_none(with_keys({"metric": is_text, "value": is_number}, {})),
+    "target": or_none(
+        with_keys(
+            {"metric": is_text, "value": is_number},
+            {"smaller_is_better": or_none(lambda value: isinstance(value, bool))},
+        )
+    ),
     "claims": list_of(_CLAIM),
     "published": by_name(_PUBLISHED),
     "sections": by_name(lambda value: isinstance(value, str)),
     "command": or_none(_is_command),
+    "brings": or_none(by_name(by_name(list_of(is_text)))),
+    "ignore": list_of(is_text),
+    "average_over": list_of(is_text),
+    "blocks": or_none(is_text),
+    "unpaired": lambda value: isinstance(value, bool),
+    "value": or_none(is_text),
 }
 """What each field of a study may be in JSON."""
+YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
+"""Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 
 
-def smaller_is_better(metric: str) -> bool:
-    """Told from the name: losses, errors and times are better small, everything else large."""
-    return SMALLER_IS_BETTER.search(metric) is not None
+def target_is_small(target: Mapping[str, Any]) -> bool:
+    """Whether a target is reached by values at or below it. Raises InputError where nobody says so."""
+    said = target.get("smaller_is_better")
+    return direction(str(target["metric"]), said, "study.target.smaller_is_better")
 
 
 def label(metric: str) -> str:
@@ -211,6 +273,16 @@ def label(metric: str) -> str:
 def unit(metric: str) -> str:
     """The unit of a difference in words, '' where the metric is a bare number."""
     return WORDS.get(metric, ("", "", ""))[2]
+
+
+def look_tag(invocation: str) -> str:
+    """The tag of the experiment that says that the report of an invocation of a sweep was compiled."""
+    return LOOK + invocation
+
+
+def looks_in(tags: Mapping[str, str]) -> list[str]:
+    """The ids of the invocations whose report was compiled, from the tags of an experiment."""
+    return sorted(key.removeprefix(LOOK) for key in tags if key.startswith(LOOK))
 
 
 def tag_of(name: str) -> str:

@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
 from ablations.tracking.columns import column, metric, newest_first, param, tag
+from ablations.tracking.direction import smaller_is_better
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
-from ablations.tracking.study import Study, smaller_is_better, tag_of
+from ablations.tracking.study import Study, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -139,7 +140,7 @@ class SweepViews:
         return {
             "searchFilter": wanted,
             "orderByKey": metrics[0],
-            "orderByAsc": smaller_is_better(self.metrics[0]),
+            "orderByAsc": bool(smaller_is_better(self.metrics[0])),
             "selectedColumns": columns,
             "columnOrder": [RUN_NAME, *columns],
             "columnWidths": {RUN_NAME: 320},

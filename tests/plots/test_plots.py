@@ -19,7 +19,7 @@ from ablations.plots.run import confusion_matrix, kernels_and_maps, learning_cur
 from ablations.plots.style import HIGHLIGHTED, OTHERS, PALETTE, save
 from ablations.plots.values import SHOWN_VARIANTS, value_against_time, value_grids, values_by_variant
 
-BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW = Verdict
+BETTER, WORSE, NO_DIFFERENCE, INCONCLUSIVE, TOO_FEW, CONFOUNDED = Verdict
 
 
 def history(epochs: int = 3, validation: bool = True) -> pd.DataFrame:

@@ -14,7 +14,7 @@ from test_report import compiled
 from ablations.errors import InputError
 from ablations.report import Request, compile_report
 from ablations.report.__main__ import main
-from ablations.report.check import DoesNotFollow, check
+from ablations.report.check import DoesNotFollow, _same, check
 from ablations.tracking import Store
 from ablations.tracking.study import Study
 
@@ -74,9 +74,10 @@ def test_a_store_without_these_runs_is_no_store_for_them(home, store):
 
 CHANGES = [
     ("README.md", "is 1.00 percentage points", "is 1.10 percentage points", "1.10", "1.00"),
-    ("README.md", "p = 0.031 after", "p = 0.013 after", "0.013", "0.031"),
+    ("README.md", "| 0.039 |", "| 0.093 |", "0.093", "0.039"),
+    ("README.md", "lower (0.80 to 1.20)", "lower (0.81 to 1.20)", "0.81", "0.80"),
     ("README.md", "61,706", "61,707", "61,707", "61,706"),
-    ("effects.csv", "0.03125", "0.03126", "0.03126", "0.03125"),
+    ("effects.csv", "0.0390625", "0.0390635", "0.0390635", "0.0390625"),
     ("verdicts.tex", "1.20, $-$0.80", "1.20, $-$0.81", "0.81", "0.80"),
 ]
 
@@ -201,8 +202,8 @@ def test_another_processors_last_bits_are_no_difference(home):
     assert ",-1.0," in text
     (home / "effects.csv").write_text(text.replace(",-1.0,", ",-1.0000000000000002,"), "utf-8")
     assert checked(home)
-    (home / "effects.csv").write_text(text.replace(",-1.0,", ",-1.00000000001,"), "utf-8")
-    with pytest.raises(DoesNotFollow, match=r"-1\.00000000001 does not follow; recomputed: -1\.0$"):
+    (home / "effects.csv").write_text(text.replace(",-1.0,", ",-1.00000001,"), "utf-8")
+    with pytest.raises(DoesNotFollow, match=r"-1\.00000001 does not follow; recomputed: -1\.0$"):
         checked(home)
 
 
@@ -234,12 +235,12 @@ def test_the_command_checks_and_says_in_one_line_what_does_not_follow(home, monk
         "s: README.md, runs.csv, effects.csv and verdicts.tex follow from the store"
     )
     text = (home / "effects.csv").read_text()
-    (home / "effects.csv").write_text(text.replace("0.03125", "0.04"))
+    (home / "effects.csv").write_text(text.replace("0.0390625", "0.04"))
     with pytest.raises(SystemExit) as stopped:
         main(["s", "--check"])
     assert stopped.value.code == 2
     assert capsys.readouterr().err == (
-        f"error: {home / 'effects.csv'}, line 2: 0.04 does not follow; recomputed: 0.03125\n"
+        f"error: {home / 'effects.csv'}, line 2: 0.04 does not follow; recomputed: 0.0390625\n"
     )
 
 
@@ -281,3 +282,45 @@ def test_what_a_check_needs_is_kept_as_readable_json(home):
     about = json.loads((home / "report.json").read_text(encoding="utf-8"))
     assert about["study"]["factors"] == ["activation"]
     assert about["metrics"]["test_error_pct"] == "metrics.test/error_pct"
+
+
+ROUNDINGS = [  # as another machine wrote it, and whether it still follows from -0.983333333333
+    ("-0.9833333333333334", True),
+    ("-0.98333333333327", True),
+    ("-0.983334316667", False),  # off by 1e-6
+    ("-0.98333333532", False),  # by 2e-9
+    ("-0.9833333333", True),
+    ("-0.98333", False),  # too few digits to tell
+]
+
+
+@pytest.mark.parametrize(("there", "follows"), ROUNDINGS)
+def test_another_rounding_follows_and_another_number_does_not(home, store, there, follows):
+    store.rows[1]["metrics.test/error_pct"] = 4.1  # so that the mean is -5.9 / 6
+    home = compile_report("s", folder=home.parent).path.parent
+    text = (home / "effects.csv").read_text()
+    assert ",-0.983333333333," in text
+    (home / "effects.csv").write_text(text.replace(",-0.983333333333,", f",{there},"))
+    if follows:
+        assert "follow from the store" in checked(home)
+    else:
+        with pytest.raises(DoesNotFollow, match=f"line 2: {there} does not follow; recomputed: -0.98333"):
+            checked(home)
+
+
+@pytest.mark.parametrize(
+    ("there", "expected", "same"),
+    [
+        ("a 1.2299999999999986 b", "a 1.23 b", True),
+        ("a 1.2299999999999986 b", "c 1.23 b", False),
+        ("1.23", "1.230", False),  # what is shown is text
+        ("12345678901234567890123456789012", "12345678901234567890123456789013", False),  # ids
+        ("1234567e01234567", "1234567e01234568", False),
+        ("1e-08,5.0000000000000004e-12", "1e-08,5e-12", True),
+        ("1e-08,5.0000000000000004e-12", "2e-08,5e-12", False),
+        ("inf", "-inf", False),
+        ("0.1234567890123", "0.1234567890123,0.5", False),
+    ],
+)
+def test_only_the_last_digits_of_long_numbers_may_differ(there, expected, same):
+    assert _same(there, expected) is same

@@ -5,12 +5,18 @@ ABLATIONS_GOLDEN=write python -m pytest -n 0 tests/report/test_report_golden.py
 and read what changed: `git diff tests/golden`.
 """
 
+import json
 import os
+from itertools import product
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ablations.errors import InputError
 from ablations.report import Report, compile_report
+from ablations.report.check import DoesNotFollow, check
+from ablations.tracking import Store
 from ablations.tracking.study import Study
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -79,12 +85,83 @@ def golden(store, tmp_path) -> Report:
     return compile_report("golden", folder=tmp_path)
 
 
-def test_the_golden_report(golden):
-    written = {name: (golden.path.parent / name).read_text(encoding="utf-8") for name in FILES}
-    written["console.txt"] = golden.summary + "\n"
+@pytest.fixture
+def crossing(store, tmp_path, without_figures) -> Report:
+    """Two factors whose best level depends on the other's, with what each run read: images are harder or easier for
+    all, some for one variant, some with one seed. Every number of images is an integer, so that none depends on the
+    machine."""
+    baseline = {"activation": "relu", "pool": "max"}
+    store.keep(
+        Study(
+            "crossing",
+            tuple(baseline),
+            baseline,
+            "test/error_pct",
+            0.1,
+            design="grid",
+            tuned_on="val/accuracy",
+            question="Which pooling suits which activation?",
+            command="python run.py -m +study=crossing",
+        )
+    )
+    images = np.arange(360)
+    for seed in range(10):
+        for activation, pool in product(("relu", "tanh"), ("max", "avg")):
+            hard = images % 24 == 5
+            own = {"relu max": images % 45 == 7, "tanh avg": images % 16 == 9}
+            of_variant = own.get(f"{activation} {pool}", images % 120 == 11)
+            turn = 2 * (activation == "tanh") + (pool == "avg")
+            of_run = (images * (2 * seed + 3) + 5 * turn) % 97 < 2 + (seed + turn) % 3
+            misread = hard | of_variant | of_run
+            store.add(
+                round(100 * misread.mean(), 10),
+                sweep="crossing",
+                factors="activation,pool",
+                seed=seed,
+                activation=activation,
+                pool=pool,
+                misread=misread,
+            )
+    return compile_report("crossing", folder=tmp_path / "reports")
+
+
+def same_as_expected(report: Report, folder: Path) -> None:
+    """Compare a report's files with those that are kept, or keep them."""
+    written = {name: (report.path.parent / name).read_text(encoding="utf-8") for name in FILES}
+    written["console.txt"] = report.summary + "\n"
     if os.environ.get("ABLATIONS_GOLDEN") == "write":
-        GOLDEN.mkdir(exist_ok=True)
+        folder.mkdir(exist_ok=True)
         for name, text in written.items():
-            (GOLDEN / name).write_text(text, encoding="utf-8", newline="\n")
+            (folder / name).write_text(text, encoding="utf-8", newline="\n")
     for name, text in written.items():
-        assert text == (GOLDEN / name).read_text(encoding="utf-8"), name
+        assert text == (folder / name).read_text(encoding="utf-8"), name
+
+
+def test_the_golden_report(golden):
+    same_as_expected(golden, GOLDEN)
+
+
+def test_the_golden_report_of_choices_that_depend_on_each_other(crossing):
+    """With simple effects, intervals over seeds and images, shares of variance and Shapley values."""
+    same_as_expected(crossing, GOLDEN / "crossing")
+
+
+def test_a_report_with_intervals_over_images_follows_from_its_own_runs(crossing, store):
+    home = crossing.path.parent
+    assert "follow from the store: 40 runs" in check("crossing", Store(), folder=home.parent)
+    store.rows.pop()
+    assert "follow from its runs.csv" in check("crossing", Store(), folder=home.parent)
+    effects = (home / "effects.csv").read_text()
+    wide = effects.splitlines()[1].split(",")[15]
+    (home / "effects.csv").write_text(effects.replace(wide, f"{float(wide) * (1 + 1e-6):.12g}"))
+    with pytest.raises(DoesNotFollow, match=r"effects\.csv, line 2"):
+        check("crossing", Store(), folder=home.parent)
+
+
+@pytest.mark.parametrize("images", [[], {"a": 1}, {"0": {"wide_low": "x"}}])
+def test_damaged_intervals_are_one_clear_line(crossing, store, images):
+    store.rows.pop()
+    path = crossing.path.parent / "report.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"images": images}))
+    with pytest.raises(InputError, match=r"report\.json: images: .*compile the report again"):
+        check("crossing", Store(), folder=path.parent.parent)

@@ -4,14 +4,14 @@ import ast
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import ablations.report
 from ablations.comparison.variants import with_times
 from ablations.report.analysis import analyse
 from ablations.report.drawings import drawings
-from ablations.report.escaping import Markdown, Tex, code, listed, md, plain, table, tex
+from ablations.report.escaping import Markdown, Tex, code, listed, md, plain, table, tex, unmarked
 from ablations.report.request import UNSAID
 from ablations.report.sections import after_figures, before_figures
 from ablations.tracking.study import Study
@@ -34,6 +34,15 @@ def test_nothing_breaks_out_of_a_table_or_a_list(text):
     assert len(page.split("\n")) == 4
     assert "<" not in page
     assert page.replace(r"\|", "").count("|") == 9
+
+
+@given(st.text())
+@example("a\\")
+@example("\\**`")
+@example("&amp;lt;")
+def test_a_terminal_shows_what_was_put_in(text):
+    """Whatever it is: the marks of the template go, and those of what was put in stay."""
+    assert unmarked(md("**{}** and `{}`", text, text)) == f"{plain(text)} and {plain(text)}"
 
 
 def test_a_block_of_code_is_not_closed_by_what_is_in_it():
@@ -82,7 +91,8 @@ def test_all_pieces_of_a_page_are_of_its_type(store):
     analysis = analyse(study, with_times(store.runs(), histories), [hostile], strict=False)
     figures = list(drawings(store, analysis, histories))
     assert len(figures) > 4
-    pieces = [*before_figures(analysis), *after_figures(analysis, [hostile])]
+    forest = [md("{}", each.heading) for each in figures[:1]]
+    pieces = [*before_figures(analysis, forest), *after_figures(analysis, [hostile])]
     pieces += [text for each in figures for text in (each.heading, each.caption)]
     for piece in pieces:
         assert isinstance(piece, Markdown), piece

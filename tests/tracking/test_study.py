@@ -9,10 +9,60 @@ from hypothesis import strategies as st
 
 from ablations.errors import InputError
 from ablations.paths import REPORTS
-from ablations.tracking.study import Study, label, smaller_is_better, tag_of, unit
+from ablations.tracking.direction import smaller_is_better
+from ablations.tracking.study import Study, label, tag_of, unit
 
 UNSAID = {"design": "grid", "tuned_on": "val/accuracy"}
 PLAIN = Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.1, **UNSAID)
+
+
+UNCLEAR = (
+    *(
+        "score",
+        "reward_gap",
+        "overriding",
+        "water",
+        "merit",
+        "fidelity",
+        "confidence",
+        "lr",
+        "map",
+        "entropy",
+        "cost",
+    ),
+    *(
+        "time_to_accuracy",
+        "accuracy_loss",
+        "error_free_rate",
+        "error_rate_improvement",
+        "loss_ratio",
+        "1-accuracy",
+    ),
+    *(
+        "neg_mean_squared_error",
+        "neg_log_loss",
+        "negative_log_likelihood",
+        "weight_loss",
+        "avoided_loss",
+        "time_saved",
+    ),
+    *(
+        "throughput_at_fixed_cost",
+        "test/accuracy_under_time_limit",
+        "samples_per_second",
+        "mean_time_to_failure",
+    ),
+    *(
+        "accuracy_drop",
+        "accuracy_std",
+        "loss_scale",
+        "attack_accuracy",
+        "uptime",
+        "d_loss",
+        "log_likelihood",
+        "",
+    ),
+)
 
 
 @pytest.mark.parametrize(
@@ -35,13 +85,20 @@ PLAIN = Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.
             )
         ),
         *((name, False) for name in ("test/accuracy", "val_acc", "f1", "auc", "BLEU", "reward", "mAP", "r2")),
-        *((name, False) for name in ("overriding", "water", "merit", "fidelity", "time/images_per_s")),
-        *((name, False) for name in ("throughput_at_fixed_cost", "test/accuracy_under_time_limit")),
+        *((name, False) for name in ("time/images_per_s", "sentiment_f1", "acc@1", "val/mAP50", "f_1")),
     ],
 )
 def test_the_name_of_a_metric_says_which_values_are_better(metric, smaller):
     assert smaller_is_better(metric) == smaller
     assert Study("s", (), {}, metric, 0, **UNSAID).smaller == smaller
+
+
+@pytest.mark.parametrize("metric", UNCLEAR)
+def test_a_name_that_leaves_doubt_asks(metric):
+    assert smaller_is_better(metric) is None
+    with pytest.raises(InputError, match="--better lower"):
+        _ = Study("s", (), {}, metric, 0, **UNSAID).smaller
+    assert Study("s", (), {}, metric, 0, smaller_is_better=True, **UNSAID).smaller
 
 
 def test_what_the_study_says_goes_before_the_name():

@@ -1,0 +1,315 @@
+"""What the two sides of a comparison differ in besides the factor, as far as it is known.
+
+Both sides are compared run by run: all params, the code, versions, digests of the data sets, tags. What a level brings
+by design is told apart from what has no business there, and from what only names or places a run.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pandas as pd
+
+from ablations.tracking.columns import PARAM, TAG, inputs_in, natural, param, params_in, tag, text
+from ablations.tracking.columns import given as given_column
+from ablations.tracking.direction import listed, words_of
+from ablations.tracking.spelling import same
+
+NAMES = listed(
+    """
+    name run_name experiment experiment_name exp exp_name project project_name title label note notes
+    comment comments description desc remark author owner user username email team tag tags id uuid
+    run_id run_uuid trial trial_id trial_number trial_name number job_id job_name task_id process_id pid
+    sweep_id study_name experiment_id parent_run_id session_id wandb_id wandb_run_id slurm_job_id
+    slurm_array_task_id slurm_array_job_id time date datetime timestamp start_time end_time started
+    ended started_at ended_at created created_at finished_at launch_time run_date run_time
+    datetime_start datetime_complete host hostname host_name node node_name nodename machine
+    machine_name server cluster device device_name device_id gpu gpu_name gpu_id cuda_device
+    cuda_visible_devices cpu cpu_name platform os rank local_rank port ip partition queue verbose
+    verbosity log_level progress_bar
+    """
+)
+"""Params and tags that only name or place a run, whole, in small letters, their words joined by `_`."""
+
+PLACES = listed(
+    """
+    path paths dir dirs directory directories folder folders root uri url filename file logdir outdir
+    workdir savedir cwd home mirrors
+    """
+)
+"""Last words of params and tags that only name a place."""
+
+BOOKKEEPING = listed(
+    "logger loggers logging wandb mlflow tensorboard comet neptune clearml slurm hydra optuna"
+)
+"""First words of params and tags that belong to what tracks or launches runs."""
+
+PATH = re.compile(r"(/|~/|\.{1,2}/|[A-Za-z]:[\\/]|[A-Za-z][\w+.-]+://).*", re.DOTALL)
+"""A value that is a place."""
+
+COUNTS = listed(
+    """
+    parameters n_parameters num_parameters parameter_count n_params num_params param_count total_params
+    trainable_params trainable_parameters total_parameters connections macs flops
+    """
+)
+"""Last parts of params that follow from the choice: how large a network is."""
+
+NAMED_SECTION = listed("name type class kind _target_ id")
+"""Last parts of a factor that names the section it stands in: `optimizer.name` brings `optimizer.momentum`."""
+
+DATA_WORDS = listed("data dataset datasets")
+KINDS_OF_FACTS = {
+    "code": frozenset(["commit", "revision", "code"]),
+    "versions": frozenset(["version", "versions"]),
+    "data": frozenset(["digest", "sha256", "sha1", "md5", "checksum", "fingerprint"]),
+}
+"""What a pair of runs should have recorded, by the words of the params and tags that do."""
+
+MLFLOW = ("mlflow.source.", "mlflow.git.", "mlflow.docker.")
+"""Of MLflow's own tags those that say what was run."""
+MLFLOW_NAMES = (
+    *("mlflow.source.git.branch", "mlflow.source.git.repoURL", "mlflow.git.branch", "mlflow.git.repo_url"),
+    "mlflow.docker.image.uri",
+)
+SOURCE = "mlflow.source.name"
+
+OURS, CODE, COMMIT, VERSIONS = tag("config_hash"), tag("code_hash"), tag("code"), tag("versions")
+DATA = tag("data_sha256")
+TOOLS = ("hydra-core", "mlflow")
+"""Packages that compose and track our runs, and change no result."""
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What may differ.
+
+    Attributes:
+        brings: by factor and level the keys that the level sets by design; None where a study does not say.
+        ignore: keys, or patterns of keys, that only name a run, besides the list of this module.
+        tuned: keys of which each variant has its own best value.
+    """
+
+    brings: Mapping[str, Mapping[str, Sequence[str]]] | None = None
+    ignore: tuple[str, ...] = ()
+    tuned: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Differing:
+    """A key in which the two sides differ.
+
+    Attributes:
+        key: of a param, a tag, or a data set that was logged as an input.
+        variant: its values on the variant's side, in order.
+        baseline: its values on the baseline's side.
+        seeds: in which it differs.
+    """
+
+    key: str
+    variant: tuple[str, ...]
+    baseline: tuple[str, ...]
+    seeds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What two sides differ in, run by run.
+
+    Attributes:
+        confounds: what has no business there.
+        varied_with: what a level brings by design.
+        noted: keys that differ and only name or place the runs.
+        unknown: keys that only one side logged.
+        unrecorded: of code, versions and data what some pair did not record on both sides.
+    """
+
+    confounds: tuple[Differing, ...] = ()
+    varied_with: tuple[Differing, ...] = ()
+    noted: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+    unrecorded: tuple[str, ...] = ()
+
+
+NOTHING = Found()
+
+
+def facts_in(columns: Iterable[str]) -> list[str]:
+    """Of a table's columns those that say what a run was, whoever made it."""
+    columns = list(columns)
+    tags = [name for name in columns if name.startswith(TAG) and _tells(name.removeprefix(TAG))]
+    return [*map(param, params_in(columns)), *map(given_column, inputs_in(columns)), *tags]
+
+
+def _tells(key: str) -> bool:
+    return not key.startswith("mlflow.") or (key.startswith(MLFLOW) and key not in MLFLOW_NAMES)
+
+
+def known(runs: pd.DataFrame, apart: Sequence[str]) -> list[dict[str, str]]:
+    """For each run what is known of it: the text of each column that says what it was.
+
+    Args:
+        runs: as the reader gives them.
+        apart: the columns that tell the runs of a study apart.
+    """
+    names = [name for name in facts_in(runs) if name not in apart]
+    found = []
+    for row in runs.reindex(columns=list(dict.fromkeys([*names, OURS]))).to_dict("records"):
+        own = text(row.get(OURS)) is not None or text(row.get(CODE)) is not None
+        told = {name: text(value) for name, value in row.items()}
+        found.append(dict(_own_facts(told) if own else _facts(told)))
+    return found
+
+
+def known_columns(runs: pd.DataFrame) -> list[str]:
+    """The columns that say what some run was."""
+    return sorted({name for each in known(runs, ()) for name in each})
+
+
+def _facts(told: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    for name, value in told.items():
+        if value is not None:
+            yield name, re.split(r"[/\\]", value)[-1] if name == tag(SOURCE) else value
+
+
+def _own_facts(told: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
+    """Of our runs: the code that determines the result in place of the commit, and no tag of the bookkeeping."""
+    for name, value in told.items():
+        if value is None:
+            continue
+        if name == VERSIONS:
+            parts = (part for part in value.split(", ") if part.partition(" ")[0] not in TOOLS)
+            yield name, ", ".join(parts)
+        elif not name.startswith(TAG) or name in (CODE, DATA) or (name == COMMIT and told.get(CODE) is None):
+            yield name, value
+
+
+def differences(
+    pairs: Sequence[tuple[str, str, Mapping[str, str], Mapping[str, str]]],
+    sides: Mapping[str, tuple[str, str]],
+    rules: Rules,
+) -> Found:
+    """What the two sides of some pairs of runs differ in.
+
+    Args:
+        pairs: for each a seed, the factor in which its runs differ, and what is `known` of the variant's and the
+            baseline's run.
+        sides: of each factor the variant's level and the baseline's.
+        rules: what may differ.
+    """
+    kinds = _Kinds()
+    for seed, factor, ours, theirs in pairs:
+        for name in {**ours, **theirs}:
+            key = shown(name)
+            there = ours.get(name), theirs.get(name)
+            if there[0] == there[1]:
+                continue
+            if None in there:
+                if not (_only_names(key, there, rules) or _by_design(name, factor, sides[factor], rules)):
+                    kinds.unknown[key] = None
+            elif not _equal(name, *there):
+                if _by_design(name, factor, sides[factor], rules):
+                    kinds.add(kinds.varied_with, key, there, seed)
+                elif _only_names(key, there, rules):
+                    kinds.noted[key] = None
+                else:
+                    kinds.add(kinds.confounds, key, there, seed)
+    return Found(
+        confounds=kinds.tuples(kinds.confounds),
+        varied_with=kinds.tuples(kinds.varied_with),
+        noted=tuple(sorted(kinds.noted)),
+        unknown=tuple(sorted(kinds.unknown.keys() - kinds.confounds.keys())),
+        unrecorded=tuple(kind for kind in KINDS_OF_FACTS if not _recorded(kind, pairs)),
+    )
+
+
+@dataclass
+class _Kinds:
+    """Differences while they are found, by key: the values of each side and the seeds."""
+
+    confounds: dict[str, tuple[dict, dict, dict]] = field(default_factory=dict)
+    varied_with: dict[str, tuple[dict, dict, dict]] = field(default_factory=dict)
+    noted: dict[str, None] = field(default_factory=dict)
+    unknown: dict[str, None] = field(default_factory=dict)
+
+    @staticmethod
+    def add(to: dict, key: str, values: Iterable[Any], seed: str) -> None:
+        for seen, value in zip(to.setdefault(key, ({}, {}, {})), (*values, seed), strict=True):
+            seen[value] = None
+
+    @staticmethod
+    def tuples(found: Mapping[str, tuple[dict, dict, dict]]) -> tuple[Differing, ...]:
+        ordered = ((key, *(tuple(sorted(seen, key=natural)) for seen in of)) for key, of in found.items())
+        return tuple(Differing(*each) for each in sorted(ordered))
+
+
+def shown(name: str) -> str:
+    """The key of a column as a person reads it."""
+    if (own := inputs_in([name])) or (own := params_in([name])):
+        return f"data set ({own[0]})" if name == given_column(own[0]) else own[0]
+    return name.removeprefix(TAG)
+
+
+def _equal(name: str, value: str, other: str) -> bool:
+    """Params as numbers where both are; digests and commits (`1e5`) are texts."""
+    return value == other or (name.startswith(PARAM) and not _kinds_of(name) and same(value, other))
+
+
+def only_names(key: str, values: Iterable[str | None], ignore: Iterable[str] = ()) -> bool:
+    """Whether a param or tag only names or places the run."""
+    return _only_names(key, tuple(values), Rules(ignore=tuple(ignore)))
+
+
+def _only_names(key: str, values: tuple[str | None, ...], rules: Rules) -> bool:
+    bare = [each.removeprefix(PARAM).removeprefix(TAG) for each in rules.ignore]
+    if any(key == each or fnmatchcase(key, each) for each in bare):
+        return True
+    words = words_of(key) or [""]
+    if key.startswith(MLFLOW):
+        return False
+    if "_".join(words) in NAMES or words[-1] in PLACES or words[0] in BOOKKEEPING:
+        return True
+    told = [value for value in values if value is not None]
+    return bool(told) and all(PATH.fullmatch(value) for value in told)
+
+
+def _by_design(name: str, factor: str, levels: tuple[str, str], rules: Rules) -> bool:
+    """Whether the levels of a factor bring such a difference."""
+    key = shown(name)
+    section, _, last = factor.rpartition(".")
+    own = section if last in NAMED_SECTION and section else factor
+    if key in rules.tuned or key.startswith(tuple(own + mark for mark in (".", "/", ":", "__"))):
+        return True
+    if "_".join(words_of(re.split(r"[./:]", key)[-1])) in COUNTS:
+        return True
+    if DATA_WORDS & set(words_of(factor)) and (inputs_in([name]) or "data" in _kinds_of(name)):
+        return True
+    brings = (rules.brings or {}).get(factor)
+    if brings is None:
+        return rules.brings is None and factor == "experiment" and name.startswith(PARAM)
+    return any(key in keys for level, keys in brings.items() for side in levels if same(level, side))
+
+
+def _kinds_of(name: str) -> set[str]:
+    """Of what a column is a record: code, versions, data; of nothing else."""
+    if inputs_in([name]):
+        return {"data"}
+    words = set(words_of(shown(name)))
+    found = {kind for kind, of in KINDS_OF_FACTS.items() if words & of}
+    if words & {"hash", "sha", "git"} and not found:
+        found = {"code" if words & {"git", "code", "source"} else "data"}
+    return found - {"code"} if name == tag(SOURCE) else found
+
+
+def _recorded(kind: str, pairs: Sequence[tuple[str, str, Mapping[str, str], Mapping[str, str]]]) -> bool:
+    """Whether both sides of every pair recorded something of a kind."""
+    cache: dict[str, bool] = {}
+
+    def is_of(name: str) -> bool:
+        if name not in cache:
+            cache[name] = kind in _kinds_of(name)
+        return cache[name]
+
+    return all(any(name in theirs for name in ours if is_of(name)) for _, _, ours, theirs in pairs)

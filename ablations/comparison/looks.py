@@ -1,0 +1,132 @@
+"""Looks: what p-values and intervals are worth to somebody who adds seeds and looks again.
+
+Each look at a comparison spends a share of its error of 5 %: the first four fifths, every later one of the last fifth
+as much as its new seeds are worth. The shares sum to less than one however often seeds are added and whatever was seen
+before, so that by Bonferroni's inequality no number of looks makes more false verdicts than one may.
+"""
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from ablations.comparison import tests
+from ablations.comparison.tests import ALPHA, SignFlip
+from ablations.errors import InputError
+from ablations.tracking.columns import column, natural, param, tag, text
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from numpy.typing import ArrayLike
+
+FIRST = 0.8  # of the error, for the first look
+
+LOOK = "look"
+"""The column with the number of the look at which a run was there first, from 1."""
+
+
+def share(n: int, pairs: Sequence[int] = ()) -> float:
+    """The share w of the error that a look at n pairs may spend after looks at so many `pairs`.
+
+    w₁ = 0.8, w_k = 0.2 · (n₁/n_(k−1) − n₁/n_k).
+    """
+    return (1 - FIRST) * (pairs[0] / pairs[-1] - pairs[0] / n) if pairs else FIRST
+
+
+def can_reach(n: int, comparisons: int) -> bool:
+    """Whether n pairs at the first look can be significant at all after the correction for so many comparisons."""
+    return tests.smallest_p(n) * comparisons < ALPHA * FIRST
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What the looks at a comparison say together.
+
+    Attributes:
+        p: the smallest of the looks' p-values, each divided by the share of the error that it may spend; at most 1,
+            NaN where there are no pairs.
+        low: end of the interval in which those of all looks agree; in the metric's unit.
+        high: its other end.
+        pairs: how many there were at each look that counts.
+        n: how many there are now.
+    """
+
+    p: float = math.nan
+    low: float = -math.inf
+    high: float = math.inf
+    pairs: tuple[int, ...] = ()
+    n: int = 0
+
+    def again(
+        self,
+        sample: "ArrayLike",
+        comparisons: int,
+        flips: int = tests.FLIPS,
+        rounding: "ArrayLike" = 0.0,
+    ) -> "Looked":
+        """This, and a look at a sample with further pairs; without any there is no other look.
+
+        A look counts from where so many comparisons can be settled at all. One before that gives numbers to see, by
+        which nothing is settled, and which later looks do not remember.
+
+        Args:
+            sample: the differences of all pairs that are there now.
+            comparisons: of the study.
+            flips: the most sign patterns looked at.
+            rounding: the largest error that rounding can have made in each difference.
+        """
+        n = len(sample)
+        if n == self.n:
+            return self
+        if not self.pairs and not can_reach(n, comparisons):
+            test = tests.sign_flip(sample, FIRST * ALPHA, flips, rounding)
+            return Looked(min(1.0, test.p / FIRST), test.low, test.high, (), n)
+        weight = share(n, self.pairs)
+        test = tests.sign_flip(sample, weight * ALPHA, flips, rounding)
+        p = min(1.0, test.p / weight, self.p if self.pairs else 1.0)
+        return Looked(
+            p, *(self._narrowed(test) if self.pairs else (test.low, test.high)), (*self.pairs, n), n
+        )
+
+    def _narrowed(self, test: SignFlip) -> tuple[float, float]:
+        """Where both intervals agree. Where they do not, which chance does in less than one study of twenty, the new
+        one: it rests on all pairs."""
+        low, high = max(self.low, test.low), min(self.high, test.high)
+        return (low, high) if low <= high else (test.low, test.high)
+
+
+def numbered(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.DataFrame":
+    """Runs with a column `LOOK`, by the invocation of whose sweep each is a result.
+
+    A run was there first at the look of its own invocation, or the next one whose report was compiled; where there is
+    none since, it is there now.
+
+    Args:
+        runs: as the store's reader gives them.
+        looks: the ids of the invocations whose report was compiled.
+    """
+    first = column(runs, tag("first_sweep_id")).fillna(column(runs, tag("sweep_id"))).fillna("").map(str)
+    ends = sorted(set(looks))
+    at = first.map(lambda id: bisect_left(ends, id))
+    used = sorted(set(at))
+    return runs.assign(**{LOOK: at.map({place: number for number, place in enumerate(used, 1)})})
+
+
+def numbered_by_seeds(runs: "pd.DataFrame", seeds: Sequence[int]) -> "pd.DataFrame":
+    """The same where somebody says at how many seeds he looked: in the order in which the last run of each began.
+
+    Raises:
+        InputError: the numbers do not grow.
+    """
+    if list(seeds) != sorted({each for each in seeds if each > 0}):
+        shown = ",".join(map(str, seeds))
+        raise InputError(f"--looks {shown}: numbers of seeds that grow are expected, such as 8,12,18")
+    began: dict[str, object] = {}
+    for run in runs.sort_values(["start_time", "run_id"]).to_dict("records"):
+        seed = text(run.get(param("seed"))) or ""
+        began.pop(seed, None)
+        began[seed] = run["start_time"]
+    order = {seed: place for place, seed in enumerate(sorted(began, key=lambda s: (began[s], natural(s))), 1)}
+    at = column(runs, param("seed")).map(lambda seed: bisect_left(seeds, order[text(seed) or ""]) + 1)
+    return runs.assign(**{LOOK: at})
