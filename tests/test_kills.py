@@ -22,6 +22,7 @@ from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 
+import commands
 import psutil
 import pytest
 from project import PATIENCE_S, wait_until
@@ -45,12 +46,16 @@ class Sweep:
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "run.py", root)
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    @property
+    def environment(self) -> dict[str, str]:
         unset = {"MLFLOW_TRACKING_URI", "HYDRA_FULL_ERROR", "ABLATIONS_OUTBOX"}
         environment = {key: value for key, value in os.environ.items() if key not in unset}
+        return environment | {"PYTHONPATH": str(self.root)}
+
+    def start(self, *more: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
             [sys.executable, str(self.root / "run.py"), *self.command, *more],
-            env=environment | {"PYTHONPATH": str(self.root)},
+            env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -58,10 +63,10 @@ class Sweep:
         )
 
     def finish(self, *more: str) -> str:
-        process = self.start(*more)
-        out, err = process.communicate(timeout=PATIENCE_S)
-        assert process.returncode == 0, out + err
-        return out
+        words = [str(self.root / "run.py"), *self.command, *more]
+        done = commands.run(words, self.root, self.environment, PATIENCE_S)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
 
     def forget(self) -> None:
         for folder in ("mlruns", "reports"):
@@ -75,6 +80,14 @@ class Sweep:
         if not (self.root / "mlruns" / "mlflow.db").exists():
             return Counter()
         return Counter(self.reader.runs()["status"])
+
+    def running(self) -> set[tuple[str, str]]:
+        """The runs that are RUNNING, each with the process that took it up last."""
+        if not (self.root / "mlruns" / "mlflow.db").exists():
+            return set()
+        runs = self.reader.runs()
+        runs = runs[runs["status"] == "RUNNING"]
+        return {(run["run_id"], str(run.get("tags.claim"))) for run in runs.to_dict("records")}
 
     def models(self) -> dict[str, str]:
         """The digest of each run's model.npz, by the level of the factor."""
@@ -233,9 +246,9 @@ BLOWS: dict[str, tuple[Callable[[subprocess.Popen[str], random.Random], None], s
 
 
 def struck(
-    sweep: Sweep, process: subprocess.Popen[str], name: str, rng: random.Random
+    sweep: Sweep, process: subprocess.Popen[str], name: str, rng: random.Random, orphans: set[tuple[str, str]]
 ) -> tuple[float, Counter[str]]:
-    """Strike; how long the end took, and the runs by status then."""
+    """Strike; how long the end took, and the runs by status then. `orphans` were RUNNING before the start."""
     blow, told = BLOWS[name]
     is_parallel = bool(workers(process))
     sent = time.monotonic()
@@ -255,7 +268,7 @@ def struck(
     # Who is killed says nothing, and joblib kills the other workers of one that was; all others have ended their runs.
     lost = dict.fromkeys(("SIGKILL to all", "SIGKILL to a worker"), 2)
     lost["SIGKILL to the main process"] = 0 if is_parallel else 1
-    assert after["RUNNING"] <= lost.get(name, 0), state
+    assert len(sweep.running() - orphans) <= lost.get(name, 0), state
     return took, after
 
 
@@ -270,7 +283,7 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
     temporary.mkdir()
     os.environ["TMPDIR"] = str(temporary)
     started = time.monotonic()
-    sweep.finish()
+    sweep.start().communicate(timeout=PATIENCE_S)
     life = time.monotonic() - started
     models = sweep.models()
     sweep.forget()
@@ -279,6 +292,7 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
     for launcher in cycle(["joblib", "basic"]):
         enough = min(kills, done + KILLS_PER_SWEEP)
         while True:
+            orphans = sweep.running()
             process = sweep.start(f"hydra/launcher={launcher}")
             starts += 1
             if done < enough:
@@ -289,7 +303,7 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
                 assert process.returncode == 0, out + err
                 break
             name = next(blows)
-            took, after = struck(sweep, process, name, rng)
+            took, after = struck(sweep, process, name, rng, orphans)
             done += 1
             counts[name] += 1
             slowest = max(slowest, took if BLOWS[name][1] else 0.0)
