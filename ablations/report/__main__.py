@@ -236,26 +236,37 @@ def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
         raise InputError(f"--looks {shown}: {expected}") from None
 
 
-def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None) -> dict[str, str] | None:
-    """Levels by factor. Quotes keep commas and equals signs in a level; without them a comma parts two levels only
-    where a factor and an equals sign follow, or any name where the factors are not said."""
+def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None = None) -> dict[str, str] | None:
+    """Levels by factor. Quotes keep commas and equals signs, around a level or the whole of `factor=level`; without them
+    a comma parts two levels only where a factor and an equals sign follow, or any name where the factors are not said.
+    """
     if texts is None:
         return None
     pairs: dict[str, str] = {}
     for given in texts:
         key = ""
         for piece in re.findall(r'(?:"[^"]*"|[^,"]|"(?=[^"]*$))+', given):
-            parts = re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=\s*(.*?)\s*', piece, re.DOTALL)
-            name = parts[1].strip('"') if parts else ""
-            if parts and (not factors or name in factors or not key):
+            name, level = _parted(piece)
+            if name and (not factors or name in factors or not key):
                 key = name
-                pairs[key] = _unquoted(parts[2])
-            elif key:
+                pairs[key] = level
+            elif key and (factors or not name):
                 pairs[key] += f",{_unquoted(piece)}"
             elif piece.strip():
                 expected = "levels as factor=level,factor=level are expected"
                 raise InputError(f"--baseline: {expected}, got {given!r}")
     return pairs
+
+
+def _parted(piece: str) -> tuple[str, str]:
+    """A factor and its level; no factor where there is no equals sign."""
+    if whole := re.fullmatch(r'\s*"([^"]*)"\s*', piece):
+        name, equals, level = whole[1].partition("=")
+    else:
+        name, equals, level = "", "", ""
+        if found := re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=(.*)', piece, re.DOTALL):
+            name, equals, level = _unquoted(found[1]), "=", found[2]
+    return (name.strip(), _unquoted(level)) if equals else ("", "")
 
 
 def _unquoted(level: str) -> str:

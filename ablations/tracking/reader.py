@@ -298,6 +298,7 @@ class _Sqlite:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(self._store.connect(self._mode)) as db:
+                db.text_factory = _text
                 yield db
         except sqlite3.Error as error:
             kind = AwayError if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING else InputError
@@ -402,6 +403,11 @@ def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[
     ):
         found.setdefault(run_id, {}).setdefault(context or "", []).append(digest)
     return found
+
+
+def _text(stored: bytes) -> str:
+    """A text of the database; what of it is not UTF-8 is shown as a question mark in a box."""
+    return stored.decode("utf-8", "replace")
 
 
 def _number(value: object) -> float:

@@ -61,7 +61,7 @@ def test_the_numbers_are_those_of_the_runs(store, tmp_path):
     ]
     assert answer_of(text) == [
         "**activation=tanh** has the lowest mean test error: 3.00 % on average over 3 seeds.",
-        "Not settled: **activation: tanh** against relu (about 6 to 8 seeds in all would settle it).",
+        "Not settled: **activation: tanh** against relu (about 6 seeds in all would settle it).",
     ]
     assert "1,150 training, 360 test images" in text
     assert "| seeds | 0, 1, 2 |" in text
@@ -224,11 +224,19 @@ def test_names_are_parted_by_commas_and_kept_by_quotes(given, names):
         (['"a=x,b=y",c=z'], {"a": "x,b=y", "c": "z"}),
         (['"a,b=x"'], {"a,b": "x"}),
         (["a=lr=0.1"], {"a": "lr=0.1"}),
+        (['a="x=1,y=2",b=z'], {"a": "x=1,y=2", "b": "z"}),
+        (['"a"="x=1,y=2"'], {"a": "x=1,y=2"}),
+        (["a=x,"], {"a": "x"}),
+        (['a="x'], {"a": '"x'}),
         (None, None),
     ],
 )
 def test_levels_may_have_commas(given, levels):
     assert _pairs(given) == levels
+
+
+def test_what_is_no_factor_belongs_to_the_level():
+    assert _pairs(["a=x=1,y=2,b=z"], ["a", "b"]) == {"a": "x=1,y=2", "b": "z"}
 
 
 @pytest.mark.usefixtures("without_figures")
@@ -595,7 +603,7 @@ def test_a_thousand_runs_take_seconds(store, tmp_path):
     result, text = compiled(tmp_path)
     assert "<details>" in text
     answer, results, verdicts = result.summary.split("\n\n")
-    assert len(answer.splitlines()) == 2
+    assert len(answer.splitlines()) == 3
     assert len(results.splitlines()) == 42
     assert len(verdicts.splitlines()) == 1 + 9 + 9  # 81 interactions are too many to look at
     assert "The 81 interactions of these factors were left out" in text
