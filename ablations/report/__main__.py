@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablations.commands import about, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
@@ -13,7 +14,11 @@ from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
 from ablations.report.gate import held_up_by, named
 from ablations.report.request import Request
+from ablations.report.sources import Shape, in_csv
 from ablations.tracking.store import Store
+
+if TYPE_CHECKING:
+    from ablations.tracking.results import Results
 
 EXAMPLES = """\
 examples:
@@ -24,6 +29,10 @@ examples:
   MLflow runs of any other program:
   python -m ablations.report --tracking-uri http://127.0.0.1:5000 --experiment NAME \\
       --factors lr,arch --metric val_acc --seed-param seed --baseline lr=0.1
+
+  a table of results, one row per run, or wide: one row per seed and a column for each level:
+  python -m ablations.report --csv results.csv --factors arch --metric acc --seed-param seed
+  python -m ablations.report --csv wide.csv --wide levels --factors arch --metric acc --seed-param seed
 """
 
 
@@ -48,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         words = sys.argv[1:] if arguments is None else arguments
         again = [module_command("report", *(word for word in words if word != "--replace"))]
-        request = _request(options)
+        source, request = _source(options, _request(options))
         usual = request == Request() and options.out is None and not options.figures
         report = compile_report(
             options.name,
@@ -58,6 +67,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out=options.out,
             formats=options.figures,
             replace=options.replace,
+            source=source,
+            html=options.html,
         )
         print(coloured(report.summary))
         if report.failed:
@@ -99,9 +110,25 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
+    add(
+        "--html",
+        action="store_true",
+        help="also write it as one page to be mailed, report.html in its folder",
+    )
+    _add_table(parser)
     _add_questions(parser)
     _add_gate(parser)
     return parser
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a table of anybody's results in place of a store").add_argument
+    add("--csv", metavar="FILE", type=Path, help="a row per run: its settings, its seed, what was measured")
+    wide = "its columns are the levels of the factor, or the seeds (default: a row per run)"
+    add("--wide", choices=("levels", "seeds"), help=wide)
+    besides = "columns besides the metric that were measured; all others are settings"
+    add("--measured", metavar="A,B", action="append", help=besides)
+    add("--step", metavar="COLUMN", help="the column that counts epochs, where a run has several rows")
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:
@@ -159,8 +186,22 @@ def _home(options: argparse.Namespace, option: str) -> Path:
     return options.out or home_of(options.name)
 
 
+def _source(options: argparse.Namespace, request: Request) -> "tuple[Results | None, Request]":
+    """The table in place of the store, if there is one, and the request for it."""
+    if options.csv is None:
+        if options.wide or options.measured or options.step:
+            raise InputError("--wide, --measured, --step: of a table of results, with --csv FILE")
+        return None, request
+    if options.experiment or options.tracking_uri:
+        raise InputError("--csv: in place of a store, without --experiment and --tracking-uri")
+    shape = Shape(options.wide, _list(options.measured) or (), options.step)
+    return in_csv(options.csv, options.name or options.csv.stem, request, shape)
+
+
 def _request(options: argparse.Namespace) -> Request:
-    if options.metric is not None and not (options.experiment or options.factors or options.name):
+    if options.metric is not None and not (
+        options.experiment or options.factors or options.name or options.csv
+    ):
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
     same = ("metric", "margin", "seed_param", "tuned_on", "blocks", "unpaired", "value", "where")
     return Request(
