@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations.commands import about, many, module_command, one_line_errors
+from ablations.commands import about, command_parser, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
 from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
@@ -38,7 +38,7 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Compile or check a report."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     with one_line_errors():
         store, fail_if = Store(options.tracking_uri), named(options.fail_if, options.non_inferiority)
         if fail_if and (options.again or options.check):
@@ -91,14 +91,14 @@ def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
         sys.exit(3)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations.report",
-        description="Compile a report (reports/NAME/: README.md, figures, tables) from the runs in an MLflow store.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    found = command_parser(
+        "report",
+        "Compile a report (reports/NAME/: README.md, figures, tables) from the runs in an MLflow store.",
+        EXAMPLES,
     )
-    add = parser.add_argument
+    add = found.add_argument
     add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
     csv_alone = "compile the report that is there again from its own runs.csv, where the store is not at hand"
@@ -110,15 +110,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
-    add(
-        "--html",
-        action="store_true",
-        help="also write it as one page to be mailed, report.html in its folder",
-    )
-    _add_table(parser)
-    _add_questions(parser)
-    _add_gate(parser)
-    return parser
+    page = "also write it as one page to be mailed, report.html in its folder"
+    add("--html", action="store_true", help=page)
+    _add_table(found)
+    _add_questions(found)
+    _add_gate(found)
+    return found
 
 
 def _add_table(parser: argparse.ArgumentParser) -> None:
