@@ -217,7 +217,6 @@ def compiled_from(
     option: Sequence[str] = (),
 ) -> Compiled:
     """The report, not yet written. Raises InputError as `compile_report` does."""
-    from ablations.comparison.outcomes import with_outcomes
     from ablations.comparison.selection import select
     from ablations.comparison.units import differing_within
     from ablations.comparison.variants import with_times
@@ -235,12 +234,11 @@ def compiled_from(
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    if strict:
-        require_named(
-            differing_within(with_outcomes(everything, study.metric), study.varied, study.ignore), study
-        )
     said = [*parts, *left_out(selection), *disagreements, *unread]
     analysis = analyse(study, everything, said, strict, remarks)
+    if strict:
+        seeded = not study.unpaired
+        require_named(differing_within(analysis.everything, study.varied, study.ignore, seeded), study)
     found = list(drawings(reader, analysis, histories))
     again = _again(study.name, option) if again is None else again
     return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)
