@@ -53,7 +53,7 @@ class TrainedRun:
         return points.pivot_table("value", "step", "metric", aggfunc="last")
 
     def model(self) -> "Model":
-        """The trained network: its `read` takes pictures of shape (n, 28, 28). Raises InputError where the run has none."""
+        """The trained network, whose `read` takes pictures (n, 28, 28). Raises InputError where the run has none."""
         from ablations.predict.choosing import load
         from ablations.tracking.reader import Reader
         from ablations.tracking.store import Store
@@ -62,7 +62,7 @@ class TrainedRun:
         return load(reader, _row(reader, self.id))
 
     def predict(self, *files: "str | os.PathLike[str]") -> "pd.DataFrame":
-        """The digits in image files: columns `file`, `digit`, `confidence`. Raises InputError for a file that is none."""
+        """The digits in image files: columns `file`, `digit`, `confidence`. Raises InputError for another file."""
         import numpy as np
         import pandas as pd
 
@@ -123,7 +123,7 @@ def _command() -> list[str]:
 
 
 def _ran(command: Sequence[str]) -> tuple[str, str, int]:
-    """What a command said on stdout and stderr, and its exit code. Ctrl-C, which reaches it, too, lets it end in order."""
+    """What a command said on stdout and stderr, and its exit code. Ctrl-C reaches it, too, and lets it end in order."""
     process = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

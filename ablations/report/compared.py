@@ -64,8 +64,8 @@ class Compared:
 
     @property
     def verdicts(self) -> "pd.DataFrame":
-        """One row per comparison, with the columns of effects.csv: differences are variant − baseline in the metric's own
-        unit, `verdict` is one of the six words."""
+        """One row per comparison, with the columns of effects.csv: differences are variant − baseline in the metric's
+        own unit, `verdict` is one of the six words."""
         from ablations.report.files import effects
 
         return effects(self.analysis).reset_index(drop=True)
@@ -81,7 +81,7 @@ class Compared:
         return [drawing.stem for drawing in self._all() if drawing.figure is not None]
 
     def figure(self, name: str) -> "Figure":
-        """A figure by its name, such as `seed_slopes`. Raises InputError where these runs allow none, with the reason."""
+        """A figure by its name, such as `seed_slopes`. Raises InputError where these runs allow none, and why."""
         found = self._drawing(name)
         if found is not None and found.figure is not None:
             return _shown(found.figure)
@@ -211,9 +211,9 @@ def compare(
     `compare(frame, factors="arch", metric="acc", seed="seed", baseline={"arch": "resnet"}, better="higher")`
 
     Args:
-        runs: the name of an MLflow experiment, or several; without factors the name of a sweep. A data frame, or the path
-            of a CSV file, with one row per run: its settings, its seed, what was measured. Or the folder of a report, with
-            no other argument.
+        runs: the name of an MLflow experiment, or several; without factors the name of a sweep. A data frame, or the
+            path of a CSV file, with one row per run: its settings, its seed, what was measured. Or the folder of a
+            report, with no other argument.
         factors: the params or columns that are compared.
         metric: the outcome.
         seed: the param or column that pairs runs; `seed` by default.
@@ -222,8 +222,8 @@ def compare(
         better: which values of the metric are; by default as its name says, where that leaves no doubt.
         name: of the report.
         tracking_uri: of the MLflow store; by default MLFLOW_TRACKING_URI, else the project's own.
-        wide: of a table with a row per seed and a column for each level of the one factor: `levels`; with a row per level
-            and a column for each seed: `seeds`.
+        wide: of a table with a row per seed and a column for each level of the one factor: `levels`; with a row per
+            level and a column for each seed: `seeds`.
         measured: of a table: columns besides the metric that are no settings.
         step: of a table: the column that counts epochs, where a run has several rows.
         blocks: the param or column with the data sets or folds within which variants are compared.

@@ -27,7 +27,8 @@ END_OF_FOLD = "</details>"
 TYPES = {"csv": "text/csv", "tex": "text/plain", "json": "application/json", "png": "image/png"}
 
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff; margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
+body { font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fff }
+body { margin: 2rem auto; max-width: 60rem; padding: 0 1rem }
 h1, h2, h3 { line-height: 1.25; margin: 2rem 0 .75rem; overflow-wrap: anywhere }
 h1 { margin-top: 0 }
 h2 { border-bottom: 1px solid #ddd; padding-bottom: .25rem }
@@ -43,11 +44,14 @@ summary { cursor: pointer; font-weight: 600; margin: 1rem 0 }
 @media print { body { margin: 0; max-width: none } }
 """
 
+POLICY = "default-src 'none'; img-src data:; style-src 'sha256-{}'; base-uri 'none'; form-action 'none'"
+"""No script, nothing from elsewhere, and of styles the one above, by its hash."""
+
 PAGE = """<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8" />
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src '{policy}'; base-uri 'none'; form-action 'none'" />
+<meta http-equiv="Content-Security-Policy" content="{policy}" />
 <meta name="viewport" content="width=device-width" />
 <title>{title}</title>
 <style>{style}</style>
@@ -63,7 +67,7 @@ Files = Callable[[str], bytes | None]
 
 def page(home: Path, title: str) -> str:
     """The page of the report in a folder, with its figures and tables inside. Raises OSError where it is not there."""
-    policy = f"sha256-{base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()}"
+    policy = POLICY.format(base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode())
     body = fragment(Markdown((home / "README.md").read_text(encoding="utf-8")), lambda name: _in(home, name))
     return PAGE.format(policy=policy, title=html.escape(plain(title)), style=STYLE, body=body)
 

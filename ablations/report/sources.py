@@ -64,7 +64,7 @@ def in_frame(frame: "pd.DataFrame", name: str, request: Request, shape: Shape) -
 
 
 def _require_settings(runs: "pd.DataFrame", named: Collection[str], ignore: Sequence[str]) -> None:
-    """Raise InputError for a column that nobody named and that looks measured: it would be no fair comparison any more."""
+    """Raise InputError for a column that nobody named and that looks measured: as a setting it would be a confound."""
     from ablations.comparison.confounds import only_names
 
     for key in params_in(runs):

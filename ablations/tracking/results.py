@@ -1,8 +1,8 @@
 """Anybody's table of results, as the reader of a store would give its runs: a data frame, or a CSV file.
 
 A long table has one row per run, with a column for each setting, for the seed and for what was measured. A wide one
-has a row per seed and a column for each level of the one factor, or a row per level and a column for each seed. Which it
-is, is said and never guessed.
+has a row per seed and a column for each level of the one factor, or a row per level and a column for each seed. Which
+it is, is said and never guessed.
 """
 
 import csv

@@ -144,18 +144,18 @@ def test_a_saved_report_is_read_again_and_checked(tmp_path):
         ablations.compare(tmp_path / "saved", "arch")
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "README.md").write_text("mine")
-    with pytest.raises(InputError, match="a README.md that is no report"):
+    with pytest.raises(InputError, match="that is no report"):
         found.save(tmp_path / "other")
 
 
 def test_a_store_is_compared_as_the_command_does(swept):
     found = ablations.compare("activation-pool", tracking_uri=swept.uri)
     assert found.answer[0].startswith("One variant was run")
-    assert found.figures == ["value_by_variant"]
+    assert found.figures == ["value_by_variant", "value_grid"]
     for experiment in ("lenet5", ["lenet5"]):
         with pytest.raises(InputError, match=r"there is one variant only \(pool=max\)"):
             ablations.compare(experiment, "pool", "test/error_pct", tracking_uri=swept.uri)
-    with pytest.raises(InputError, match="there are: lenet5"):
+    with pytest.raises(InputError, match="there are: Default, lenet5"):
         ablations.compare("lenet6", "pool", tracking_uri=swept.uri)
 
 
