@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def keep_in_store(report: "Report", store: "Store", update: bool = False) -> str:
-    """Log a sweep's report as one page with its tables, in place of an earlier one; why that failed, '' where it did not.
+    """Log a sweep's report as one page with its tables, in place of an earlier one; why that failed, else ''.
 
     Args:
         report: as it was compiled.
