@@ -330,7 +330,8 @@ def campaign(root: Path, kills: int, seed: int) -> Iterator[str]:
             break
     yield (
         f"{done} kills in {starts} starts of {rounds} sweeps of {len(models)} runs: {dict(counts)}; killed with "
-        f"{dict(sorted(phases.items()))}; the slowest end of one that was told took {slowest:.1f} s, {cut_off} runs were cut off"
+        f"{dict(sorted(phases.items()))}; the slowest end of one that was told took {slowest:.1f} s, "
+        f"{cut_off} runs were cut off"
     )
 
 
