@@ -5,6 +5,7 @@ import errno
 import io
 import logging
 import os
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
@@ -12,7 +13,7 @@ from contextlib import contextmanager, suppress
 from typing import TextIO
 
 from ablations.errors import InputError, foreseen, one_line, printable
-from ablations.paths import MLRUNS, ROOT
+from ablations.paths import CLONE, CONF, HOME, MLRUNS, OWN_CONF
 from ablations.signals import exit_code, stoppable
 
 CLEAR_LINE = "\r\x1b[K"
@@ -20,19 +21,42 @@ UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, 
 """What a disk, a folder or a stream says that takes nothing."""
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names the commands in its --help as they are typed where it runs."""
+
+    def format_help(self) -> str:
+        return here(super().format_help())
+
+
 def command_parser(name: str, description: str, examples: str) -> argparse.ArgumentParser:
-    """The parser of `python -m ablations.NAME`; `examples` end its --help as they are written."""
-    return argparse.ArgumentParser(
-        prog=f"python -m ablations.{name}",
+    """The parser of `python -m ablations.NAME`; `examples` end its --help line by line as they are written."""
+    return _Parser(
+        prog=here(f"python -m ablations.{name}"),
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
 
+def here(text: str) -> str:
+    """A text whose commands are those of a clone, with commands that work where this one runs: `ablations NAME` where
+    the code is an installed package."""
+    if CLONE:
+        return text
+    text = re.sub(
+        r"python -m ablations\.(\w+)", lambda found: f"ablations {found[1].replace('_', '-')}", text
+    )
+    return re.sub(r"\b(python )?run\.py\b", "ablations run", text)
+
+
 def module_command(name: str, *words: str) -> str:
-    """`python -m ablations.NAME …`, to be pasted into a shell."""
-    return " ".join(["python", "-m", f"ablations.{name}", *map(_typed, words)])
+    """`python -m ablations.NAME …`, or `ablations NAME …`, to be pasted into a shell."""
+    return " ".join([here(f"python -m ablations.{name}"), *map(_typed, words)])
+
+
+def run_command(words: Sequence[str]) -> str:
+    """`python run.py …`, or `ablations run …`, to be pasted into a shell."""
+    return f"{here('python run.py')} {shlex.join(words)}".rstrip()
 
 
 def about(name: str, option: Sequence[str] = ()) -> list[str]:
@@ -150,9 +174,10 @@ def settle_streams() -> None:
 
 
 def require_usable_folders() -> None:
-    """Raise InputError where Hydra cannot work in the project's folder or the working directory."""
+    """Raise InputError where Hydra cannot work in the project's folder or the working directory, or not with what the
+    user's conf/ adds."""
     try:
-        folders = str(ROOT), os.getcwd()
+        folders = str(CONF), str(HOME), os.getcwd()
     except FileNotFoundError:
         raise InputError("the working directory does not exist any more; change into another one") from None
     for folder in folders:
@@ -163,6 +188,18 @@ def require_usable_folders() -> None:
         if os.fsencode(folder).decode(errors="replace") != folder:
             raise InputError(
                 f"{printable(folder)}: Hydra cannot work in a folder whose name is not UTF-8; rename it"
+            )
+    _require_new_choices()
+
+
+def _require_new_choices() -> None:
+    """Raises InputError for a file of the user's conf/ that would be passed over for the one that is there already."""
+    for own in sorted(OWN_CONF.rglob("*.yaml")) if OWN_CONF else ():
+        ours = CONF / own.relative_to(OWN_CONF)
+        if ours.is_file() and ours.read_bytes() != own.read_bytes():
+            raise InputError(
+                f"{printable(own)}: there is a choice of this name already, which stays as it is; accepted: another "
+                "name, and values of your own on the command line or in an experiment"
             )
 
 
@@ -178,5 +215,5 @@ def _flush() -> None:
 
 def _exit(message: str, code: int) -> None:
     with suppress(OSError):
-        print(message, file=sys.stderr)
+        print(here(message), file=sys.stderr)
     raise SystemExit(code) from None

@@ -1,5 +1,6 @@
 """The network as a table: `python -m ablations.describe [overrides]`."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -54,15 +55,20 @@ def _weights(parameters: dict) -> list:
     return [parameter for name, parameter in parameters.items() if name != "bias"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command_parser(
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    found = command_parser(
         "describe",
         "Print the network as a table. Counts are for one image; overrides are those of run.py.",
         EXAMPLES,
     )
-    parser.add_argument("overrides", nargs="*", help="as for run.py: activation=tanh c3=sparse …")
-    options = parser.parse_args(arguments)
+    found.add_argument("overrides", nargs="*", help="as for run.py: activation=tanh c3=sparse …")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    options = parser().parse_args(arguments)
     print(table(compose_network(options.overrides)))
 
 

@@ -1,13 +1,13 @@
 """A data set as image files: `python -m ablations.export_images DATASET FOLDER [overrides]`."""
 
+import argparse
 import json
 import os
-import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from ablations.commands import command_parser, one_line_errors
+from ablations.commands import command_parser, one_line_errors, run_command
 from ablations.datasets import DIGITS, Dataset
 from ablations.errors import InputError, printable
 from ablations.paths import draft_folder
@@ -73,19 +73,24 @@ def _unusable(folder: Path, error: OSError) -> InputError:
     return InputError(f"{where}: {error.strerror}; accepted: a folder that can be written")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The command."""
-    parser = command_parser(
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    found = command_parser(
         "export_images",
         "Write a data set as PNG files that dataset=images reads: FOLDER/train/idx-0-label-5.png, …, "
         "FOLDER/test/…, the original order and pixels kept.",
         EXAMPLES,
     )
-    parser.add_argument("dataset", help="a choice of conf/dataset: digits, mnist, …")
-    parser.add_argument("folder", type=Path, help="where to; must be new or empty")
-    parser.add_argument("overrides", nargs="*", help="as for run.py: dataset.root=/data/mnist …")
-    parser.add_argument("--limit", type=int, metavar="N", help="only the first N images of each part")
-    options = parser.parse_intermixed_args(arguments)
+    found.add_argument("dataset", help="a choice of conf/dataset: digits, mnist, …")
+    found.add_argument("folder", type=Path, help="where to; must be new or empty")
+    found.add_argument("overrides", nargs="*", help="as for run.py: dataset.root=/data/mnist …")
+    found.add_argument("--limit", type=int, metavar="N", help="only the first N images of each part")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The command."""
+    options = parser().parse_intermixed_args(arguments)
     if options.limit is not None and options.limit < 1:
         raise InputError(f"--limit: {options.limit}; accepted: a number from 1")
     folder = options.folder.expanduser()
@@ -93,11 +98,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     dataset = load(options.dataset, options.overrides)
     written = export(dataset, folder, options.limit)
     root = json.dumps(str(folder.absolute()), ensure_ascii=False)
-    command = ["python", "run.py", "dataset=images", f"dataset.root={root}"]
+    words = ["dataset=images", f"dataset.root={root}"]
     if dataset.classes != DIGITS:
-        command.append(f"dataset.classes={json.dumps(dataset.classes, ensure_ascii=False)}")
+        words.append(f"dataset.classes={json.dumps(dataset.classes, ensure_ascii=False)}")
     print(f"{written:,} images written to {printable(folder)}")
-    print(f"train on them: {shlex.join(command)}")
+    print(f"train on them: {run_command(words)}")
 
 
 if __name__ == "__main__":

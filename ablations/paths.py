@@ -1,4 +1,8 @@
-"""Where the project's own folders are, whatever the working directory; and folders for what is not finished."""
+"""Where the project's own folders are; and folders for what is not finished.
+
+In a clone they are the clone's, whatever the working directory. Installed as a package the code lies among other
+packages, where nothing is ever written: the project folder is then the user's.
+"""
 
 import fcntl
 import os
@@ -9,10 +13,50 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-CONF = ROOT / "conf"
-MLRUNS = ROOT / "mlruns"
-REPORTS = ROOT / "reports"
+PACKAGE = Path(__file__).resolve().parent
+ROOT = PACKAGE.parent
+CLONE = not (PACKAGE / "conf").is_dir()
+"""Whether the code is run from its repository, which has conf/ and run.py beside it; a package has conf/ inside."""
+
+CONF = ROOT / "conf" if CLONE else PACKAGE / "conf"
+MARKER = "ablations.yaml"
+"""A file of this name, empty or not, makes a folder a project folder."""
+
+
+def project_folder() -> Path:
+    """The folder of mlruns/ and reports/: ABLATIONS_HOME, else the clone, else the nearest folder from the working
+    directory upwards with an `ablations.yaml` or a `conf/`, else the working directory."""
+    if named := os.environ.get("ABLATIONS_HOME"):
+        return Path(named).expanduser().absolute()
+    if CLONE:
+        return ROOT
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:  # it was deleted: require_usable_folders says so
+        return Path(os.environ.get("PWD") or os.sep)
+    for folder in (here, *here.parents):
+        if folder != PACKAGE and ((folder / MARKER).is_file() or (folder / "conf").is_dir()):
+            return folder
+    return here
+
+
+HOME = project_folder()
+MLRUNS = HOME / "mlruns"
+REPORTS = HOME / "reports"
+OWN_CONF = HOME / "conf" if (HOME / "conf").is_dir() and HOME / "conf" != CONF else None
+"""The user's own choices, studies and experiments beside those in CONF, where there are any."""
+
+
+def choices(group: str) -> list[str]:
+    """The names of the choices of a config group, sorted; none where there is no such group."""
+    found = (path.stem for conf in (CONF, OWN_CONF) if conf for path in (conf / group).glob("*.yaml"))
+    return sorted(set(found))
+
+
+def choice_file(group: str, choice: str) -> Path | None:
+    """The file of a choice; None where there is none."""
+    files = (conf / group / f"{choice}.yaml" for conf in (CONF, OWN_CONF) if conf)
+    return next((file for file in files if file.is_file()), None)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """`python -m ablations.sync`: deliver what runs could not send to their store while it was away."""
 
+import argparse
 import sys
 from collections.abc import Sequence
 
@@ -18,13 +19,18 @@ delivers them, too. To give one up, delete its folder.
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Deliver and say what was delivered; exit code 1 where something is left."""
-    parser = command_parser(
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    found = command_parser(
         "sync", "Deliver what runs could not send to their store while it was away.", EXAMPLES
     )
-    parser.add_argument("--tracking-uri", help="deliver to this store alone; default: each run to its own")
-    options = parser.parse_args(arguments)
+    found.add_argument("--tracking-uri", help="deliver to this store alone; default: each run to its own")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Deliver and say what was delivered; exit code 1 where something is left."""
+    options = parser().parse_args(arguments)
     with one_line_errors():
         runs = deliver(Store(options.tracking_uri) if options.tracking_uri else None)
         for run in runs:

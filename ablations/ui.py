@@ -1,5 +1,6 @@
 """`python -m ablations.ui`: the MLflow UI on the project's store, with a sweep's runs compared."""
 
+import argparse
 import os
 import signal
 import socket
@@ -130,6 +131,8 @@ def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> Non
         print(f"sweep {printable(sweep.name)}, {sweep.runs} runs:")
         for view in sweep.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
+        if sweep.report is not None:
+            print(f"  {'report':<{TITLE_WIDTH}}{address}{sweep.report}")
         if sweep.runs > PAGE:
             print(
                 f"the page loads {PAGE} runs; means by variant are of all runs after “Load more” below them"
@@ -137,22 +140,27 @@ def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> Non
     sys.stdout.flush()
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Show a sweep in MLflow's UI until Ctrl-C."""
-    parser = command_parser(
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    found = command_parser(
         "ui",
         "Start the MLflow UI and print the addresses at which the runs of a sweep are compared.",
         EXAMPLES,
     )
-    parser.add_argument("name", nargs="?", help="a sweep, a study, or a run's id (default: the last sweep)")
-    parser.add_argument(
+    found.add_argument("name", nargs="?", help="a sweep, a study, or a run's id (default: the last sweep)")
+    found.add_argument(
         "--port", type=int, default=5000, help="port to listen on; 0: any free one (default: 5000)"
     )
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    parser.add_argument(
+    found.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    found.add_argument(
         "--tracking-uri", metavar="URI", help="another MLflow store, or a server, which has its own UI"
     )
-    options = parser.parse_args(arguments)
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Show a sweep in MLflow's UI until Ctrl-C."""
+    options = parser().parse_args(arguments)
     with one_line_errors():
         store = Store(options.tracking_uri)
         port = 0 if store.server else _port(options.host, options.port)

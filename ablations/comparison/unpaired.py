@@ -81,6 +81,7 @@ def _compared(
         seeds=(),
         differences=(),
         run_ids=tuple(tuple(str(run["run_id"]) for run in side) for side in done),
+        seen=(),
         unpaired=(),
         fingerprinted=False,
         hopeless=tuple(hopeless),

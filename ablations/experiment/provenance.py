@@ -7,8 +7,9 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from ablations.paths import ROOT
+from ablations.paths import CLONE, PACKAGE, ROOT
 
+DISTRIBUTION = "lenet5-ablations"
 DETERMINING = ("datasets", "nn", "training")
 """The rooms that, with the configuration and the data, determine the result of a run."""
 
@@ -27,7 +28,7 @@ def provenance() -> dict[str, str]:
 
 
 @cache
-def code_hash(package: Path = ROOT / "ablations") -> str:
+def code_hash(package: Path = PACKAGE) -> str:
     """Sixteen hexadecimal digits that agree exactly where the code that determines a run's result agrees.
 
     That is every file of `DETERMINING`, and the versions of numpy and scipy; not the git commit, which changes
@@ -41,7 +42,10 @@ def code_hash(package: Path = ROOT / "ablations") -> str:
 
 
 def _commit() -> str:
-    """The git commit, with `-dirty` where tracked files differ from it; `unknown` outside a checkout."""
+    """The git commit, with `-dirty` where tracked files differ from it; the version of an installed package, which may
+    lie in somebody else's checkout; `unknown` outside a checkout."""
+    if not CLONE:
+        return f"{DISTRIBUTION} {version(DISTRIBUTION)}"
     try:
         commit = _git("rev-parse", "--short=12", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")

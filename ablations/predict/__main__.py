@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ablations.commands import one_line_errors
+from ablations.commands import command_parser, one_line_errors
 from ablations.errors import InputError, foreseen, one_line, printable
 from ablations.predict.choosing import choose, described, load
 from ablations.predict.digit_image import read_image
@@ -39,30 +39,35 @@ A file holds one digit, dark on light or light on dark, of any size, anywhere in
 """
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """The command; returns its exit code, 2 where a file could not be read."""
-    parser = argparse.ArgumentParser(
-        prog="python -m ablations.predict",
-        description="Read the digits in image files with the network of a tracked run.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+def parser() -> argparse.ArgumentParser:
+    """What the command takes."""
+    found = command_parser(
+        "predict",
+        "Read the digits in image files with the network of a tracked run.",
+        EXAMPLES,
     )
-    parser.add_argument("run", metavar="RUN", help="best, best:NAME, a run's id or its name")
-    parser.add_argument("files", metavar="FILE", nargs="*", type=Path, help="pictures of one digit each")
-    parser.add_argument("--json", action="store_true", help="print JSON, with the probability of each class")
-    parser.add_argument(
+    found.add_argument("run", metavar="RUN", help="best, best:NAME, a run's id or its name")
+    found.add_argument("files", metavar="FILE", nargs="*", type=Path, help="pictures of one digit each")
+    found.add_argument("--json", action="store_true", help="print JSON, with the probability of each class")
+    found.add_argument(
         "--plot",
         metavar="PATH",
         type=Path,
         help="draw what the network saw and made of it: a .png, or a folder for several files",
     )
-    parser.add_argument("--register", metavar="NAME", help="add the run's model to MLflow's model registry")
-    parser.add_argument("--tracking-uri", metavar="URI", help="another MLflow store")
-    options = parser.parse_intermixed_args(arguments)
+    found.add_argument("--register", metavar="NAME", help="add the run's model to MLflow's model registry")
+    found.add_argument("--tracking-uri", metavar="URI", help="another MLflow store")
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command; returns its exit code, 2 where a file could not be read."""
+    command = parser()
+    options = command.parse_intermixed_args(arguments)
     if not options.files and options.register is None:
-        parser.error("give at least one FILE, or --register NAME")
+        command.error("give at least one FILE, or --register NAME")
     if options.plot is not None and options.plot.suffix == ".png" and len(options.files) > 1:
-        parser.error("--plot: give a folder, there are several files")
+        command.error("--plot: give a folder, there are several files")
 
     store = Store(options.tracking_uri)
     reader = Reader(store)

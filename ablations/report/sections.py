@@ -177,7 +177,9 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown
         yield md("The runs, with the commit, data and versions above:")
         yield code(*commands)
     both = ", and the runs themselves in the MLflow UI" if len(again) > 1 else ""
-    yield md("This report from the tracked runs{}:", both)
+    timed = analysis.everything["start_time"].notna().any()  # as all that were tracked
+    source = "tracked runs" if timed else "table of results"
+    yield md("This report from the {}{}:", source, both)
     yield code(*again)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
-from ablations.paths import CONF
+from ablations.paths import CONF, choice_file, choices
 from ablations.sweep.overrides import has_key, quoted
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def command_lines(words: Sequence[str]) -> list[list[str]]:
         return [_held_back(words, given)]
     (at,) = several
     studies = [_choice(text) for text in given[at].sweep_string_iterator()]
-    there = sorted(path.stem for path in (CONF / "study").glob("*.yaml"))
+    there = choices("study")
     if unknown := [study for study in studies if study not in there]:
         raise InputError(
             f"study={unknown[0]}: there is no such choice; accepted: {', '.join(there)}, one or several"
@@ -144,19 +144,16 @@ def _swept_choices(given: Mapping[int, "Override"]) -> dict[str, list[str]]:
 
     keys = {each.key_or_group: each for each in given.values()}
     swept: dict[str, list[str]] = {}
-    file = (
-        CONF / "study" / f"{_choice(keys['study'].get_value_element_as_str())}.yaml"
-        if "study" in keys
-        else None
-    )
-    if file is not None and file.is_file():
+    file = None
+    if "study" in keys:
+        file = choice_file("study", _choice(keys["study"].get_value_element_as_str()))
+    if file is not None:
         factors = OmegaConf.to_container(OmegaConf.load(file)).get("study", {}).get("factors", {})
         swept = {key: list(map(str, of)) for key, of in factors.items() if key not in keys}
     for key, each in keys.items():
-        if each.is_discrete_sweep() and (CONF / key).is_dir():
+        if each.is_discrete_sweep() and (there := choices(key)):
             everything = each.value_type.name == "GLOB_CHOICE_SWEEP"
-            there = (path.stem for path in (CONF / key).glob("*.yaml"))
-            swept[key] = list(there if everything else map(_choice, each.sweep_string_iterator()))
+            swept[key] = there if everything else list(map(_choice, each.sweep_string_iterator()))
     return swept
 
 

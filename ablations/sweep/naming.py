@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.job import NOT_DETERMINING, is_below, leaves, logged_params
-from ablations.paths import CONF
+from ablations.paths import choice_file
 from ablations.sweep.overrides import Given, override_value
 from ablations.sweep.plan import SEED, Plan, PlannedRun, composed
 from ablations.tracking.columns import PARAM, param
@@ -40,7 +40,7 @@ def name_of(
         return config.name
     study = given["study"].values[0] if "study" in given else None
     stem = config.name or study or "-".join(planned.varied) or SEED
-    if study is None and (CONF / "study" / f"{stem}.yaml").is_file():
+    if study is None and choice_file("study", stem):
         stem += "-sweep"
     return ",".join([stem, *sorted(set(_deviations(config, loader, given, planned, runs)))])
 

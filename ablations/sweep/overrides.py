@@ -1,12 +1,13 @@
 """Hydra's overrides: composing a configuration from them, reading those of a command line, writing values as them."""
 
 import re
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
-from ablations.paths import CONF
+from ablations.paths import CLONE, CONF, ROOT, choice_file
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -33,10 +34,17 @@ class Given:
     line: str
 
 
+def find_plugins() -> None:
+    """Let Hydra find a clone's own hydra_plugins/, whichever folder the command is started from."""
+    if CLONE and str(ROOT) not in sys.path:
+        sys.path.append(str(ROOT))
+
+
 def compose(*overrides: str) -> "DictConfig":
     """The configuration of run.py with these overrides, for all that is not started by Hydra itself."""
     import hydra
 
+    find_plugins()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return hydra.compose("config", overrides=list(overrides))
 
@@ -89,8 +97,8 @@ def has_key(group: str, choice: str, key: str) -> bool:
     """Whether a choice of conf/ has a key below its group's; True where its own file does not tell."""
     from omegaconf import OmegaConf
 
-    file = CONF / group / f"{choice}.yaml"
-    if not file.is_file():
+    file = choice_file(group, choice)
+    if file is None:
         return True
     node = OmegaConf.to_container(OmegaConf.load(file))
     if "defaults" in node:

@@ -1,6 +1,5 @@
 """Plan a sweep, store its study, launch its runs, compile its report."""
 
-import shlex
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,7 +12,7 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ablations.commands import about, many, module_command, say, say_doing
+from ablations.commands import about, here, many, module_command, run_command, say, say_doing
 from ablations.errors import InputError
 from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.progress import sweep_bar
@@ -49,7 +48,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
         print(f"dry run of {many(len(planned.runs), 'run')}: nothing is trained or stored", flush=True)
     runs = composed(loader, config, planned.runs)  # all of them: mistakes are found before anything starts
     name = name_of(config, loader, given, planned, runs)
-    study = study_of(name, section, planned, runs, shlex.join(["python", "run.py", *sys.argv[1:]]))
+    study = study_of(name, section, planned, runs, run_command(sys.argv[1:]))
     formats = vector_formats(runs[0].config.figures.format)
     store = Store(config.tracking.uri)
     require_own_name(name, planned, runs, store)
@@ -125,7 +124,11 @@ def _launched(launcher: Launcher, runs: Sequence[Sequence[str]], name: str) -> S
 def _deliver(store: Store) -> None:
     for delivery in deliver(store):
         if delivery.problem is not None:
-            say(f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it")
+            say(
+                here(
+                    f"a run is not in the store yet: {delivery.problem}; `python -m ablations.sync` sends it"
+                )
+            )
 
 
 def _report(name: str, store: Store, formats: Sequence[str]) -> int:
@@ -133,6 +136,7 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     from ablations.comparison.selection import belonging
     from ablations.report import compile_report
     from ablations.report.console import coloured
+    from ablations.report.stored import keep_in_store
 
     say_doing("writing the report")
     share_views(store, name, belonging)
@@ -141,5 +145,7 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     print(f"report: {report.path}")
     if report.remark:
         print(report.remark)
+    if problem := keep_in_store(report, store):
+        print(f"the report is not in the store: {problem}; the same command puts it there")
     print(f"look at the runs: {module_command('ui', *about(report.name, store.option))}")
     return report.failed

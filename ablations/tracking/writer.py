@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from ablations.commands import here
 from ablations.errors import InputError
 from ablations.paths import draft_folder
 from ablations.tracking.journal import LOCAL, Journal, outbox_folder
@@ -247,7 +248,7 @@ class Tracker:
         """Let go of the run; what is kept of it, any other process may deliver."""
         if self._journal is not None:
             log.warning(
-                "the run %r waits in %s: the next run or `python -m ablations.sync` delivers it",
+                here("the run %r waits in %s: the next run or `python -m ablations.sync` delivers it"),
                 self._journal.name,
                 self._journal.folder,
             )

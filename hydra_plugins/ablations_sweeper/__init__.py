@@ -6,7 +6,11 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.commands import here
 from ablations.errors import InputError
+from ablations.paths import CLONE, HOME
+
+COMPLETION = 'eval "$(python run.py -sc install=bash)"' if CLONE else 'eval "$(ablations completion bash)"'
 
 
 def _keys_for_users(*, _root_: DictConfig) -> str:
@@ -18,6 +22,9 @@ def _keys_for_users(*, _root_: DictConfig) -> str:
 
 
 OmegaConf.register_new_resolver("keys_for_users", _keys_for_users, replace=True)
+OmegaConf.register_new_resolver("run_command", lambda: here("python run.py"), replace=True)
+OmegaConf.register_new_resolver("completion_command", lambda: COMPLETION.replace("$", "$$"), replace=True)
+OmegaConf.register_new_resolver("project_folder", lambda: str(HOME), replace=True)
 
 
 class AblationsSweeper(Sweeper):
@@ -37,8 +44,9 @@ class AblationsSweeper(Sweeper):
         except (ImportError, RuntimeError) as error:  # it knows no such class
             choice = config.hydra.runtime.choices["hydra/launcher"]
             extra = choice.partition("_")[0]
+            package = f"-e '.[{extra}]'" if CLONE else f"hydra-{extra}-launcher"
             raise InputError(
-                f"hydra/launcher={choice} is not installed: python -m pip install -e '.[{extra}]' (docs/clusters.md)"
+                f"hydra/launcher={choice} is not installed: python -m pip install {package} (docs/clusters.md)"
             ) from error
 
     def sweep(self, arguments: list[str]) -> Any:
