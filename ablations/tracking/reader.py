@@ -16,9 +16,21 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ablations.errors import InputError
+from ablations.errors import InputError, masked
 from ablations.paths import draft_folder
-from ablations.tracking.columns import GIVEN, INFINITY, KINDS, METRIC, PARAM, TAG, tag
+from ablations.tracking.columns import (
+    GIVEN,
+    INFINITY,
+    KIND,
+    KINDS,
+    METRIC,
+    PARAM,
+    REPORT,
+    REPORT_OF,
+    TAG,
+    column,
+    tag,
+)
 from ablations.tracking.store import AwayError, Store, pages
 
 if TYPE_CHECKING:
@@ -64,7 +76,7 @@ class Reader:
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         """Return the tags of an experiment, none for an unknown one."""
-        return self._source.experiment_tags(experiment_id)
+        return {key: masked(text) for key, text in self._source.experiment_tags(experiment_id).items()}
 
     def runs(
         self,
@@ -79,7 +91,8 @@ class Reader:
         `tags.<key>` (text) and `inputs.<context>` (the digests of data sets logged as inputs, sorted, parted by
         commas), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
         one or several, with all of `tags`, and that the filter `where` finds (in the grammar of
-        `mlflow.search_runs`), where given.
+        `mlflow.search_runs`), where given. Those that keep the report of a sweep are no runs, unless `tags` ask for
+        them.
 
         Raises InputError, with the names that exist, for an unknown experiment, and for a filter that is none.
         """
@@ -88,11 +101,13 @@ class Reader:
             wanted = (experiment,) if isinstance(experiment, str) else experiment
             if unknown := [name for name in wanted if name not in experiments.values()]:
                 known = ", ".join(self.experiments()) or "none"
-                raise InputError(f"no experiment {unknown[0]!r} in {self._store.uri}; there are: {known}")
+                raise InputError(f"no experiment {unknown[0]!r} in {self._store.shown}; there are: {known}")
             experiments = {key: name for key, name in experiments.items() if name in wanted}
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
         frame = table.frame()
+        if KIND not in (tags or {}):
+            frame = _without_reports(frame)
         if where is None:
             return frame
         found = frame[frame["run_id"].isin(self._found(experiments, where))].reset_index(drop=True)
@@ -174,10 +189,12 @@ class _Table:
     def add_run(self, run_id: str, name: str | None, *others: str | int | None) -> None:
         """Add a run; `others` as in RUN_COLUMNS but for `seconds`, times in milliseconds since 1970."""
         self._rows[run_id] = len(self._runs)
-        self._runs.append((run_id, name or "", *others))
+        self._runs.append((run_id, masked(name or ""), *others))
 
     def add_value(self, kind: str, run_id: str, key: str, value: str | float) -> None:
-        """Set a value of a run that was added; `kind` is one of KINDS."""
+        """Set a value of a run that was added; `kind` is one of KINDS. Passwords in texts are left out."""
+        if isinstance(value, str):
+            value = masked(value)
         self._cells[kind].setdefault(key, {})[self._rows[run_id]] = value
 
     def add_data(self, run_id: str, digests: Mapping[str, Iterable[str]]) -> None:
@@ -408,6 +425,16 @@ def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[
 def _text(stored: bytes) -> str:
     """A text of the database; what of it is not UTF-8 is shown as a question mark in a box."""
     return stored.decode("utf-8", "replace")
+
+
+def _without_reports(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The runs without those that keep reports, and without the columns that only these have."""
+    reports = column(frame, tag(KIND)).eq(REPORT) & column(frame, tag(REPORT_OF)).notna()
+    if not reports.any():
+        return frame
+    runs = frame[~reports].reset_index(drop=True)
+    theirs = frame.columns[frame[reports].notna().any()].difference(RUN_COLUMNS)
+    return runs.drop(columns=[name for name in theirs if runs[name].isna().all()])
 
 
 def _number(value: object) -> float:
