@@ -26,9 +26,9 @@ UNKNOWN = (
     "said of other images."
 )
 LEGEND = (
-    "*From seeds, images, both*: where the uncertainty comes from, as shares of the mean's variance (*both*: which seed "
-    "reads which image). More seeds take away the first and the last, more test images the other two. *With any number "
-    "of seeds*: half the width that would be left."
+    "*From seeds, images, both*: where the uncertainty comes from, as shares of the mean's variance (*both*: which "
+    "seed reads which image). More seeds take away the first and the last, more test images the other two. *With any "
+    "number of seeds*: half the width that would be left."
 )
 IMAGES = (
     "**More test images, not more seeds**: {} most of what is uncertain beyond these images would be left with any "
