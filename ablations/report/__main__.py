@@ -241,8 +241,10 @@ def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
 
 
 def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None = None) -> dict[str, str] | None:
-    """Levels by factor. Quotes keep commas and equals signs, around a level or the whole of `factor=level`. Without
-    them a comma parts two levels only where a factor and an equals sign follow, or any name where no factors are said.
+    """Levels by factor. Quotes keep commas and equals signs, around a level or the whole of `factor=level`.
+
+    Without quotes a comma parts two levels only where a factor and an equals sign follow, or any name where the factors
+    are not said.
     """
     if texts is None:
         return None

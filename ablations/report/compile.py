@@ -233,7 +233,6 @@ class Answered:
 def answered(reader: "Reader | Results", name: str | None, request: Request) -> Answered:
     """The numbers of a report. Raises InputError as `compile_report` does."""
     from ablations.comparison.images import over_seeds_and_images
-    from ablations.comparison.outcomes import with_outcomes
     from ablations.comparison.selection import select
     from ablations.comparison.units import differing_within
     from ablations.comparison.variants import with_times
@@ -251,13 +250,12 @@ def answered(reader: "Reader | Results", name: str | None, request: Request) -> 
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    if strict:
-        require_named(
-            differing_within(with_outcomes(everything, study.metric), study.varied, study.ignore), study
-        )
     left = [*parts, *left_out(selection), *disagreements, *unread]
     invocations = looks_at(reader, everything)
     analysis = analyse(study, everything, left, strict, invocations, request.looks, remarks)
+    if strict:
+        seeded = not study.unpaired
+        require_named(differing_within(analysis.everything, study.varied, study.ignore, seeded), study)
     wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
     return Answered(dataclasses.replace(analysis, images=wide), histories, own)
 

@@ -16,7 +16,7 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ablations.errors import InputError
+from ablations.errors import InputError, masked
 from ablations.paths import draft_folder
 from ablations.tracking.columns import (
     GIVEN,
@@ -76,7 +76,7 @@ class Reader:
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         """Return the tags of an experiment, none for an unknown one."""
-        return self._source.experiment_tags(experiment_id)
+        return {key: masked(text) for key, text in self._source.experiment_tags(experiment_id).items()}
 
     def runs(
         self,
@@ -101,7 +101,7 @@ class Reader:
             wanted = (experiment,) if isinstance(experiment, str) else experiment
             if unknown := [name for name in wanted if name not in experiments.values()]:
                 known = ", ".join(self.experiments()) or "none"
-                raise InputError(f"no experiment {unknown[0]!r} in {self._store.uri}; there are: {known}")
+                raise InputError(f"no experiment {unknown[0]!r} in {self._store.shown}; there are: {known}")
             experiments = {key: name for key, name in experiments.items() if name in wanted}
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
@@ -189,10 +189,12 @@ class _Table:
     def add_run(self, run_id: str, name: str | None, *others: str | int | None) -> None:
         """Add a run; `others` as in RUN_COLUMNS but for `seconds`, times in milliseconds since 1970."""
         self._rows[run_id] = len(self._runs)
-        self._runs.append((run_id, name or "", *others))
+        self._runs.append((run_id, masked(name or ""), *others))
 
     def add_value(self, kind: str, run_id: str, key: str, value: str | float) -> None:
-        """Set a value of a run that was added; `kind` is one of KINDS."""
+        """Set a value of a run that was added; `kind` is one of KINDS. Passwords in texts are left out."""
+        if isinstance(value, str):
+            value = masked(value)
         self._cells[kind].setdefault(key, {})[self._rows[run_id]] = value
 
     def add_data(self, run_id: str, digests: Mapping[str, Iterable[str]]) -> None:

@@ -255,6 +255,8 @@ def test_groups_without_a_seed(uri, tmp_path, capsys):
     assert row[:5] == ["arch", "y", "x", "better", "8"]
     assert "**Not paired**: the runs are compared group by group" in text
     assert "8 seeds" not in text
+    line = refused(capsys, uri, "twice", "--unpaired")
+    assert line.startswith("error: lr differs within each variant's runs: add it to --factors")
 
 
 def test_data_sets_are_blocks(uri, tmp_path, capsys):
