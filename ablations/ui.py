@@ -133,7 +133,7 @@ def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> Non
         for view in sweep.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
         if sweep.report is not None:
-            print(f"  {'report':<{TITLE_WIDTH}}{address}{sweep.report}")
+            print(f"  {'report':<{TITLE_WIDTH}}{address}/#{sweep.report}")
         if sweep.runs > PAGE:
             print(
                 f"the page loads {PAGE} runs; means by variant are of all runs after “Load more” below them"

@@ -37,5 +37,5 @@ def log_report(store: "Store", experiment: str, name: str, known: str | None, fo
 
 
 def report_address(experiment_id: str, run_id: str) -> str:
-    """Where the MLflow UI shows it, behind the server's address."""
-    return f"/#/experiments/{experiment_id}/runs/{run_id}/artifacts/{PAGE}"
+    """Where the MLflow UI shows it, behind the server's address and `/#`."""
+    return f"/experiments/{experiment_id}/runs/{run_id}/artifacts/{PAGE}"

@@ -98,7 +98,7 @@ class SweepViews:
         metrics: the columns; the first one sorts.
         curves: the metrics drawn by epoch.
         left_out: the ids of the runs of its name that do not belong to them: of other settings, or repeated since.
-        report: the page of its report in the UI, behind the server's address; None where the store has none.
+        report: where the UI shows its report, behind the server's address and `/#`; None where the store has none.
     """
 
     name: str
