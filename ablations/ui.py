@@ -188,6 +188,8 @@ def _serve(store: Store, host: str, port: int, reader: Reader, sweep: SweepViews
             if store.path and not (os.access(store.path, os.W_OK) and os.access(store.path.parent, os.W_OK)):
                 store = reader.copied(stack.enter_context(draft_folder()))  # the server wants to write
                 print("the store cannot be written to: this is a copy, as it is now")
+            else:
+                store.settle()
             process = stack.enter_context(server(store, host, port))
             _announce(store, f"http://{_reachable(host)}:{port}", sweep)
             print("(the × of MLflow's assistant closes it for good) Ctrl-C ends the server", flush=True)

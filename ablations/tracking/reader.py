@@ -7,7 +7,6 @@ every other store is read through the API. Both give the same tables.
 import math
 import os
 import sqlite3
-import urllib.parse
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -31,6 +30,7 @@ from ablations.tracking.columns import (
     column,
     tag,
 )
+from ablations.tracking.moved import Move, local_folder, move, settle
 from ablations.tracking.store import AwayError, Store, pages
 
 if TYPE_CHECKING:
@@ -69,6 +69,8 @@ class Reader:
         self._store = store
         self._source: _Sqlite | _Api = _Sqlite(store) if store.path else _Api(store)
         self._downloads: Path | None = None
+        self.out_of_reach: set[str] = set()
+        """The runs whose artifacts were asked for and have a place that cannot be seen from here, or never was."""
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments, sorted; deleted ones are left out."""
@@ -156,11 +158,14 @@ class Reader:
         location = self._source.artifact_uri(run_id)
         if location is None:
             return None
-        folder = _local_folder(location)
+        folder = local_folder(location)
         if folder is not None:
             file = folder / path
+            if not folder.exists():
+                self.out_of_reach.add(run_id)
             return file if file.exists() else None
         if location.startswith("mlflow-artifacts:") and self._store.path:
+            self.out_of_reach.add(run_id)
             return None
         if self._downloads is None:
             stack = ExitStack()
@@ -233,6 +238,7 @@ class _Sqlite:
         if not path.exists():
             raise InputError(f"there is no MLflow store at {path} yet: `python run.py` makes one")
         self._mode = "ro"
+        self._move: Move | None = None
         try:
             self.experiments()
         except InputError:
@@ -243,6 +249,8 @@ class _Sqlite:
                 raise
             self._mode = "ro&immutable=1"
             self.experiments()
+        with self._open() as db:
+            self._move = move(db, store.artifacts)
 
     def experiments(self) -> dict[str, str]:
         with self._open() as db:
@@ -304,11 +312,15 @@ class _Sqlite:
     def artifact_uri(self, run_id: str) -> str | None:
         with self._open() as db:
             row = db.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()
-        return row[0] if row else None
+        return self._moved(row[0]) if row else None
+
+    def _moved(self, location: str | None) -> str | None:
+        return location if location is None or self._move is None else self._move.of(location)
 
     def copied(self, path: Path) -> Store:
         with self._open() as db, closing(sqlite3.connect(path)) as copy:
             db.backup(copy)
+        settle(path, self._store.artifacts)
         return Store(f"sqlite:///{path}")
 
     @contextmanager
@@ -474,14 +486,6 @@ def _existing(api: "MlflowClient", run_id: str) -> "Run | None":
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-
-
-def _local_folder(location: str) -> Path | None:
-    """Return the folder that an artifact location on this machine names, None for any other location."""
-    parts = urllib.parse.urlsplit(location)
-    if parts.scheme == "file":
-        return Path(urllib.parse.unquote(parts.path))
-    return None if parts.scheme else Path(location)
 
 
 def _download(store: Store, run_id: str, path: str, folder: Path) -> Path | None:

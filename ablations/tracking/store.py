@@ -20,6 +20,7 @@ from ablations.commands import say_doing
 from ablations.errors import HIDDEN, InputError, printable
 from ablations.paths import MLRUNS, draft_folder, remove_drafts
 from ablations.tracking.address import hide, whole
+from ablations.tracking.moved import settle
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -121,8 +122,15 @@ class Store:
                 self._create()
             remove_drafts(self.path.parent, CREATING)
             self._require_writable()
+            settle(self.path, self.artifacts)
             known = self._known_experiment(experiment)
         return known or self._experiment_id(experiment)
+
+    def settle(self) -> None:
+        """Let the SQLite file of a project that was moved or copied name the artifacts that lie beside it."""
+        if self.path is not None:
+            with self._file_errors():
+                settle(self.path, self.artifacts)
 
     def probe(self, patient: bool = False) -> None:
         """Raise AwayError, soon unless `patient`, where a store that existed does not answer or is locked."""
@@ -247,6 +255,7 @@ class Store:
             with draft_folder(path.parent, CREATING) as folder:
                 fresh = Store(f"sqlite:///{folder / path.name}")
                 fresh._build(self.artifacts)
+                self.artifacts.mkdir(exist_ok=True)  # by which a store that was moved is known
                 os.replace(fresh.path, path)
 
     def _build(self, artifacts: Path) -> None:
