@@ -10,10 +10,10 @@ Importing it costs nothing: what is asked for is imported then.
 
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from ablations.errors import InputError
-    from ablations.notebook import TrainedRun, train
-    from ablations.report.compared import Compared, compare
+if TYPE_CHECKING:  # relative: a saved model takes along what its files import by the package's name
+    from .errors import InputError
+    from .notebook import TrainedRun, train
+    from .report.compared import Compared, compare
 
 __all__ = ["Compared", "InputError", "TrainedRun", "compare", "train"]
 

@@ -8,11 +8,13 @@ import os
 import re
 import shlex
 import sys
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import TextIO
 
-from ablations.errors import InputError, foreseen, one_line, printable
+from ablations.errors import InputError, foreseen, masked, one_line, printable
 from ablations.paths import CLONE, CONF, HOME, MLRUNS, OWN_CONF
 from ablations.signals import exit_code, stoppable
 
@@ -51,12 +53,12 @@ def here(text: str) -> str:
 
 def module_command(name: str, *words: str) -> str:
     """`python -m ablations.NAME …`, or `ablations NAME …`, to be pasted into a shell."""
-    return " ".join([here(f"python -m ablations.{name}"), *map(_typed, words)])
+    return " ".join([here(f"python -m ablations.{name}"), *(_typed(masked(word)) for word in words)])
 
 
 def run_command(words: Sequence[str]) -> str:
     """`python run.py …`, or `ablations run …`, to be pasted into a shell."""
-    return f"{here('python run.py')} {shlex.join(words)}".rstrip()
+    return f"{here('python run.py')} {shlex.join(map(masked, words))}".rstrip()
 
 
 def about(name: str, option: Sequence[str] = ()) -> list[str]:
@@ -103,6 +105,13 @@ def say_doing(what: str) -> None:
         say(f"{what} …", sys.stderr)
 
 
+class MaskedFormatter(logging.Formatter):
+    """Logs lines and tracebacks without passwords; Hydra's configuration names it, too."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return masked(super().format(record))
+
+
 class LineHandler(logging.StreamHandler):
     """Logs lines as `say` prints them; Hydra's configuration names it (conf/config.yaml)."""
 
@@ -138,6 +147,7 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     ):  # no HOME and no entry in passwd, as in some containers; MLflow needs one
         os.environ["HOME"] = str(MLRUNS / "home")
     settle_streams()
+    sys.excepthook = _say_unforeseen
     try:
         with stoppable():
             yield
@@ -201,6 +211,12 @@ def _require_new_choices() -> None:
                 f"{printable(own)}: there is a choice of this name already, which stays as it is; accepted: another "
                 "name, and values of your own on the command line or in an experiment"
             )
+
+
+def _say_unforeseen(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Python's own traceback, without passwords."""
+    with suppress(OSError):
+        print(masked("".join(traceback.format_exception(kind, error, trace))), end="", file=sys.stderr)
 
 
 def _flush() -> None:

@@ -3,9 +3,30 @@
 import re
 from collections.abc import Iterator
 
+HIDDEN = "***"
+_BEFORE_HOST = re.compile(r"""(?<=://)[^\s/"'<>]*@""")
+_OF_DATABASE = re.compile(r"""(?<=://)(?<!http://)(?<!https://)[^\s:/@"'<>]*:[^\s@"'<>]*@(?=[^\s/@]*/)""")
+_IN_QUERY = re.compile(
+    r"""([?&;](?:user(?:name)?|pass(?:word|wd)?|pwd|sslpassword|(?:access_?|auth_?)?token|secret|api_?key)=)"""
+    r"""[^&;\s"'`<>]*""",
+    re.IGNORECASE,
+)
+
+
+def masked(text: str) -> str:
+    """A text with `***` for users and passwords in its addresses: `http://***@host`, `…?password=***`."""
+    if "://" not in text:
+        return text
+    for pattern in (_BEFORE_HOST, _OF_DATABASE):
+        text = pattern.sub(f"{HIDDEN}@", text)
+    return _IN_QUERY.sub(rf"\1{HIDDEN}", text)
+
 
 class PlainError(Exception):
     """An error whose one-line message says all that its reader needs to know: no traceback is wanted."""
+
+    def __str__(self) -> str:
+        return masked(super().__str__())
 
 
 class InputError(PlainError, ValueError):
@@ -13,8 +34,10 @@ class InputError(PlainError, ValueError):
 
 
 def printable(text: object) -> str:
-    """Text or a file's name from outside as it can be shown: on one line, what has no glyph as an escape."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    """Text or a file's name from outside as it can be shown: on one line, what has no glyph as an escape,
+    without passwords."""
+    shown = masked(str(text))
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in shown)
 
 
 def one_line(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, printable
-from ablations.paths import ROOT
+from ablations.paths import CLONE, HOME, ROOT
 from ablations.tracking.columns import metric, metrics_in, param, params_in
 
 if TYPE_CHECKING:
@@ -118,15 +118,14 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
 
 def _command() -> list[str]:
     """What trains one configuration: run.py, or the installed command."""
-    script = ROOT / "run.py"
-    return [sys.executable, *([str(script)] if script.is_file() else ["-m", "ablations", "run"])]
+    return [sys.executable, *([str(ROOT / "run.py")] if CLONE else ["-m", "ablations", "run"])]
 
 
 def _ran(command: Sequence[str]) -> tuple[str, str, int]:
     """What a command said on stdout and stderr, and its exit code. Ctrl-C reaches it, too, and lets it end in order."""
-    process = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    home = {"ABLATIONS_HOME": str(HOME)}  # wherever the working directory has gone since
+    process = subprocess.Popen(command, **pipes, text=True, encoding="utf-8", env=os.environ | home)
     try:
         return (*process.communicate(), process.returncode)
     except KeyboardInterrupt:

@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         runs = deliver(Store(options.tracking_uri) if options.tracking_uri else None)
         for run in runs:
             if run.dropped:
-                print(f"dropped {run.name!r}: its run {run.run_id} was deleted from {run.store.uri}")
+                print(f"dropped {run.name!r}: its run {run.run_id} was deleted from {run.store.shown}")
             elif run.problem is None:
-                print(f"delivered {run.name!r}: run {run.run_id} in {run.store.uri}")
+                print(f"delivered {run.name!r}: run {run.run_id} in {run.store.shown}")
             else:
                 print(
                     f"not delivered {run.name!r}, kept in {run.folder}: {printable(run.problem)}",

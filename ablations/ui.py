@@ -42,12 +42,13 @@ def server(store: Store, host: str, port: int) -> Iterator[subprocess.Popen[byte
 
     Raises InputError with the last thing it said where it does not start.
     """
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", store.uri, "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
     if store.artifacts is not None:
         command += ["--no-serve-artifacts", "--default-artifact-root", store.artifacts.as_uri()]
     # Without its job runner it starts in half the time and takes half the memory.
     environment = os.environ | {
+        "MLFLOW_BACKEND_STORE_URI": store.uri,  # not among its arguments, which everybody on the machine sees
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
@@ -131,6 +132,8 @@ def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> Non
         print(f"sweep {printable(sweep.name)}, {sweep.runs} runs:")
         for view in sweep.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
+        if sweep.report is not None:
+            print(f"  {'report':<{TITLE_WIDTH}}{address}/#{sweep.report}")
         if sweep.runs > PAGE:
             print(
                 f"the page loads {PAGE} runs; means by variant are of all runs after “Load more” below them"
@@ -185,6 +188,8 @@ def _serve(store: Store, host: str, port: int, reader: Reader, sweep: SweepViews
             if store.path and not (os.access(store.path, os.W_OK) and os.access(store.path.parent, os.W_OK)):
                 store = reader.copied(stack.enter_context(draft_folder()))  # the server wants to write
                 print("the store cannot be written to: this is a copy, as it is now")
+            else:
+                store.settle()
             process = stack.enter_context(server(store, host, port))
             _announce(store, f"http://{_reachable(host)}:{port}", sweep)
             print("(the × of MLflow's assistant closes it for good) Ctrl-C ends the server", flush=True)

@@ -26,6 +26,7 @@ from ablations.comparison.verdicts import can_reach
 from ablations.describe import compose_network
 from ablations.paths import CONF, ROOT
 from ablations.tracking import Reader, Store
+from hydra_plugins.ablations_sweeper import COMPLETION
 
 PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUN_HERE = {"README.md", "cli.md", "quickstart.md", "reading_a_report.md"}
@@ -273,7 +274,8 @@ def test_options_exist(capsys):
 def test_tab_completion_is_installed_as_the_page_says():
     page = (ROOT / "docs" / "cli.md").read_text("utf-8")
     assert 'eval "$(python run.py -sc install=bash)"' in page  # what `python run.py --help` says, too
-    assert "-sc install=bash" in (CONF / "hydra" / "help" / "ablations.yaml").read_text("utf-8")
+    assert "${completion_command:}" in (CONF / "hydra" / "help" / "ablations.yaml").read_text("utf-8")
+    assert COMPLETION == 'eval "$(python run.py -sc install=bash)"'
 
 
 # Links, figures, tables

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.errors import masked
 from ablations.paths import draft_folder
 from ablations.predict import model
 from ablations.tracking.models import save_model
@@ -36,7 +37,7 @@ def write_artifacts(
     """Write all of it into a folder; `history` has the metrics of each epoch."""
     dataset = recipe.dataset
     trained = model.Model(recipe.network, recipe.normalization, dataset.classes, dataset.pictures)
-    (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True), encoding="utf-8")
+    (folder / "config.yaml").write_text(masked(OmegaConf.to_yaml(config, resolve=True)), encoding="utf-8")
     np.savez(folder / "model.npz", **recipe.network.state())
     np.savez_compressed(
         folder / "predictions.npz",

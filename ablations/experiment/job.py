@@ -118,7 +118,10 @@ class Job(Wanted):
     @property
     def folder(self) -> Path:
         """Where its checkpoints are."""
-        rest = json.dumps([self.store.uri, self.experiment, self.identity])
+        store = (
+            self.store.path.name if self.store.path else self.store.shown
+        )  # beside it, wherever that is moved to
+        rest = json.dumps([store, self.experiment, self.identity])
         digest = hashlib.sha256(rest.encode()).hexdigest()[:16]
         return checkpoints(self.store) / f"{self.identity['config_hash']}-{digest}"
 

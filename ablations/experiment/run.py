@@ -134,7 +134,7 @@ def _run_alone(config: DictConfig) -> None:
     print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" {result.test_error}\n"
-        f"run {result.run_id} in {job.store.uri}\n"
+        f"run {result.run_id} in {job.store.shown}\n"
         f"look at it: {module_command('ui', result.run_id, *job.store.option)}"
     )
 

@@ -1,6 +1,6 @@
 """What a choice changes: all comparisons of a study, and one of them seed by seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -65,18 +65,7 @@ def forest(
     form = number_form(values[(values >= left) & (values <= right)], sign="+")
     for text, offset in zip(("mean [95 % interval]", counted, "verdict"), BESIDE, strict=True):
         _beside(axes, -0.9, text, offset, fontweight="bold", va="bottom")
-    names = []
-    for (_, factor, baseline), rows in groups:
-        names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", "bold"))
-        for row in rows.to_dict("records"):
-            _comparison(axes, len(names), row, form)
-            at = f" at {row['at']}" if row.get("at") else ""
-            names.append((fitted(f"{row['variant']}{at}", 34), "normal"))
-    axes.set_yticks(range(lines), [name for name, _ in names], fontsize=9)
-    for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set_fontweight(weight)
-    axes.tick_params(axis="y", length=0)
-
+    _lines(axes, groups, form)
     notes = _notes(label, unit, smaller_is_better, cut)
     if len(effects) > len(shown):
         notes.append(f"The first {len(shown)} of {len(effects)} comparisons.")
@@ -85,6 +74,21 @@ def forest(
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
     return figure
+
+
+def _lines(axes: Axes, groups: Iterable[tuple[Any, pd.DataFrame]], form: str) -> None:
+    """A heading for each factor, below it its comparisons."""
+    names = []
+    for (_, factor, baseline), rows in groups:
+        names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", "bold"))
+        for row in rows.to_dict("records"):
+            _comparison(axes, len(names), row, form)
+            at = f" at {row['at']}" if row.get("at") else ""
+            names.append((fitted(f"{row['variant']}{at}", 34), "normal"))
+    axes.set_yticks(range(len(names)), [name for name, _ in names], fontsize=9)
+    for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set_fontweight(weight)
+    axes.tick_params(axis="y", length=0)
 
 
 def _notes(label: str, unit: str, smaller_is_better: bool, cut: bool) -> list[str]:

@@ -15,6 +15,7 @@ from ablations.report.console import coloured
 from ablations.report.gate import held_up_by, named
 from ablations.report.request import Request
 from ablations.report.sources import Shape, in_csv
+from ablations.report.stored import keep_in_store
 from ablations.tracking.store import Store
 
 if TYPE_CHECKING:
@@ -76,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\nreport: {printable(report.path)}")
         if report.remark:
             print(report.remark)
+        if (
+            report.of_sweep
+            and request == Request()
+            and (problem := keep_in_store(report, store, update=True))
+        ):
+            print(f"the report in the store stays as it was: {problem}", file=sys.stderr)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
         _gate(report, fail_if, options.non_inferiority)

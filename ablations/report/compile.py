@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations import paths
-from ablations.commands import about, module_command
+from ablations.commands import about, many, module_command
 from ablations.errors import InputError
 from ablations.report.escaping import md, plain
 from ablations.report.request import Request, asked, everywhere, looks_at
@@ -121,11 +121,16 @@ def compile_report(
     vectors = vector_formats(formats)
     store = store or Store()
     option = store.option
-    compiled = compiled_from(source or Reader(store), name, request, again, option)
+    reader = source or Reader(store)
+    compiled = compiled_from(reader, name, request, again, option)
+    lacking = getattr(reader, "out_of_reach", False)
+    shown = {each.stem for each in compiled.drawings if each.shown} if lacking else None
     study, reason = compiled.analysis.study, ""
     home = _home(compiled, folder) if out is None else empty_or_report(Path(out))
+    if out is not None and not replace and (lost := _lost(home, shown)):
+        raise InputError(f"--out: {home} {lost}; choose another folder, or replace it with --replace")
     if out is None and not replace:
-        usual, (home, reason) = home, place(home, compiled.analysis, request.of_others)
+        usual, (home, reason) = home, place(home, compiled.analysis, request.of_others, shown)
         if reason:
             command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
@@ -183,15 +188,18 @@ def folder_name(name: str) -> str:
     return name if safe == name != "" else f"{safe or 'sweep'}-{digest}"
 
 
-def place(home: Path, analysis: "Analysis", of_others: bool) -> tuple[Path, str]:
+def place(
+    home: Path, analysis: "Analysis", of_others: bool, shown: set[str] | None = None
+) -> tuple[Path, str]:
     """Where a report goes, and what keeps it from `home`, '' where nothing does.
 
-    Beside a report that is published, or whose runs have other settings, it goes into `home-2`, `home-3`, …
+    Beside a report that is published, whose runs have other settings, or that has figures beyond those `shown` now,
+    it goes into `home-2`, `home-3`, … Without `shown` nothing is out of reach.
     """
     reason = ""
     for number in count(2):
         folder = home if number == 2 else home.with_name(f"{home.name}-{number - 1}")
-        found = _stays(folder, analysis, of_others)
+        found = _stays(folder, analysis, of_others) or _lost(folder, shown)
         if not found:
             return folder, reason
         reason = reason or found
@@ -228,6 +236,18 @@ class Answered:
     analysis: "Analysis"
     histories: "pd.DataFrame"
     own_metric: str | None
+
+
+def _lost(folder: Path, shown: set[str] | None) -> str:
+    """What the report in a folder has that one with the figures `shown` has not; '' for nothing."""
+    if shown is None:
+        return ""
+    try:
+        about = json.loads((folder / "report.json").read_text(encoding="utf-8"))
+        lost = {stem for stem, (_, _, drawn) in about["figures"].items() if drawn} - shown
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return f"has {many(len(lost), 'figure')} from artifacts that are out of reach now" if lost else ""
 
 
 def answered(reader: "Reader | Results", name: str | None, request: Request) -> Answered:

@@ -226,7 +226,7 @@ def _shared(runs: pd.DataFrame, study: Study) -> str:
 
 def failure_rows(analysis: Analysis) -> Rows:
     """Name, seed, status and reason of runs without a result."""
-    failed = analysis.failed.to_dict("records")
+    failed = analysis.failed.sort_values(["start_time", "run_id"]).to_dict("records")
     return [(run["run_name"], seed_of(run), *failure(run, analysis.study)) for run in failed]
 
 

@@ -55,6 +55,7 @@ def command_lines(words: Sequence[str]) -> list[list[str]]:
     if sys.flags.optimize:
         raise InputError("PYTHONOPTIMIZE, python -O: Hydra does not work without its assertions; unset it")
     given = {at: _parsed(_in_ascii(word), word) for at, word in enumerate(words) if _is_override(word)}
+    given = {at: _without_password(each) for at, each in given.items()}
     words = [given[at].input_line if at in given else word for at, word in enumerate(words)]
     several = [at for at, each in given.items() if each.key_or_group == "study" and each.is_sweep_override()]
     if not several:
@@ -83,6 +84,19 @@ def _in_ascii(word: str) -> str:
     if value.isascii() or "{" in value:
         return word
     return key + equals + TEXT.sub(lambda text: text[0] if _is_plain(text[0]) else quoted(text[0]), value)
+
+
+def _without_password(given: "Override") -> "Override":
+    """The override with the shown form of a store's address: Hydra writes what it is given into many files."""
+    from ablations.tracking.address import tell_workers
+
+    if given.key_or_group != "tracking.uri" or not isinstance(given.value(), str):
+        return given
+    shown = tell_workers(given.value())
+    if shown == given.value():
+        return given
+    word = f"{given.get_key_element()}={quoted(shown)}"
+    return _parsed(word, word)
 
 
 def _is_plain(text: str) -> bool:

@@ -139,7 +139,7 @@ class Journal(Content):
                 _lock(file)
                 local = run_id.startswith(LOCAL)
                 ids = {"run_id": None if local else run_id, "local_id": run_id if local else local_id}
-                _append(file, {"uri": store.uri, **ids, "time": time.time()})
+                _append(file, {"uri": store.shown, **ids, "time": time.time()})
                 os.replace(draft / name, outbox / name)  # nobody sees it before it is locked and whole
         except OSError as error:
             raise _cannot_keep(outbox, error) from error

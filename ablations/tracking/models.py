@@ -111,6 +111,7 @@ def register_model(store: Store, run_id: str, path: str, name: str) -> str:
 
     Raises InputError where the registry refuses, as it does for a name with `/` or `:`.
     """
+    store.settle()
     with store.client() as api:
         from mlflow.exceptions import MlflowException
 

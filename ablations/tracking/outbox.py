@@ -90,7 +90,7 @@ def send_all(journal: Journal) -> None:
     """
     if _is_of_deleted(journal):
         journal.remove()
-        raise DeletedError(f"the run {journal.name!r} was deleted from {journal.store.uri}")
+        raise DeletedError(f"the run {journal.name!r} was deleted from {journal.store.shown}")
     before = journal.delivered
     try:
         if journal.run_id is None:
@@ -118,7 +118,7 @@ def _created(journal: Journal) -> str:
     if found := find_created(journal.store, journal.local_id):
         return found[0]
     if journal.creation is None:
-        raise InputError(f"there is no run {journal.local_id} in the store {journal.store.uri}")
+        raise InputError(f"there is no run {journal.local_id} in the store {journal.store.shown}")
     return create(journal.store, journal.creation)
 
 

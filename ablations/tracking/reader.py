@@ -7,7 +7,6 @@ every other store is read through the API. Both give the same tables.
 import math
 import os
 import sqlite3
-import urllib.parse
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,9 +15,22 @@ from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from ablations.errors import InputError
+from ablations.errors import InputError, masked
 from ablations.paths import draft_folder
-from ablations.tracking.columns import GIVEN, INFINITY, KINDS, METRIC, PARAM, TAG, tag
+from ablations.tracking.columns import (
+    GIVEN,
+    INFINITY,
+    KIND,
+    KINDS,
+    METRIC,
+    PARAM,
+    REPORT,
+    REPORT_OF,
+    TAG,
+    column,
+    tag,
+)
+from ablations.tracking.moved import Move, local_folder, move, settle
 from ablations.tracking.store import AwayError, Store, pages
 
 if TYPE_CHECKING:
@@ -57,6 +69,8 @@ class Reader:
         self._store = store
         self._source: _Sqlite | _Api = _Sqlite(store) if store.path else _Api(store)
         self._downloads: Path | None = None
+        self.out_of_reach: set[str] = set()
+        """The runs whose artifacts were asked for and have a place that cannot be seen from here, or never was."""
 
     def experiments(self) -> list[str]:
         """Return the names of the experiments, sorted; deleted ones are left out."""
@@ -64,7 +78,7 @@ class Reader:
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         """Return the tags of an experiment, none for an unknown one."""
-        return self._source.experiment_tags(experiment_id)
+        return {key: masked(text) for key, text in self._source.experiment_tags(experiment_id).items()}
 
     def runs(
         self,
@@ -79,7 +93,8 @@ class Reader:
         `tags.<key>` (text) and `inputs.<context>` (the digests of data sets logged as inputs, sorted, parted by
         commas), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
         one or several, with all of `tags`, and that the filter `where` finds (in the grammar of
-        `mlflow.search_runs`), where given.
+        `mlflow.search_runs`), where given. Those that keep the report of a sweep are no runs, unless `tags` ask for
+        them.
 
         Raises InputError, with the names that exist, for an unknown experiment, and for a filter that is none.
         """
@@ -88,11 +103,13 @@ class Reader:
             wanted = (experiment,) if isinstance(experiment, str) else experiment
             if unknown := [name for name in wanted if name not in experiments.values()]:
                 known = ", ".join(self.experiments()) or "none"
-                raise InputError(f"no experiment {unknown[0]!r} in {self._store.uri}; there are: {known}")
+                raise InputError(f"no experiment {unknown[0]!r} in {self._store.shown}; there are: {known}")
             experiments = {key: name for key, name in experiments.items() if name in wanted}
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
         frame = table.frame()
+        if KIND not in (tags or {}):
+            frame = _without_reports(frame)
         if where is None:
             return frame
         found = frame[frame["run_id"].isin(self._found(experiments, where))].reset_index(drop=True)
@@ -141,11 +158,14 @@ class Reader:
         location = self._source.artifact_uri(run_id)
         if location is None:
             return None
-        folder = _local_folder(location)
+        folder = local_folder(location)
         if folder is not None:
             file = folder / path
+            if not folder.exists():
+                self.out_of_reach.add(run_id)
             return file if file.exists() else None
         if location.startswith("mlflow-artifacts:") and self._store.path:
+            self.out_of_reach.add(run_id)
             return None
         if self._downloads is None:
             stack = ExitStack()
@@ -174,10 +194,12 @@ class _Table:
     def add_run(self, run_id: str, name: str | None, *others: str | int | None) -> None:
         """Add a run; `others` as in RUN_COLUMNS but for `seconds`, times in milliseconds since 1970."""
         self._rows[run_id] = len(self._runs)
-        self._runs.append((run_id, name or "", *others))
+        self._runs.append((run_id, masked(name or ""), *others))
 
     def add_value(self, kind: str, run_id: str, key: str, value: str | float) -> None:
-        """Set a value of a run that was added; `kind` is one of KINDS."""
+        """Set a value of a run that was added; `kind` is one of KINDS. Passwords in texts are left out."""
+        if isinstance(value, str):
+            value = masked(value)
         self._cells[kind].setdefault(key, {})[self._rows[run_id]] = value
 
     def add_data(self, run_id: str, digests: Mapping[str, Iterable[str]]) -> None:
@@ -216,6 +238,7 @@ class _Sqlite:
         if not path.exists():
             raise InputError(f"there is no MLflow store at {path} yet: `python run.py` makes one")
         self._mode = "ro"
+        self._move: Move | None = None
         try:
             self.experiments()
         except InputError:
@@ -226,6 +249,8 @@ class _Sqlite:
                 raise
             self._mode = "ro&immutable=1"
             self.experiments()
+        with self._open() as db:
+            self._move = move(db, store.artifacts)
 
     def experiments(self) -> dict[str, str]:
         with self._open() as db:
@@ -287,11 +312,15 @@ class _Sqlite:
     def artifact_uri(self, run_id: str) -> str | None:
         with self._open() as db:
             row = db.execute("SELECT artifact_uri FROM runs WHERE run_uuid = ?", [run_id]).fetchone()
-        return row[0] if row else None
+        return self._moved(row[0]) if row else None
+
+    def _moved(self, location: str | None) -> str | None:
+        return location if location is None or self._move is None else self._move.of(location)
 
     def copied(self, path: Path) -> Store:
         with self._open() as db, closing(sqlite3.connect(path)) as copy:
             db.backup(copy)
+        settle(path, self._store.artifacts)
         return Store(f"sqlite:///{path}")
 
     @contextmanager
@@ -410,6 +439,16 @@ def _text(stored: bytes) -> str:
     return stored.decode("utf-8", "replace")
 
 
+def _without_reports(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The runs without those that keep reports, and without the columns that only these have."""
+    reports = column(frame, tag(KIND)).eq(REPORT) & column(frame, tag(REPORT_OF)).notna()
+    if not reports.any():
+        return frame
+    runs = frame[~reports].reset_index(drop=True)
+    theirs = frame.columns[frame[reports].notna().any()].difference(RUN_COLUMNS)
+    return runs.drop(columns=[name for name in theirs if runs[name].isna().all()])
+
+
 def _number(value: object) -> float:
     """A metric's value; NaN where the database has something else for it."""
     if not isinstance(value, int | float):
@@ -447,14 +486,6 @@ def _existing(api: "MlflowClient", run_id: str) -> "Run | None":
         if error.error_code in ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"):
             return None
         raise
-
-
-def _local_folder(location: str) -> Path | None:
-    """Return the folder that an artifact location on this machine names, None for any other location."""
-    parts = urllib.parse.urlsplit(location)
-    if parts.scheme == "file":
-        return Path(urllib.parse.unquote(parts.path))
-    return None if parts.scheme else Path(location)
 
 
 def _download(store: Store, run_id: str, path: str, folder: Path) -> Path | None:

@@ -1,5 +1,6 @@
 """The MLflow store: where it is, and making it ready before anything is logged."""
 
+import base64
 import http.client
 import os
 import re
@@ -16,8 +17,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.commands import say_doing
-from ablations.errors import InputError, printable
+from ablations.errors import HIDDEN, InputError, printable
 from ablations.paths import MLRUNS, draft_folder, remove_drafts
+from ablations.tracking.address import hide, whole
+from ablations.tracking.moved import settle
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -58,11 +61,12 @@ class Store:
     """An MLflow store, by its address. Making one opens nothing and imports nothing; two of one address are equal.
 
     Attributes:
-        uri: the address; that of a SQLite file is absolute, so that it means the same file in every worker.
+        shown: the address without user and password; that of a SQLite file is absolute, so that it means the same
+            file in every worker. Stores are compared by it.
         path: the SQLite file, None for a server or another database.
     """
 
-    uri: str
+    shown: str
     path: Path | None = field(compare=False)
 
     def __init__(self, uri: str | None = None) -> None:
@@ -72,21 +76,28 @@ class Store:
         """
         uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLRUNS / 'mlflow.db'}"
         path = _sqlite_path(uri)
-        object.__setattr__(self, "uri", f"sqlite:///{path}" if path else uri)
+        object.__setattr__(self, "shown", f"sqlite:///{path}" if path else hide(uri))
         object.__setattr__(self, "path", path)
 
     @property
+    def uri(self) -> str:
+        """The address with its user and password, for MLflow alone. Raises InputError where they are not known."""
+        return whole(self.shown)
+
+    @property
     def server(self) -> str | None:
-        """The address of an HTTP server, to which `/…` can be appended; None for a database."""
-        return self.uri.rstrip("/") if self.uri.startswith(("http://", "https://")) else None
+        """The address of an HTTP server, to which `/…` can be appended, without user and password; None for a
+        database."""
+        if not self.shown.startswith(("http://", "https://")):
+            return None
+        return self.shown.replace(f"//{HIDDEN}@", "//").rstrip("/")
 
     @property
     def option(self) -> list[str]:
         """What a printed command needs to find it: nothing for the store that every command takes by itself."""
         if self == Store():
             return []
-        secret = "@" in self.uri or "password" in self.uri
-        return ["--tracking-uri", "URI" if secret else self.uri]
+        return ["--tracking-uri", self.shown]
 
     @property
     def artifacts(self) -> Path | None:
@@ -111,8 +122,15 @@ class Store:
                 self._create()
             remove_drafts(self.path.parent, CREATING)
             self._require_writable()
+            settle(self.path, self.artifacts)
             known = self._known_experiment(experiment)
         return known or self._experiment_id(experiment)
+
+    def settle(self) -> None:
+        """Let the SQLite file of a project that was moved or copied name the artifacts that lie beside it."""
+        if self.path is not None:
+            with self._file_errors():
+                settle(self.path, self.artifacts)
 
     def probe(self, patient: bool = False) -> None:
         """Raise AwayError, soon unless `patient`, where a store that existed does not answer or is locked."""
@@ -130,13 +148,25 @@ class Store:
 
     def _ask(self, wait: float) -> None:
         try:
-            urllib.request.urlopen(f"{self.server}/health", timeout=wait).close()
+            request = urllib.request.Request(f"{self.server}/health", headers=self._authorization())
+            urllib.request.urlopen(request, timeout=wait).close()
         except urllib.error.HTTPError as error:
             if error.code >= 500:
-                raise AwayError(f"the MLflow server at {self.uri} is out of order: {error}") from error
+                raise AwayError(f"the MLflow server at {self.shown} is out of order: {error}") from error
             # Otherwise it answers, and what it answers is MLflow's to judge.
         except (OSError, http.client.HTTPException) as error:
-            raise AwayError(f"no MLflow server answers at {self.uri}: {_line(error)}") from error
+            raise AwayError(f"no MLflow server answers at {self.shown}: {_line(error)}") from error
+
+    def _authorization(self) -> dict[str, str]:
+        """What MLflow's own client would send: of the address, else of its variables."""
+        parts = urllib.parse.urlsplit(self.uri)
+        user = urllib.parse.unquote(parts.username or "") or os.environ.get("MLFLOW_TRACKING_USERNAME")
+        password = urllib.parse.unquote(parts.password or "") or os.environ.get("MLFLOW_TRACKING_PASSWORD")
+        if user:
+            pair = base64.b64encode(f"{user}:{password or ''}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}
+        token = os.environ.get("MLFLOW_TRACKING_TOKEN")
+        return {"Authorization": f"Bearer {token}"} if token else {}
 
     @contextmanager
     def client(self) -> "Iterator[MlflowClient]":
@@ -164,7 +194,7 @@ class Store:
         except (MlflowException, SQLAlchemyError, RequestException, OSError, ImportError) as error:
             refused = isinstance(error, ImportError) or getattr(error, "error_code", None) in REFUSALS
             kind = InputError if refused else AwayError
-            raise kind(f"the MLflow store {self.uri} failed: {_line(error)}") from error
+            raise kind(f"the MLflow store {self.shown} failed: {_line(error)}") from error
 
     def connect(self, mode: str = "ro", wait: float | None = None) -> sqlite3.Connection:
         """Open the SQLite file, which exists, read-only unless told otherwise; `wait` for a lock LOCK_SECONDS."""
@@ -197,7 +227,7 @@ class Store:
         try:
             yield
         except (OSError, sqlite3.Error) as error:
-            raise AwayError(f"cannot write to the MLflow store {self.uri}: {_line(error)}") from error
+            raise AwayError(f"cannot write to the MLflow store {self.shown}: {_line(error)}") from error
 
     def _has_tables(self) -> bool:
         """Whether there is an MLflow database. A file of another kind raises sqlite3.DatabaseError."""
@@ -225,6 +255,7 @@ class Store:
             with draft_folder(path.parent, CREATING) as folder:
                 fresh = Store(f"sqlite:///{folder / path.name}")
                 fresh._build(self.artifacts)
+                self.artifacts.mkdir(exist_ok=True)  # by which a store that was moved is known
                 os.replace(fresh.path, path)
 
     def _build(self, artifacts: Path) -> None:
@@ -262,7 +293,7 @@ class Store:
                     return found.experiment_id
                 if found is not None:
                     raise InputError(
-                        f"the experiment {experiment!r} was deleted from {self.uri}: choose another name, or bring "
+                        f"the experiment {experiment!r} was deleted from {self.shown}: choose another name, or bring "
                         f"it back with `mlflow experiments restore --experiment-id {found.experiment_id}`"
                     )
                 try:

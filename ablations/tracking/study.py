@@ -176,12 +176,6 @@ class Study:
         if len(set(found.varied)) < len(found.varied):
             found = replace(found, factors=self.factors, nuisance=())
             wrong.append("factors: the same twice")
-        if found.target is not None:
-            try:
-                target_is_small(found.target)
-            except InputError as error:
-                found = replace(found, target=None)
-                wrong.append(f"target: {error}")
         return found, wrong
 
 

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ablations.commands import here
-from ablations.errors import InputError
+from ablations.errors import InputError, masked
 from ablations.paths import draft_folder
 from ablations.tracking.journal import LOCAL, Journal, outbox_folder
 from ablations.tracking.models import model_tags
@@ -129,7 +129,7 @@ class Tracker:
             store.probe(patient=True)
             found = find_created(store, run_id) if run_id.startswith(LOCAL) else [run_id]
             if not found:
-                raise InputError(f"there is no run {run_id} in the store {store.uri}")
+                raise InputError(f"there is no run {run_id} in the store {store.shown}")
             send(store, found[0], resume)
             return found[0]
 
@@ -143,7 +143,7 @@ class Tracker:
 
     def log_params(self, params: Mapping[str, object]) -> None:
         """Log parameters as `start` does. Those logged before must be the same."""
-        fitted = {key: _fit(str(value), PARAM_CHARACTERS) for key, value in params.items()}
+        fitted = {key: _fit(masked(str(value)), PARAM_CHARACTERS) for key, value in params.items()}
         self._write({"do": "params", "params": fitted})
 
     def log_metrics(self, metrics: Mapping[str, float], step: int, time_ms: int | None = None) -> None:
@@ -266,7 +266,7 @@ class Tracker:
         started = time.monotonic()
         try:
             if offline_ok and not self._patience.over():
-                raise AwayError(f"the MLflow store {self._store.uri} is still away")
+                raise AwayError(f"the MLflow store {self._store.shown} is still away")
             self.run_id = send_it()
         except AwayError as error:
             if not offline_ok:
@@ -310,7 +310,7 @@ class Tracker:
             self.run_id = journal.run_id or self.run_id
         self._patience.succeeded()
         self._journal = None
-        log.info("the MLflow store %s is back: all that was kept is delivered", self._store.uri)
+        log.info("the MLflow store %s is back: all that was kept is delivered", self._store.shown)
 
 
 def _deliver_earlier(store: Store) -> None:
@@ -321,7 +321,7 @@ def _deliver_earlier(store: Store) -> None:
         return
     left = [run for run in runs if run.problem]
     if len(runs) > len(left):
-        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), store.uri)
+        log.info("delivered %d runs that were kept while %s was away", len(runs) - len(left), store.shown)
     if left:
         log.warning("%d runs are kept in %s still: %s", len(left), outbox_folder(), left[0].problem)
 
@@ -342,7 +342,7 @@ def _origin() -> dict[str, str]:
 
 
 def _fit_tags(tags: Mapping[str, str]) -> dict[str, str]:
-    return {key: _fit(str(value), TAG_CHARACTERS) for key, value in tags.items()}
+    return {key: _fit(masked(str(value)), TAG_CHARACTERS) for key, value in tags.items()}
 
 
 def _fit(value: str, limit: int) -> str:

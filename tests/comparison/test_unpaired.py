@@ -101,7 +101,7 @@ def test_groups_that_differ_in_more_than_the_factor():
 def test_a_group_without_a_result_and_no_group_at_all():
     runs = runs_of(x=X, y=Y)
     runs.loc[runs["params.arch"] == "y", "status"] = "FAILED"
-    assert judged(runs).loc[0, ["n", "verdict"]].tolist() == [0, Verdict.NO_RESULT]
+    assert judged(runs).loc[0, ["n", "verdict"]].tolist() == [0, Verdict.INCONCLUSIVE]
     with pytest.raises(InputError, match="nothing to compare with arch=x"):
         judged(runs_of(x=X))
 
