@@ -266,7 +266,7 @@ def _how(analysis: Analysis) -> tuple[str, str]:
         return "of the means of two groups", ", the other factors at their baseline" if len(
             study.factors
         ) > 1 else ""
-    averaged = any(each.averaged for each in analysis.comparisons)
+    averaged = any(set(each.averaged) - set(study.average_over) for each in analysis.comparisons)
     over = ["the other factors"] if averaged and not study.blocks else []
     over += list(study.average_over)
     averaged = f", averaged over {' and '.join(over)}" if over else ""

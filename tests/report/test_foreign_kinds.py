@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 from mlflow import MlflowClient
-from test_report import answer_of, rows_of
+from test_report import IN_FULL, answer_of, rows_of
 
 from ablations.report.__main__ import main
 from ablations.report.check import check
@@ -148,7 +148,7 @@ def refused(capsys, uri: str, experiment: str, *more: str, metric: str = "acc") 
 
 def test_a_batch_size_that_differs_in_one_seed(uri, tmp_path, capsys):
     text = reported(uri, tmp_path, "confounded")
-    assert rows_of(text, "## Verdicts")[0][3:5] == ["confounded", "8"]
+    assert rows_of(text, IN_FULL)[0][3:5] == ["confounded", "8"]
     assert (
         "**arch: y** against x is confounded: the two sides also differ in batch_size (64 against 32), in seed 0 of 8, "
         "so there is no verdict."
@@ -161,7 +161,7 @@ def test_a_batch_size_that_differs_in_one_seed(uri, tmp_path, capsys):
     text = reported(uri, tmp_path, "confounded", "--ignore", "batch_size")
     assert rows_of(text, "## Verdicts")[0][3] == "better"
     text = reported(uri, tmp_path, "confounded", "--where", "params.seed != '0'")
-    assert rows_of(text, "## Verdicts")[0][3:5] == ["better", "7"]
+    assert rows_of(text, IN_FULL)[0][3:5] == ["better", "7"]
 
 
 def test_other_data_and_what_was_recorded(uri, tmp_path):
@@ -185,9 +185,9 @@ def test_a_server_tells_of_the_data_sets_and_filters_alike(uri, serve):
 
 def test_numbers_in_several_spellings(uri, tmp_path):
     text = reported(uri, tmp_path, "spelled", "--baseline", "arch=.1")
-    assert rows_of(text, "## Verdicts")[0][:5] == ["arch", "1", "0.10", "better", "8"]
+    assert rows_of(text, IN_FULL)[0][:5] == ["arch", "1", "0.10", "better", "8"]
     text = reported(uri, tmp_path, "spelled", "--baseline", "arch=1e0")
-    assert rows_of(text, "## Verdicts")[0][:5] == ["arch", "0.10", "1", "worse", "8"]
+    assert rows_of(text, IN_FULL)[0][:5] == ["arch", "0.10", "1", "worse", "8"]
 
 
 def test_a_param_that_nobody_named(uri, tmp_path, capsys):
@@ -197,7 +197,7 @@ def test_a_param_that_nobody_named(uri, tmp_path, capsys):
     )
     assert "(lr: 0.01, 0.1)" in line
     text = reported(uri, tmp_path, "twice", "--average-over", "lr")
-    assert rows_of(text, "## Verdicts")[0][:6] == ["arch", "y", "x", "better", "8", "+0.016"]
+    assert rows_of(text, IN_FULL)[0][:6] == ["arch", "y", "x", "better", "8", "+0.016"]
     assert rows_of(text, "## Results")[0][:2] == ["y", "8"]
     assert "seed by seed, averaged over lr." in text
     assert "is better on average over lr" in answer_of(text)[1]
@@ -208,7 +208,7 @@ def test_a_param_that_nobody_named(uri, tmp_path, capsys):
 def test_parents_that_hold_their_childrens_best(uri, tmp_path):
     text = reported(uri, tmp_path, "nested")
     assert "Left out: 1 parent run that only hold what their children reached." in text
-    assert rows_of(text, "## Verdicts")[0][3:5] == ["better", "8"]
+    assert rows_of(text, IN_FULL)[0][3:5] == ["better", "8"]
     assert "0.999" not in text
 
 
@@ -217,7 +217,7 @@ def test_runs_of_the_same_everything_that_disagree(uri, tmp_path):
     assert re.search(
         r"2 runs of the same params and seed 3, which disagree in acc: 0\.511719 \(\w+\), 0\.25 \(\w+\)", text
     )
-    assert rows_of(text, "## Verdicts")[0][3:5] == ["better", "7"]
+    assert rows_of(text, IN_FULL)[0][3:5] == ["better", "7"]
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_runs_of_the_same_everything_that_disagree(uri, tmp_path):
 )
 def test_which_of_several_values_counts(uri, tmp_path, capsys, which, verdict, difference, said):
     text = reported(uri, tmp_path, "steps", "--value", which)
-    assert rows_of(text, "## Verdicts")[0][3:6] == [verdict, "8", difference]
+    assert rows_of(text, IN_FULL)[0][3:6] == [verdict, "8", difference]
     assert said in text
     assert said in capsys.readouterr().out.replace("\n  ", " ")
 
@@ -251,7 +251,7 @@ def test_the_last_value_counts_unless_it_is_said(uri, tmp_path, capsys):
 def test_groups_without_a_seed(uri, tmp_path, capsys):
     assert "or compare groups (--unpaired)" in refused(capsys, uri, "groups")
     text = reported(uri, tmp_path, "groups", "--unpaired")
-    (row,) = rows_of(text, "## Verdicts")
+    (row,) = rows_of(text, IN_FULL)
     assert row[:5] == ["arch", "y", "x", "better", "8"]
     assert "**Not paired**: the runs are compared group by group" in text
     assert "8 seeds" not in text
@@ -265,7 +265,7 @@ def test_data_sets_are_blocks(uri, tmp_path, capsys):
         "dataset differs within each seed: add it to --factors, --average-over, --blocks or --where" in line
     )
     text = reported(uri, tmp_path, "sets", "--blocks", "dataset", "--baseline", "arch=x")
-    assert [row[:5] for row in rows_of(text, "## Verdicts")] == [
+    assert [row[:5] for row in rows_of(text, IN_FULL)] == [
         ["arch (d1)", "y", "x", "better", "8"],
         ["arch (d1)", "z", "x", "worse", "8"],
         ["arch (d2)", "y", "x", "better", "8"],
@@ -291,7 +291,7 @@ def test_data_sets_are_blocks(uri, tmp_path, capsys):
 @pytest.mark.parametrize("level", ["arch=a=1,b=2", 'arch="a=1,b=2"', '"arch"="a=1,b=2"', " arch = a=1,b=2 "])
 def test_a_level_with_commas_and_equals_signs(uri, tmp_path, level):
     text = reported(uri, tmp_path, "levels", "--baseline", level)
-    assert rows_of(text, "## Verdicts")[0][:4] == ["arch", "y", "a=1,b=2", "better"]
+    assert rows_of(text, IN_FULL)[0][:4] == ["arch", "y", "a=1,b=2", "better"]
 
 
 @pytest.mark.parametrize(
@@ -321,7 +321,7 @@ def test_a_direction_that_must_be_said(tmp_path, capsys):
     assert "--better lower|higher" in line
     for better, verdict in (("lower", "worse"), ("higher", "better")):
         text = reported(uri, tmp_path, "e", "--better", better, metric="my score")
-        assert rows_of(text, "## Verdicts")[0][3] == verdict
+        assert rows_of(text, IN_FULL)[0][3] == verdict
         assert (
             f"{'Smaller' if better == 'lower' else 'Larger'} values of my score are better, as was said."
             in text
