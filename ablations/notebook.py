@@ -1,5 +1,6 @@
 """Training from Python: `ablations.train`, for notebooks and scripts."""
 
+import math
 import os
 import re
 import subprocess
@@ -110,9 +111,8 @@ def train(overrides: Sequence[str] = ()) -> TrainedRun:
     run_id, uri = found[-1]
     row = _row(Reader(Store(uri)), run_id)
     params = {key: row[param(key)] for key in params_in(row.index) if isinstance(row[param(key)], str)}
-    metrics = {
-        name: row[metric(name)] for name in metrics_in(row.index) if row[metric(name)] == row[metric(name)]
-    }
+    values = {name: float(row[metric(name)]) for name in metrics_in(row.index)}
+    metrics = {name: value for name, value in values.items() if not math.isnan(value)}
     return TrainedRun(run_id, str(row["run_name"]), params, metrics, uri)
 
 
