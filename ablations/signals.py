@@ -188,7 +188,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
     _Process.signal = number
     if _is_worker() and not _Process.busy:
         _leave(number)
-    _stop_children(WORKER_GRACE_S + 0.5)
+    _stop_children(_patience(WORKER_GRACE_S) + 0.5)
     if not _Process.undisturbed:
         raise _exception(number)
 
@@ -221,8 +221,14 @@ def _cut_off(heard: int) -> None:
     with open(heard, "rb", buffering=0) as signals:
         while number := signals.read(1):
             if number[0] in SIGNALS:
-                time.sleep(WORKER_GRACE_S if _is_worker() else GRACE_S)
+                time.sleep(_patience(WORKER_GRACE_S if _is_worker() else GRACE_S))
                 os._exit(128 + number[0])
+
+
+def _patience(seconds: float) -> float:
+    """So many seconds of a machine that has a processor for everybody; up to ten times as many of a busier one."""
+    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    return seconds * min(max(1.0, waiting), 10.0)
 
 
 def _exception(number: int) -> KeyboardInterrupt:
