@@ -70,7 +70,10 @@ def draft_folder(place: Path | None = None, prefix: str = "ablations-") -> Itera
     remove_drafts(place, prefix)
     while True:
         with tempfile.TemporaryDirectory(dir=place, prefix=prefix, ignore_cleanup_errors=True) as name:
-            lock = os.open(name, os.O_RDONLY)
+            try:
+                lock = os.open(name, os.O_RDONLY)
+            except FileNotFoundError:  # taken, before it was locked, for that of a process that was killed
+                continue
             try:
                 with suppress(OSError):  # a file system without locks, where nobody removes it either
                     fcntl.flock(lock, fcntl.LOCK_EX)

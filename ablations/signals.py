@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import wraps
 from types import FrameType
 from typing import Any
 
@@ -108,8 +109,10 @@ def exit_code(error: KeyboardInterrupt) -> int:
 def watch_workers() -> None:
     """Have joblib's workers listen to signals, and for the end of this process, from their start on.
 
-    By themselves they wait for five minutes for work that nobody will send.
+    By themselves they wait for five minutes for work that nobody will send, and Ctrl-C, which reaches all of a
+    terminal, would have each of them that has not begun to listen print a traceback.
     """
+    from joblib.externals.loky.backend import fork_exec as starting
     from joblib.parallel import LokyBackend, register_parallel_backend
 
     class Listening(LokyBackend):
@@ -117,10 +120,27 @@ def watch_workers() -> None:
             return super().configure(*arguments, initializer=_begin_to_work, **options)
 
     register_parallel_backend("loky", Listening)
+    if not hasattr(starting.fork_exec, "__wrapped__"):
+        starting.fork_exec = _holding_back_ctrl_c(starting.fork_exec)
+
+
+def _holding_back_ctrl_c(start: Callable[..., int]) -> Callable[..., int]:
+    """Start processes in which SIGINT waits until `_begin_to_work`; they inherit what is blocked here."""
+
+    @wraps(start)
+    def started(*arguments: Any, **options: Any) -> int:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            return start(*arguments, **options)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+    return started
 
 
 def _begin_to_work() -> None:
     _listen()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
         psutil.Process().memory_info()
     except (psutil.Error, OSError):  # there is no /proc, where joblib would look after each run

@@ -132,6 +132,8 @@ def _announce(store: Store, address: str, sweep: SweepViews | str | None) -> Non
         print(f"sweep {printable(sweep.name)}, {sweep.runs} runs:")
         for view in sweep.views:
             print(f"  {view.title:<{TITLE_WIDTH}}{view.address(address, shared)}")
+        if sweep.report is not None:
+            print(f"  {'report':<{TITLE_WIDTH}}{address}/#{sweep.report}")
         if sweep.runs > PAGE:
             print(
                 f"the page loads {PAGE} runs; means by variant are of all runs after “Load more” below them"

@@ -3,11 +3,11 @@
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import commands
 import pandas as pd
 import pytest
 
@@ -44,14 +44,7 @@ class Project:
         return environment | {"PYTHONPATH": str(self.root)}
 
     def python(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=self.elsewhere,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
+        return commands.run(arguments, self.elsewhere, self.environment, PATIENCE_S)
 
     def run(self, *overrides: str) -> subprocess.CompletedProcess[str]:
         return self.python(str(self.root / "run.py"), *overrides)

@@ -75,7 +75,9 @@ def test_rooms_and_functions_can_be_read(module):
     assert lines <= MOST_LINES["module"]
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            assert node.end_lineno - node.lineno < MOST_LINES["function"], f"{module}.{node.name}"
+            told = bool(ast.get_docstring(node)) and len(node.body) > 1
+            lines = node.end_lineno - node.body[told].lineno
+            assert lines < MOST_LINES["function"], f"{module}.{node.name}"
 
 
 # Either half can do without the other

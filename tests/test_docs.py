@@ -150,6 +150,10 @@ def ran(tmp_path_factory):
     (copy.root / "scans").mkdir()
     for name in ("seven.png", "scans/one.jpg"):
         Image.fromarray(digit).save(copy.root / name)
+    rows = (
+        f"{arch},{seed},{gain + seed / 100}" for seed in range(8) for arch, gain in (("a", 0), ("b", 0.1))
+    )
+    (copy.root / "results.csv").write_text("\n".join(["arch,seed,acc", *rows]))
     wanted = {
         shlex.join(words): words
         for page in PAGES

@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from ablations.paths import ROOT, draft_folder
 from ablations.report.compile import compile_report
 from ablations.tracking import Store
@@ -53,12 +55,15 @@ def test_that_of_a_killed_process_goes_with_the_next_and_that_of_a_living_one_st
         process.communicate()
 
 
-def test_one_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch):
+@pytest.mark.parametrize("when", ["before it is opened", "before it is locked"])
+def test_one_that_is_removed_before_it_is_locked_is_made_again(tmp_path, monkeypatch, when):
     """The moment between its making and its locking, in which it looks like a dead process's."""
     made, opened = [], os.open
 
     def late(path: str, *flags: int) -> int:
         made.append(Path(path))
+        if len(made) == 1 and when == "before it is opened":
+            made[0].rmdir()
         descriptor = opened(path, *flags)
         if len(made) == 1:
             made[0].rmdir()

@@ -1,14 +1,11 @@
 """What determines a result is hashed whole, so that no change of it leaves an old result standing."""
 
-import os
 import re
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from project import PATIENCE_S
+from project import Project
 
 from ablations.experiment.provenance import DETERMINING, code_hash
 from ablations.paths import CONF, ROOT
@@ -73,19 +70,10 @@ def test_all_that_a_configuration_names_is_hashed():
 
 def test_after_a_change_nothing_counts_as_finished(tmp_path):
     """Not even of the name of a random stream, which once stood in a file that was not hashed."""
-    copied(tmp_path, "ablations", "conf", "hydra_plugins")
-    shutil.copy(ROOT / "run.py", tmp_path)
-    environment = os.environ | {"PYTHONPATH": str(tmp_path), "MLFLOW_TRACKING_URI": ""}
+    project = Project(tmp_path)
 
     def command(*overrides: str) -> str:
-        done = subprocess.run(
-            [sys.executable, "run.py", "trainer.epochs=2", *overrides],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE_S,
-        )
+        done = project.run("trainer.epochs=2", *overrides)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
@@ -94,7 +82,7 @@ def test_after_a_change_nothing_counts_as_finished(tmp_path):
     again = command()
     assert "already finished" in again
     assert "1 of them finished already" in command("dry_run=true", "-m")
-    recipe = tmp_path / "ablations" / "training" / "recipe.py"
+    recipe = project.root / "ablations" / "training" / "recipe.py"
     recipe.write_text(recipe.read_text("utf-8").replace('"init/{layer}"', '"first/{layer}"'), "utf-8")
     assert "0 of them finished already" in command("dry_run=true", "-m")
     changed = command()

@@ -5,7 +5,7 @@ import pytest
 
 from ablations.experiment.metrics import test_metrics as metrics_of
 from ablations.experiment.record import has_learned
-from ablations.experiment.run import _found
+from ablations.experiment.result import Result
 from ablations.tracking.earlier import EarlierRun
 from ablations.training.loop import Evaluation
 
@@ -33,9 +33,9 @@ def test_the_most_frequent_class_counts():
 
 def test_a_result_that_is_found_has_its_warning():
     def found(**tags: str) -> str:
-        return _found(EarlierRun("a1", "FINISHED", {}, {"test/accuracy": 0.1}, tags)).warning
+        return Result.of(EarlierRun("a1", "FINISHED", {}, {"test/accuracy": 0.1}, tags)).test_error
 
-    assert found() == ""
+    assert found() == "test error 90.00 %"
     assert "did not learn" in found(did_not_learn="true")
 
 

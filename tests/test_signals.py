@@ -261,6 +261,17 @@ def test_nor_do_those_that_begin_when_their_parent_is_gone_already(tmp_path):
     assert group_is_gone(process)
 
 
+@pytest.mark.parametrize("wait_s", [0.0, 0.1])
+def test_ctrl_c_while_workers_begin_is_one_quiet_line(wait_s, tmp_path):
+    """It reaches them, too, where Python itself would still show a traceback."""
+    process = start(WORKERS, tmp_path, 2, 6)
+    wait_until(lambda: len(psutil.Process(process.pid).children()) >= 3, "the workers and their tracker")
+    time.sleep(wait_s)
+    os.killpg(process.pid, signal.SIGINT)
+    assert end(process) == (130, "", QUIET)
+    assert group_is_gone(process)
+
+
 def test_afterwards_signals_do_what_they_did():
     before = [signal.getsignal(number) for number in CODES]
     with stoppable(), stoppable():

@@ -22,6 +22,8 @@ from ablations.tracking.columns import NOT_LOGGED, natural, number, param, tag, 
 
 ROUNDING = 2**10 * sys.float_info.epsilon
 """Of the values that are subtracted: an error of 0.1 % was an accuracy, with a last place a thousand times as large."""
+STORED = {"test/error_pct": 0.5e-10}
+"""How far a value can be from what was meant: errors in % are stored with ten decimals."""
 
 KNOWN = object()
 """The key under which a run's record holds what is known of it."""
@@ -283,8 +285,10 @@ class _Cells:
             baseline=tuple(baseline.values()),
             metric=self.metric,
             seeds=tuple(pairs),
-            differences=tuple(_difference(list(weights.values()), runs) for runs in pairs.values()),
-            rounding=tuple(_rounding(list(weights.values()), runs) for runs in pairs.values()),
+            differences=tuple(
+                _difference(list(weights.values()), runs, self.metric) for runs in pairs.values()
+            ),
+            rounding=tuple(_rounding(list(weights.values()), runs, self.metric) for runs in pairs.values()),
             differing=self._differing(variant, baseline, list(weights), pairs),
             run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
             seen=tuple(max(int(run.get(LOOK, 1)) for run in runs) for runs in pairs.values()),
@@ -382,12 +386,15 @@ def is_lost(run: Mapping[str, Any]) -> bool:
     return run["outcome"] not in (Outcome.FINISHED, Outcome.UNFINISHED) and not stopped
 
 
-def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> float:
+def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str) -> float:
     """The weighted sum of the runs' values; what is rounding alone is 0."""
     difference = exact.total(weight * run["value"] for weight, run in zip(weights, runs, strict=True))
-    return difference if abs(difference) > _rounding(weights, runs) else 0.0
+    return difference if abs(difference) > _rounding(weights, runs, metric) else 0.0
 
 
-def _rounding(weights: Sequence[float], runs: Sequence[Mapping[str, Any]]) -> float:
+def _rounding(weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str) -> float:
     """The most that rounding can make of the weighted sum, values that were computed from others included."""
-    return ROUNDING * exact.total(abs(w * run["value"]) for w, run in zip(weights, runs, strict=True))
+    stored = STORED.get(metric, 0.0) * exact.total(map(abs, weights))
+    return stored + ROUNDING * exact.total(
+        abs(w * run["value"]) for w, run in zip(weights, runs, strict=True)
+    )

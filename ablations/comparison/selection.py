@@ -9,6 +9,7 @@ from ablations.comparison.confounds import only_names
 from ablations.comparison.variants import COSTS
 from ablations.tracking.columns import NOT_LOGGED, column, newest_first, numbers, param, params_in, tag, text
 from ablations.tracking.columns import metric as metric_column
+from ablations.tracking.spelling import respelled
 from ablations.tracking.study import Study
 
 DERIVED = (*(param(f"network.{cost}") for cost in COSTS), param("dataset.root"), param("dataset.mirrors"))
@@ -108,6 +109,9 @@ def _same(runs: pd.DataFrame, varied: Sequence[str], ignore: Sequence[str]) -> p
     settings = [key for key in params_in(runs) if key in (*varied, "seed") or not only_names(key, (), ignore)]
     params = runs[sorted(map(param, settings))].astype(object)
     params.loc[ours.notna(), params.columns.isin(derived)] = None
+    for name in params:
+        if spelled := respelled(params[name].map(text).dropna()):
+            params[name] = params[name].replace(spelled)
     same = pd.util.hash_pandas_object(params.where(params.notna(), ""), index=False).astype(str)
     return same.where(column(runs, param("seed")).notna(), runs["run_id"])
 

@@ -1,6 +1,6 @@
 """One run of a variant and a seed: equal numbers are equal, and nothing differs within a seed that nobody named."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -11,6 +11,8 @@ from ablations.tracking.columns import NOT_LOGGED, column, natural, param, param
 from ablations.tracking.direction import words_of
 from ablations.tracking.spelling import is_number, respelled, same
 
+NO_NUMBER = frozenset(["nan", "inf", "-inf", "infinity", "-infinity", "none", "null", ""])
+"""Levels that may stand beside numbers."""
 RANDOM = frozenset(["seed", "seeds", "state"])
 
 
@@ -47,7 +49,7 @@ def with_equal_numbers(
     for key in dict.fromkeys((*keys, "seed")):
         values = column(runs, param(key)).map(text)
         logged = set(values.dropna())
-        if key != "seed" and not all(map(is_number, logged)):
+        if key != "seed" and not _all_numbers(logged):
             continue
         spelled = respelled(logged)
         if not spelled:
@@ -61,10 +63,15 @@ def with_equal_numbers(
     return runs, found
 
 
+def _all_numbers(levels: Iterable[str]) -> bool:
+    """Whether all are numbers, or words for none."""
+    return all(is_number(level) or level.lower() in NO_NUMBER for level in levels)
+
+
 def level_of(given: object, levels: Sequence[str]) -> str:
     """The level that is meant: itself where there is one, else that of the same number where all are numbers."""
     wanted = str(given)
-    if wanted not in levels and all(map(is_number, levels)):
+    if wanted not in levels and _all_numbers(levels):
         return next((level for level in levels if same(level, wanted)), wanted)
     return wanted
 

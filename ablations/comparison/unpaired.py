@@ -81,6 +81,7 @@ def _compared(
         seeds=(),
         differences=(),
         run_ids=tuple(tuple(str(run["run_id"]) for run in side) for side in done),
+        seen=(),
         unpaired=(),
         fingerprinted=False,
         hopeless=tuple(hopeless),
@@ -190,7 +191,9 @@ def _ahead(ours: np.ndarray, theirs: np.ndarray, small: bool) -> float:
 def _effect_size(ours: np.ndarray, theirs: np.ndarray) -> float:
     if min(len(ours), len(theirs)) < 2:
         return math.nan
+    scale = max(np.abs(ours).max(), np.abs(theirs).max()) or 1.0
+    ours, theirs = ours / scale, theirs / scale
     mean, spread = float(ours.mean() - theirs.mean()), math.sqrt((ours.var(ddof=1) + theirs.var(ddof=1)) / 2)
-    if spread <= tests.EPSILON * max(np.abs(ours).max(), np.abs(theirs).max()):
+    if spread <= tests.EPSILON:
         return math.copysign(math.inf, mean) if mean else 0.0
     return mean / spread

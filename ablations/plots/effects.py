@@ -1,6 +1,6 @@
 """What a choice changes: all comparisons of a study, and one of them seed by seed."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -22,7 +22,14 @@ BESIDE = (12, 150, 186)
 """Points from the right edge of a forest to its columns of text."""
 
 
-def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_is_better: bool) -> Figure:
+def forest(
+    effects: pd.DataFrame,
+    label: str,
+    unit: str,
+    margin: float,
+    smaller_is_better: bool,
+    counted: str = "pairs",
+) -> Figure:
     """The comparisons of a study: mean paired difference, 95 % interval, margin and verdict of each.
 
     Main effects come first, below each those at a level of another factor, then interactions, the first
@@ -37,6 +44,7 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
         unit: of the differences, such as "percentage points"; '' for none.
         margin: largest difference that does not matter, in that unit.
         smaller_is_better: as for errors.
+        counted: what `n` counts.
     """
     order = effects["factors"].map(len).sort_values(kind="stable").index
     shown = effects.loc[order[:SHOWN_EFFECTS]]
@@ -55,25 +63,10 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
 
     values = shown[["ci_low", "mean_diff", "ci_high"]].to_numpy(dtype=float)
     form = number_form(values[(values >= left) & (values <= right)], sign="+")
-    for text, offset in zip(("mean [95 % interval]", "pairs", "verdict"), BESIDE, strict=True):
+    for text, offset in zip(("mean [95 % interval]", counted, "verdict"), BESIDE, strict=True):
         _beside(axes, -0.9, text, offset, fontweight="bold", va="bottom")
-    names = []
-    for (_, factor, baseline), rows in groups:
-        names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", "bold"))
-        for row in rows.to_dict("records"):
-            _comparison(axes, len(names), row, form)
-            at = f" at {row['at']}" if row.get("at") else ""
-            names.append((fitted(f"{row['variant']}{at}", 34), "normal"))
-    axes.set_yticks(range(lines), [name for name, _ in names], fontsize=9)
-    for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
-        tick.set_fontweight(weight)
-    axes.tick_params(axis="y", length=0)
-
-    sides = ("better", "worse") if smaller_is_better else ("worse", "better")
-    notes = [f"difference in {fitted(label, 30)}" + (f" ({fitted(unit, 24)})" if unit else "")]
-    notes.append(f"← {sides[0]}        {sides[1]} →")
-    if cut:
-        notes.append("The axis is cut: arrow heads mark what lies beyond it.")
+    _lines(axes, groups, form)
+    notes = _notes(label, unit, smaller_is_better, cut)
     if len(effects) > len(shown):
         notes.append(f"The first {len(shown)} of {len(effects)} comparisons.")
     axes.set_xlabel("\n".join(notes), fontsize=9)
@@ -81,6 +74,31 @@ def forest(effects: pd.DataFrame, label: str, unit: str, margin: float, smaller_
     axes.spines[["left", "right", "top"]].set_visible(False)
     axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1.01, 1), frameon=False, fontsize=9)
     return figure
+
+
+def _lines(axes: Axes, groups: Iterable[tuple[Any, pd.DataFrame]], form: str) -> None:
+    """A heading for each factor, below it its comparisons."""
+    names = []
+    for (_, factor, baseline), rows in groups:
+        names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", "bold"))
+        for row in rows.to_dict("records"):
+            _comparison(axes, len(names), row, form)
+            at = f" at {row['at']}" if row.get("at") else ""
+            names.append((fitted(f"{row['variant']}{at}", 34), "normal"))
+    axes.set_yticks(range(len(names)), [name for name, _ in names], fontsize=9)
+    for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
+        tick.set_fontweight(weight)
+    axes.tick_params(axis="y", length=0)
+
+
+def _notes(label: str, unit: str, smaller_is_better: bool, cut: bool) -> list[str]:
+    """What stands under a forest: what is drawn, which side is better, and whether something lies beyond."""
+    sides = ("better", "worse") if smaller_is_better else ("worse", "better")
+    notes = [f"difference in {fitted(label, 30)}" + (f" ({fitted(unit, 24)})" if unit else "")]
+    notes.append(f"← {sides[0]}        {sides[1]} →")
+    if cut:
+        notes.append("The axis is cut: arrow heads mark what lies beyond it.")
+    return notes
 
 
 def _reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -64,12 +64,12 @@ def save_vectors(figure: Figure, path: Path, formats: Sequence[str]) -> None:
             figure.savefig(path.with_suffix(f".{each}"), format=each, metadata=undated[each])
 
 
-def save(figure: Figure, path: str | Path, colours: int | None = None) -> None:
+def save(figure: Figure, path: str | Path | BinaryIO, colours: int | None = None) -> None:
     """Write the figure as PNG; the same figure gives the same bytes.
 
     Args:
         figure: what to write.
-        path: the file.
+        path: the file, or what takes its bytes.
         colours: reduce to so many colours (at most 256), for a file of a third the size in 0.1 s more.
     """
     canvas = FigureCanvasAgg(figure)

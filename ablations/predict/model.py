@@ -136,12 +136,12 @@ def needed() -> list[Path]:
     """The files of this package that a model needs: this one, the layers, and all that these import."""
     own = Path(__file__)
     layers = [file for file in (PACKAGE / "nn").glob("*.*") if file.suffix != ".pyc"]
-    files = [PACKAGE / "__init__.py", own.with_name("__init__.py"), own, *layers]
+    files = [own.with_name("__init__.py"), own, *layers]
     for file in files:  # grows on the way
         for name in re.findall(r"^ *from ablations\.(\S+) import", file.read_text("utf-8"), re.MULTILINE):
             module = PACKAGE.joinpath(*name.split(".")).with_suffix(".py")
             files += [module] * (module not in files)
-    return files
+    return [PACKAGE / "__init__.py", *files]  # which imports what it names when somebody asks for it
 
 
 def _check(images: np.ndarray) -> None:

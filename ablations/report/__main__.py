@@ -6,6 +6,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ablations.commands import about, command_parser, many, module_command, one_line_errors
 from ablations.errors import InputError, printable
@@ -13,7 +14,12 @@ from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
 from ablations.report.gate import held_up_by, named
 from ablations.report.request import Request
+from ablations.report.sources import Shape, in_csv
+from ablations.report.stored import keep_in_store
 from ablations.tracking.store import Store
+
+if TYPE_CHECKING:
+    from ablations.tracking.results import Results
 
 EXAMPLES = """\
 examples:
@@ -24,6 +30,10 @@ examples:
   MLflow runs of any other program:
   python -m ablations.report --tracking-uri http://127.0.0.1:5000 --experiment NAME \\
       --factors lr,arch --metric val_acc --seed-param seed --baseline lr=0.1
+
+  a table of results, one row per run, or wide: one row per seed and a column for each level:
+  python -m ablations.report --csv results.csv --factors arch --metric acc --seed-param seed
+  python -m ablations.report --csv wide.csv --wide levels --factors arch --metric acc --seed-param seed
 """
 
 
@@ -48,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         words = sys.argv[1:] if arguments is None else arguments
         again = [module_command("report", *(word for word in words if word != "--replace"))]
-        request = _request(options)
+        source, request = _source(options, _request(options))
         usual = request == Request() and options.out is None and not options.figures
         report = compile_report(
             options.name,
@@ -58,6 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             out=options.out,
             formats=options.figures,
             replace=options.replace,
+            source=source,
+            html=options.html,
         )
         print(coloured(report.summary))
         if report.failed:
@@ -65,6 +77,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"\nreport: {printable(report.path)}")
         if report.remark:
             print(report.remark)
+        if (
+            report.of_sweep
+            and request == Request()
+            and (problem := keep_in_store(report, store, update=True))
+        ):
+            print(f"the report in the store stays as it was: {problem}", file=sys.stderr)
         if report.of_sweep:
             print(f"runs:   {module_command('ui', *about(report.name, store.option))}")
         _gate(report, fail_if, options.non_inferiority)
@@ -99,9 +117,22 @@ def parser() -> argparse.ArgumentParser:
     add("--tracking-uri", metavar="URI", help=store)
     add("--out", metavar="FOLDER", type=Path, help="the report's folder (default: reports/NAME)")
     add("--figures", metavar="svg,pdf", default="", help="figures as vector graphics, too, beside the PNGs")
+    page = "also write it as one page to be mailed, report.html in its folder"
+    add("--html", action="store_true", help=page)
+    _add_table(found)
     _add_questions(found)
     _add_gate(found)
     return found
+
+
+def _add_table(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("a table of anybody's results in place of a store").add_argument
+    add("--csv", metavar="FILE", type=Path, help="a row per run: its settings, its seed, what was measured")
+    wide = "its columns are the levels of the factor, or the seeds (default: a row per run)"
+    add("--wide", choices=("levels", "seeds"), help=wide)
+    besides = "columns besides the metric that were measured; all others are settings"
+    add("--measured", metavar="A,B", action="append", help=besides)
+    add("--step", metavar="COLUMN", help="the column that counts epochs, where a run has several rows")
 
 
 def _add_questions(parser: argparse.ArgumentParser) -> None:
@@ -159,8 +190,22 @@ def _home(options: argparse.Namespace, option: str) -> Path:
     return options.out or home_of(options.name)
 
 
+def _source(options: argparse.Namespace, request: Request) -> "tuple[Results | None, Request]":
+    """The table in place of the store, if there is one, and the request for it."""
+    if options.csv is None:
+        if options.wide or options.measured or options.step:
+            raise InputError("--wide, --measured, --step: of a table of results, with --csv FILE")
+        return None, request
+    if options.experiment or options.tracking_uri:
+        raise InputError("--csv: in place of a store, without --experiment and --tracking-uri")
+    shape = Shape(options.wide, _list(options.measured) or (), options.step)
+    return in_csv(options.csv, options.name or options.csv.stem, request, shape)
+
+
 def _request(options: argparse.Namespace) -> Request:
-    if options.metric is not None and not (options.experiment or options.factors or options.name):
+    if options.metric is not None and not (
+        options.experiment or options.factors or options.name or options.csv
+    ):
         raise InputError("--metric: say of which runs, with NAME, or with --experiment and --factors")
     same = ("metric", "margin", "seed_param", "tuned_on", "blocks", "unpaired", "value", "where")
     return Request(
@@ -195,26 +240,39 @@ def _numbers(texts: Sequence[str] | None) -> tuple[int, ...] | None:
         raise InputError(f"--looks {shown}: {expected}") from None
 
 
-def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None) -> dict[str, str] | None:
-    """Levels by factor. Quotes keep commas and equals signs in a level; without them a comma parts two levels only
-    where a factor and an equals sign follow, or any name where the factors are not said."""
+def _pairs(texts: Sequence[str] | None, factors: Sequence[str] | None = None) -> dict[str, str] | None:
+    """Levels by factor. Quotes keep commas and equals signs, around a level or the whole of `factor=level`.
+
+    Without quotes a comma parts two levels only where a factor and an equals sign follow, or any name where the factors
+    are not said.
+    """
     if texts is None:
         return None
     pairs: dict[str, str] = {}
     for given in texts:
         key = ""
         for piece in re.findall(r'(?:"[^"]*"|[^,"]|"(?=[^"]*$))+', given):
-            parts = re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=\s*(.*?)\s*', piece, re.DOTALL)
-            name = parts[1].strip('"') if parts else ""
-            if parts and (not factors or name in factors or not key):
+            name, level = _parted(piece)
+            if name and (not factors or name in factors or not key):
                 key = name
-                pairs[key] = _unquoted(parts[2])
-            elif key:
+                pairs[key] = level
+            elif key and (factors or not name):
                 pairs[key] += f",{_unquoted(piece)}"
             elif piece.strip():
                 expected = "levels as factor=level,factor=level are expected"
                 raise InputError(f"--baseline: {expected}, got {given!r}")
     return pairs
+
+
+def _parted(piece: str) -> tuple[str, str]:
+    """A factor and its level; no factor where there is no equals sign."""
+    if whole := re.fullmatch(r'\s*"([^"]*)"\s*', piece):
+        name, equals, level = whole[1].partition("=")
+    else:
+        name, equals, level = "", "", ""
+        if found := re.fullmatch(r'\s*("[^"]+"|[^="]+?)\s*=(.*)', piece, re.DOTALL):
+            name, equals, level = _unquoted(found[1]), "=", found[2]
+    return (name.strip(), _unquoted(level)) if equals else ("", "")
 
 
 def _unquoted(level: str) -> str:

@@ -26,11 +26,13 @@ TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
 _TEXTS = list_of(lambda value: isinstance(value, str))
 _REQUEST = {
     "experiment": lambda value: is_text(value) or list_of(is_text)(value),
-    **dict.fromkeys(("factors", "nuisance"), list_of(is_text)),
-    **dict.fromkeys(("metric", "seed_param", "tuned_on"), is_text),
+    **dict.fromkeys(("factors", "nuisance", "ignore", "average_over"), list_of(is_text)),
+    **dict.fromkeys(("metric", "seed_param", "tuned_on", "blocks", "value", "where"), is_text),
     "baseline": by_name(is_level),
     "margin": lambda value: is_number(value) and value >= 0,
-    "smaller_is_better": lambda value: isinstance(value, bool),
+    **dict.fromkeys(
+        ("smaller_is_better", "tuned_smaller_is_better", "unpaired"), lambda value: isinstance(value, bool)
+    ),
     "looks": list_of(lambda value: isinstance(value, int)),
 }
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
@@ -93,24 +95,35 @@ def compile_again(home: Path) -> Path:
     Raises:
         InputError: no such report, or one that cannot be written.
     """
-    import pandas as pd
-
     from ablations.report.compile import write
-    from ablations.report.drawings import drawings
 
     old = kept(home)
-    analysis = _analysed(old)
-    histories = pd.DataFrame(columns=["run_id", "metric", "step", "value"])
-    before = {each.stem: each for each in _drawn(old)}
-    found = []
-    for each in drawings(_Nothing(), analysis, histories):
-        was = before.pop(each.stem, each)
-        found.append(was if each.figure is None and was.kept else each)
+    analysis, found = redrawn(old)
     try:
-        write(home, _assembled(old, analysis, [*found, *before.values()]), ())
+        write(home, _assembled(old, analysis, found), ())
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     return home / "README.md"
+
+
+def redrawn(kept: Kept) -> "tuple[Analysis, Iterator[Drawing]]":
+    """The numbers of a report, and its figures: those whose numbers are among its runs anew, the others as they lie
+    there."""
+    analysis = _analysed(kept)
+    return analysis, _redrawn(kept, analysis)
+
+
+def _redrawn(kept: Kept, analysis: "Analysis") -> "Iterator[Drawing]":
+    import pandas as pd
+
+    from ablations.report.drawings import drawings
+
+    histories = pd.DataFrame(columns=["run_id", "metric", "step", "value"])
+    before = {each.stem: each for each in _drawn(kept)}
+    for each in drawings(_Nothing(), analysis, histories):
+        was = before.pop(each.stem, each)
+        yield was if each.figure is None and was.kept else each
+    yield from before.values()
 
 
 class _Nothing:
@@ -141,7 +154,7 @@ def _drawn(kept: Kept) -> Iterator["Drawing"]:
         yield Drawing(stem, Markdown(heading), Markdown(caption), kept=bool(drawn))
 
 
-def _assembled(kept: Kept, analysis: "Analysis", figures: "Iterator[Drawing] | list[Drawing]") -> "Compiled":
+def _assembled(kept: Kept, analysis: "Analysis", figures: "Iterator[Drawing]") -> "Compiled":
     from ablations.report.compile import assembled
 
     return assembled(analysis, list(figures), kept.about["again"], kept.request)

@@ -170,7 +170,9 @@ def analyse(
     clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
     dependences = designs.dependences(clear)
     established = dependences[dependences["established"].astype(bool)]
-    simple = pairs.simple_effects(ranked, study.factors, study.metric, established, _rules(study))
+    simple = pairs.simple_effects(
+        ranked, (*study.factors, *study.average_over), study.metric, established, _rules(study)
+    )
     effects = _without_seeds_for(effects, simple)
     answers, unanswered = _answers(study, effects)
     margin = raised(study.margin, one_image(everything, study.metric)[1])

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ablations.report.drawings import Drawing
     from ablations.report.escaping import Markdown
     from ablations.tracking.reader import Reader
+    from ablations.tracking.results import Results
     from ablations.tracking.store import Store
 
 FIGURE_COLOURS = 256
@@ -40,6 +41,7 @@ VECTORS = ("svg", "pdf")
 FIRST = "forest"
 """The figure that stands beside the answer."""
 
+PAGE = "report.html"
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
 
@@ -90,6 +92,8 @@ def compile_report(
     out: Path | None = None,
     formats: str | Sequence[str] = (),
     replace: bool = False,
+    source: "Results | None" = None,
+    html: bool = False,
 ) -> Report:
     """Compile the report of a sweep, or of anybody's runs, from the tracked runs.
 
@@ -104,6 +108,8 @@ def compile_report(
         out: the report's own folder, instead of one in `folder`.
         formats: of figures, besides the PNGs that the page shows: `svg`, `pdf`; a text parts them by commas.
         replace: whether it may take the place of a published report, or of one of other settings.
+        source: of runs that are in no store, instead of `store`.
+        html: whether to write it as one page, too (`report.html`).
 
     Raises:
         InputError: no such sweep or experiment, no runs, runs that cannot be compared as requested, a folder that
@@ -115,11 +121,12 @@ def compile_report(
     vectors = vector_formats(formats)
     store = store or Store()
     option = store.option
-    reader = Reader(store)
+    reader = source or Reader(store)
     compiled = compiled_from(reader, name, request, again, option)
-    shown = {each.stem for each in compiled.drawings if each.shown} if reader.out_of_reach else None
+    lacking = getattr(reader, "out_of_reach", False)
+    shown = {each.stem for each in compiled.drawings if each.shown} if lacking else None
     study, reason = compiled.analysis.study, ""
-    home = _home(compiled, folder) if out is None else _empty_or_report(Path(out))
+    home = _home(compiled, folder) if out is None else empty_or_report(Path(out))
     if out is not None and not replace and (lost := _lost(home, shown)):
         raise InputError(f"--out: {home} {lost}; choose another folder, or replace it with --replace")
     if out is None and not replace:
@@ -128,7 +135,7 @@ def compile_report(
             command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
-        write(home, compiled, vectors)
+        write(home, compiled, vectors, html)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
@@ -159,7 +166,7 @@ def _home(compiled: Compiled, folder: Path | None) -> Path:
     return home_of(f"{study.name}.{study.metric.replace('/', '_')}", folder)
 
 
-def _empty_or_report(out: Path) -> Path:
+def empty_or_report(out: Path) -> Path:
     """A folder to write to. Raises InputError for one with a README.md that is no report's."""
     if (out / "README.md").exists() and not (out / "report.json").exists():
         raise InputError(f"--out: {out} has a README.md that is no report; choose another folder")
@@ -222,6 +229,15 @@ def _stays(folder: Path, analysis: "Analysis", of_others: bool) -> str:
     return ""
 
 
+@dataclass(frozen=True)
+class Answered:
+    """A question and the numbers that answer it, before anything is drawn: for `drawings`, and what `Compiled` has."""
+
+    analysis: "Analysis"
+    histories: "pd.DataFrame"
+    own_metric: str | None
+
+
 def _lost(folder: Path, shown: set[str] | None) -> str:
     """What the report in a folder has that one with the figures `shown` has not; '' for nothing."""
     if shown is None:
@@ -234,21 +250,13 @@ def _lost(folder: Path, shown: set[str] | None) -> str:
     return f"has {many(len(lost), 'figure')} from artifacts that are out of reach now" if lost else ""
 
 
-def compiled_from(
-    reader: "Reader",
-    name: str | None,
-    request: Request,
-    again: Sequence[str] | None = None,
-    option: Sequence[str] = (),
-) -> Compiled:
-    """The report, not yet written. Raises InputError as `compile_report` does."""
+def answered(reader: "Reader | Results", name: str | None, request: Request) -> Answered:
+    """The numbers of a report. Raises InputError as `compile_report` does."""
     from ablations.comparison.images import over_seeds_and_images
-    from ablations.comparison.outcomes import with_outcomes
     from ablations.comparison.selection import select
     from ablations.comparison.units import differing_within
     from ablations.comparison.variants import with_times
     from ablations.report.analysis import analyse
-    from ablations.report.drawings import drawings
     from ablations.report.readings import Readings
     from ablations.report.runs import disagreeing, prepared, require_named
     from ablations.report.tables import left_out
@@ -262,18 +270,31 @@ def compiled_from(
     histories = _histories(reader, list(finished), selection.runs, study)
     everything = with_times(selection.runs, histories, study.target)
     strict = request.factors is not None or request.metric is not None
-    if strict:
-        require_named(
-            differing_within(with_outcomes(everything, study.metric), study.varied, study.ignore), study
-        )
     left = [*parts, *left_out(selection), *disagreements, *unread]
     invocations = looks_at(reader, everything)
     analysis = analyse(study, everything, left, strict, invocations, request.looks, remarks)
+    if strict:
+        seeded = not study.unpaired
+        require_named(differing_within(analysis.everything, study.varied, study.ignore, seeded), study)
     wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
-    analysis = dataclasses.replace(analysis, images=wide)
-    found = list(drawings(reader, analysis, histories))
-    again = _again(study.name, option) if again is None else again
-    return dataclasses.replace(assembled(analysis, found, again, request), own_metric=own)
+    return Answered(dataclasses.replace(analysis, images=wide), histories, own)
+
+
+def compiled_from(
+    reader: "Reader | Results",
+    name: str | None,
+    request: Request,
+    again: Sequence[str] | None = None,
+    option: Sequence[str] = (),
+) -> Compiled:
+    """The report, not yet written. Raises InputError as `compile_report` does."""
+    from ablations.report.drawings import drawings
+
+    found = answered(reader, name, request)
+    figures = list(drawings(reader, found.analysis, found.histories))
+    again = usual_again(found.analysis.study.name, option) if again is None else again
+    compiled = assembled(found.analysis, figures, again, request)
+    return dataclasses.replace(compiled, own_metric=found.own_metric)
 
 
 def assembled(
@@ -319,12 +340,14 @@ def _histories(reader: "Reader", ids: list[str], runs: "pd.DataFrame", study: St
     return reader.histories(ids, sorted(wanted & there))
 
 
-def _again(name: str, option: Sequence[str]) -> list[str]:
+def usual_again(name: str, option: Sequence[str]) -> list[str]:
+    """The commands that compile and show the report of a sweep."""
     return [module_command(command, *about(name, option)) for command in ("report", "ui")]
 
 
-def write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
-    """Replace the report file by file, each of them complete, the README after what it shows.
+def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = False) -> None:
+    """Replace the report file by file, each of them complete, the README after what it shows, and after it the page
+    that is made of it, where that is asked for or was there.
 
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
     them stays.
@@ -351,3 +374,14 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str]) -> None:
             (home / old).unlink(missing_ok=True)
     for name in {"effects.csv", "verdicts.tex", "blocks.tex"} - set(compiled.files):
         (home / name).unlink(missing_ok=True)
+    if html or (home / PAGE).exists():
+        _write_page(home, compiled)
+
+
+def _write_page(home: Path, compiled: Compiled) -> None:
+    from ablations.report.page import page
+
+    title = compiled.analysis.study.name
+    with paths.draft_folder(home.parent, f".{home.name}.") as new:
+        (new / PAGE).write_text(page(home, title), encoding="utf-8", newline="\n")
+        os.replace(new / PAGE, home / PAGE)

@@ -18,6 +18,7 @@ CONFOUNDED = (
     "difference. Run them again with these settings equal, or name what only names a run with `--ignore KEY`:\n\n{}"
 )
 VARIED_WITH = "Varied with the factor by design: {}."
+VARIED_WITHS = "Varied with the factor by design:\n\n{}"
 NOTED = "Differ, and only name or place the runs: {}."
 UNKNOWN = "Logged on one side only, so that nobody can tell whether they differ: {}."
 UNRECORDED = "Not recorded, so unknown whether equal on both sides: {}."
@@ -72,15 +73,16 @@ def differing(analysis: Analysis) -> Iterator[Markdown]:
         if len(confounded) > MOST_LINES:
             lines.append(md("… and {}", many(len(confounded) - MOST_LINES, "more comparison")))
         yield md(CONFOUNDED, listed(lines))
-    paired = [each for each in analysis.comparisons if each.seeds]
+    paired = [each for each in analysis.comparisons if each.seeds or all(each.groups or [()])]
     if paired:
-        yield md(" ").join(_checked(paired))
+        by_design = _by_design(paired)
+        if by_design:
+            yield by_design
+        yield md(" ").join(_checked(paired, bool(by_design)))
 
 
-def _checked(paired: Sequence[Comparison]) -> Iterator[Markdown]:
-    if by_design := _by_design(paired):
-        yield md(VARIED_WITH, by_design)
-    yield md(CHECKED, " else" if by_design or any(each.confounded for each in paired) else "")
+def _checked(paired: Sequence[Comparison], by_design: bool) -> Iterator[Markdown]:
+    yield md(CHECKED, md(" else") if by_design or any(each.confounded for each in paired) else "")
     for template, name in ((NOTED, "noted"), (UNKNOWN, "unknown")):
         keys = sorted({key for each in paired for key in getattr(each.differing, name)})
         if keys:
@@ -90,14 +92,20 @@ def _checked(paired: Sequence[Comparison]) -> Iterator[Markdown]:
         yield md(UNRECORDED, ", ".join(words for kind, words in KINDS.items() if kind in unrecorded))
 
 
-def _by_design(paired: Sequence[Comparison]) -> str:
-    """`optimizer=sdlm against adam: trainer.batch_size (1 against 32)`, each once."""
+def _by_design(paired: Sequence[Comparison]) -> Markdown:
+    """`sdlm against adam: trainer.batch_size (1 against 32)`, each once; '' where nothing is."""
     lines = {
-        f"{crossed(each.variant)} against {crossed(each.baseline)}: {keys_and_values(each.differing.varied_with)}"
+        f"{crossed(each.variant)} against {crossed(each.baseline)}": keys_and_values(
+            each.differing.varied_with
+        )
         for each in paired
         if each.differing.varied_with and len(each.factors) == 1
     }
-    return "; ".join(sorted(lines)[:MOST_LINES]) + ("; …" if len(lines) > MOST_LINES else "")
+    shown = [md("{}: {}", names, keys) for names, keys in sorted(lines.items())[:MOST_LINES]]
+    if len(shown) == 1:
+        return md(VARIED_WITH, shown[0])
+    more = [md("… and {} more", len(lines) - MOST_LINES)] if len(lines) > MOST_LINES else []
+    return md(VARIED_WITHS, listed([*shown, *more])) if shown else md("")
 
 
 def _some(keys: Sequence[str], most: int = 12) -> str:

@@ -104,8 +104,13 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
 
 def effects_csv(analysis: Analysis) -> str:
     """One row per comparison, simple effects last, columns `EFFECTS`; floats have 12 significant digits."""
+    return _csv(effects(analysis))
+
+
+def effects(analysis: Analysis) -> pd.DataFrame:
+    """The table of effects.csv: one row per comparison, columns `EFFECTS`, and `block` where there are blocks."""
     table = in_words(analysis.all_effects)
-    return _csv(table[[*EFFECTS, *(["block"] if "block" in table else [])]])
+    return table[[*EFFECTS, *(["block"] if "block" in table else [])]]
 
 
 def harmless(text: str) -> str:

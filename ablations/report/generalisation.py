@@ -17,17 +17,18 @@ MOST_ROWS = 40
 
 ABOUT = (
     "The verdicts are about {} test images, the same for all runs: they say what to expect of other seeds. On other "
-    "images of the same kind a difference moves further; the wider interval takes seeds and images for drawn anew "
-    "(crossed random effects)."
+    "images of the same kind a difference moves further; the interval over seeds and images takes both for drawn anew "
+    "(crossed random effects, 95 %). That over seeds leaves room for further looks, so that it can be the wider one "
+    "where the images hardly matter."
 )
 UNKNOWN = (
     "The verdicts are about these test images. Which of them each run read rightly is not known, so that nothing is "
     "said of other images."
 )
 LEGEND = (
-    "*From seeds, images, both*: where the uncertainty comes from, as shares of the wider interval's variance (*both*: "
-    "which seed reads which image). More seeds take away the first and the last, more test images the other two. *With "
-    "any number of seeds*: half the width that would be left."
+    "*From seeds, images, both*: where the uncertainty comes from, as shares of the mean's variance (*both*: which "
+    "seed reads which image). More seeds take away the first and the last, more test images the other two. *With any "
+    "number of seeds*: half the width that would be left."
 )
 IMAGES = (
     "**More test images, not more seeds**: {} most of what is uncertain beyond these images would be left with any "

@@ -1,6 +1,6 @@
 """What a report is to be about: the study that a sweep left in the store, and what was requested besides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import PurePath
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from ablations.tracking.columns import (
     tag,
     text,
 )
-from ablations.tracking.study import Study, looks_in, tag_of
+from ablations.tracking.study import Study, looks_in, tag_of, target_is_small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -256,11 +256,14 @@ def _kept(reader: "Reader", name: str, runs: "pd.DataFrame") -> tuple[Study, lis
 
 
 def _fitting(study: Study, runs: "pd.DataFrame") -> tuple[Study, list[str]]:
-    """The study without what none of its runs can be: a param or a metric that they lack, a level that none has."""
+    """The study without what none of its runs can be: a param or a metric that they lack, a level that none has; and
+    without metrics of which nothing says what is better."""
     logged = {key: set(runs[param(key)].map(text).dropna()) for key in params_in(runs)}
     unfit = {}
     if study.seed_param != "seed" and (study.seed_param not in logged or study.seed_param in study.varied):
         unfit["seed_param"], study = study.seed_param, replace(study, seed_param="seed")
+    if study.blocks is not None and not logged.get(study.blocks):
+        unfit["blocks"], study = study.blocks, replace(study, blocks=None)
     factors = tuple(key for key in study.factors if logged.get(key) and key != study.seed_param)
     if factors != study.factors:
         unfit["factors"] = ", ".join(key for key in study.factors if key not in factors)
@@ -274,4 +277,29 @@ def _fitting(study: Study, runs: "pd.DataFrame") -> tuple[Study, list[str]]:
         lost = {key: level for key, level in study.baseline.items() if key not in levels}
         unfit["baseline"] = ", ".join(f"{key}={level}" for key, level in lost.items())
         study = replace(study, baseline=levels)
-    return study, [OF_THE_STUDY.format(f"{name}: no run has {what}") for name, what in unfit.items()]
+    said = [f"{name}: no run has {what}" for name, what in unfit.items()]
+    study, undirected = _directed(study)
+    return study, [OF_THE_STUDY.format(each) for each in (*said, *undirected)]
+
+
+def _directed(study: Study) -> tuple[Study, list[str]]:
+    """The study without the target and the claims in whose metric nothing says what is better, which no option can."""
+    said = []
+
+    def is_told(ask: Callable[[], bool]) -> bool:
+        try:
+            ask()
+        except InputError as error:
+            said.append(str(error))
+            return False
+        return True
+
+    if study.target is not None and not is_told(lambda: target_is_small(study.target)):
+        study = replace(study, target=None)
+    claims = (
+        claim
+        for claim in study.claims
+        if claim.get("metric", study.metric) == study.metric
+        or is_told(lambda claim=claim: study.smaller_in(claim["metric"]))
+    )
+    return replace(study, claims=tuple(claims)), said

@@ -10,6 +10,7 @@ from ablations.commands import many
 from ablations.errors import InputError
 from ablations.report.escaping import plain
 from ablations.report.numbers import NO_SPREAD
+from ablations.report.request import params_of
 from ablations.tracking.columns import NOT_LOGGED, column, is_finite, metric, param, text
 from ablations.tracking.study import Study
 
@@ -57,6 +58,9 @@ def prepared(
         if nested.parts:
             left_out.append(f"{many(len(nested.parts), 'child run')} that are parts of their parents")
         runs = nested.runs
+    for option, keys in (("--average-over", study.average_over), ("--blocks", (study.blocks,))):
+        if lacking := [key for key in keys if key is not None and param(key) not in runs]:
+            raise InputError(f"{option} {lacking[0]}: no run has such a param; there are {params_of(runs)}")
     if study.unpaired and (study.blocks or study.average_over):
         raise InputError("--unpaired: groups are compared as a whole, without --blocks and --average-over")
     if study.blocks is not None and column(runs, param("seed")).map(text).isna().all():

@@ -177,7 +177,9 @@ def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown
         yield md("The runs, with the commit, data and versions above:")
         yield code(*commands)
     both = ", and the runs themselves in the MLflow UI" if len(again) > 1 else ""
-    yield md("This report from the tracked runs{}:", both)
+    timed = analysis.everything["start_time"].notna().any()  # as all that were tracked
+    source = "tracked runs" if timed else "table of results"
+    yield md("This report from the {}{}:", source, both)
     yield code(*again)
 
 
@@ -264,7 +266,7 @@ def _how(analysis: Analysis) -> tuple[str, str]:
         return "of the means of two groups", ", the other factors at their baseline" if len(
             study.factors
         ) > 1 else ""
-    averaged = any(each.averaged for each in analysis.comparisons)
+    averaged = any(set(each.averaged) - set(study.average_over) for each in analysis.comparisons)
     over = ["the other factors"] if averaged and not study.blocks else []
     over += list(study.average_over)
     averaged = f", averaged over {' and '.join(over)}" if over else ""

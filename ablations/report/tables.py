@@ -202,7 +202,8 @@ def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:
     wall = (begun["end_time"].max() - begun["start_time"].min()).dt.total_seconds().clip(lower=0).sum()
     trained = exact.total(runs["train_s"].dropna())
     alone = f"; training alone {duration(trained)} over all runs" if trained else ""
-    yield "wall time", duration(wall) + alone
+    if runs["start_time"].notna().any():
+        yield "wall time", duration(wall) + alone
     for name, key in (("machine", "machine"), ("commit", "code"), ("versions", "versions")):
         if values := _values(runs, tag(key)):
             yield name, values
@@ -225,7 +226,7 @@ def _shared(runs: pd.DataFrame, study: Study) -> str:
 
 def failure_rows(analysis: Analysis) -> Rows:
     """Name, seed, status and reason of runs without a result."""
-    failed = analysis.failed.to_dict("records")
+    failed = analysis.failed.sort_values(["start_time", "run_id"]).to_dict("records")
     return [(run["run_name"], seed_of(run), *failure(run, analysis.study)) for run in failed]
 
 

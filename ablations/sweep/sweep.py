@@ -136,6 +136,7 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     from ablations.comparison.selection import belonging
     from ablations.report import compile_report
     from ablations.report.console import coloured
+    from ablations.report.stored import keep_in_store
 
     say_doing("writing the report")
     share_views(store, name, belonging)
@@ -144,5 +145,7 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     print(f"report: {report.path}")
     if report.remark:
         print(report.remark)
+    if problem := keep_in_store(report, store):
+        print(f"the report is not in the store: {problem}; the same command puts it there")
     print(f"look at the runs: {module_command('ui', *about(report.name, store.option))}")
     return report.failed

@@ -20,6 +20,9 @@ GIVEN = "inputs."
 NOT_LOGGED = "(not logged)"
 """The level of a run that did not log the param."""
 
+KIND, REPORT, REPORT_OF = "kind", "report", "report_of"
+"""The tags of a run that is no run but keeps the report of a sweep: what it is, and of which sweep."""
+
 INFINITY = 1.7976931348623157e308
 """What MLflow's databases hold in place of an infinity."""
 

@@ -12,11 +12,13 @@ from io import FileIO
 from pathlib import Path
 
 from ablations.errors import InputError
-from ablations.paths import MLRUNS
+from ablations.paths import MLRUNS, draft_folder, remove_drafts
 from ablations.tracking.sending import Record
 from ablations.tracking.store import LOCK_SECONDS, Store
 
 JOURNAL = "journal.jsonl"
+NEW = ".new-"
+"""How the folder begins in which that of a run is made."""
 LOCAL = "local-"
 """How the id begins of a run that has none in the store yet."""
 
@@ -29,9 +31,11 @@ def outbox_folder() -> Path:
 def waiting() -> list[Path]:
     """Return the folders of the runs that wait, the oldest first; also those that are still being written.
 
-    Raises InputError where the outbox cannot be read.
+    Those that a process that was killed had not made whole are removed. Raises InputError where the outbox cannot be
+    read.
     """
     outbox = outbox_folder()
+    remove_drafts(outbox, NEW)
     try:
         folders = [path for path in outbox.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
@@ -127,17 +131,17 @@ class Journal(Content):
     def new(cls, store: Store, run_id: str, local_id: str | None = None) -> "Journal":
         """Make the folder of a run, by its id in the store, its local one, or both."""
         outbox, name = outbox_folder(), uuid.uuid4().hex
-        hidden = outbox / f".new-{name}"
         try:
-            hidden.mkdir(parents=True)
-            file = _open(hidden / JOURNAL, new=True)
-            _lock(file)
-            local = run_id.startswith(LOCAL)
-            ids = {"run_id": None if local else run_id, "local_id": run_id if local else local_id}
-            _append(file, {"uri": store.shown, **ids, "time": time.time()})
-            os.replace(hidden, outbox / name)  # nobody sees it before it is locked and whole
+            outbox.mkdir(parents=True, exist_ok=True)
+            with draft_folder(outbox, NEW) as draft:
+                (draft / name).mkdir()
+                file = _open(draft / name / JOURNAL, new=True)
+                _lock(file)
+                local = run_id.startswith(LOCAL)
+                ids = {"run_id": None if local else run_id, "local_id": run_id if local else local_id}
+                _append(file, {"uri": store.shown, **ids, "time": time.time()})
+                os.replace(draft / name, outbox / name)  # nobody sees it before it is locked and whole
         except OSError as error:
-            shutil.rmtree(hidden, ignore_errors=True)
             raise _cannot_keep(outbox, error) from error
         return cls(outbox / name, file)
 

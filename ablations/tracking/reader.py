@@ -17,7 +17,19 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, masked
 from ablations.paths import draft_folder
-from ablations.tracking.columns import GIVEN, INFINITY, KINDS, METRIC, PARAM, TAG, tag
+from ablations.tracking.columns import (
+    GIVEN,
+    INFINITY,
+    KIND,
+    KINDS,
+    METRIC,
+    PARAM,
+    REPORT,
+    REPORT_OF,
+    TAG,
+    column,
+    tag,
+)
 from ablations.tracking.moved import Move, local_folder, move, settle
 from ablations.tracking.store import AwayError, Store, pages
 
@@ -81,7 +93,8 @@ class Reader:
         `tags.<key>` (text) and `inputs.<context>` (the digests of data sets logged as inputs, sorted, parted by
         commas), each kind sorted by name; missing where a run has none. Only runs of `experiment`,
         one or several, with all of `tags`, and that the filter `where` finds (in the grammar of
-        `mlflow.search_runs`), where given.
+        `mlflow.search_runs`), where given. Those that keep the report of a sweep are no runs, unless `tags` ask for
+        them.
 
         Raises InputError, with the names that exist, for an unknown experiment, and for a filter that is none.
         """
@@ -95,6 +108,8 @@ class Reader:
         table = _Table()
         self._source.fill(table, experiments, dict(tags or {}))
         frame = table.frame()
+        if KIND not in (tags or {}):
+            frame = _without_reports(frame)
         if where is None:
             return frame
         found = frame[frame["run_id"].isin(self._found(experiments, where))].reset_index(drop=True)
@@ -312,6 +327,7 @@ class _Sqlite:
     def _open(self) -> Iterator[sqlite3.Connection]:
         try:
             with closing(self._store.connect(self._mode)) as db:
+                db.text_factory = _text
                 yield db
         except sqlite3.Error as error:
             kind = AwayError if getattr(error, "sqlite_errorcode", 0) & 0xFF in PASSING else InputError
@@ -416,6 +432,21 @@ def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[
     ):
         found.setdefault(run_id, {}).setdefault(context or "", []).append(digest)
     return found
+
+
+def _text(stored: bytes) -> str:
+    """A text of the database; what of it is not UTF-8 is shown as a question mark in a box."""
+    return stored.decode("utf-8", "replace")
+
+
+def _without_reports(frame: "pd.DataFrame") -> "pd.DataFrame":
+    """The runs without those that keep reports, and without the columns that only these have."""
+    reports = column(frame, tag(KIND)).eq(REPORT) & column(frame, tag(REPORT_OF)).notna()
+    if not reports.any():
+        return frame
+    runs = frame[~reports].reset_index(drop=True)
+    theirs = frame.columns[frame[reports].notna().any()].difference(RUN_COLUMNS)
+    return runs.drop(columns=[name for name in theirs if runs[name].isna().all()])
 
 
 def _number(value: object) -> float:

@@ -35,7 +35,7 @@ def same(text: str, other: str) -> bool:
 def respelled(texts: Iterable[str]) -> dict[str, str]:
     """For each text of a number that comes in several spellings the one that stands for all of them.
 
-    That is the shortest, one without an exponent where it has room.
+    That is the shortest, one without an exponent and with a digit before its point where it has room.
     """
     spellings: dict[Hashable, set[str]] = {}
     for text in set(texts):
@@ -43,5 +43,6 @@ def respelled(texts: Iterable[str]) -> dict[str, str]:
     return {text: min(of, key=_awkward) for of in spellings.values() if len(of) > 1 for text in of}
 
 
-def _awkward(text: str) -> tuple[bool, bool, int, str]:
-    return len(text) > PLAIN_CHARACTERS, "e" in text.lower(), len(text), text
+def _awkward(text: str) -> tuple[bool, bool, bool, int, str]:
+    bare = text.lstrip("+-").startswith(".")
+    return len(text) > PLAIN_CHARACTERS, "e" in text.lower(), bare, len(text), text

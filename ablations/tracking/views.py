@@ -20,6 +20,7 @@ from ablations.errors import InputError
 from ablations.tracking.columns import column, metric, newest_first, param, tag
 from ablations.tracking.direction import smaller_is_better
 from ablations.tracking.reader import Reader
+from ablations.tracking.reports import report_address, report_run
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, tag_of
 
@@ -97,6 +98,7 @@ class SweepViews:
         metrics: the columns; the first one sorts.
         curves: the metrics drawn by epoch.
         left_out: the ids of the runs of its name that do not belong to them: of other settings, or repeated since.
+        report: where the UI shows its report, behind the server's address and `/#`; None where the store has none.
     """
 
     name: str
@@ -108,6 +110,7 @@ class SweepViews:
     metrics: tuple[str, ...]
     curves: tuple[str, ...]
     left_out: tuple[str, ...] = ()
+    report: str | None = None
 
     @property
     def views(self) -> tuple[View, View, View]:
@@ -213,6 +216,7 @@ def sweep_views(reader: Reader, name: str | None, belonging: Belonging) -> Sweep
     variants = chosen[[param(key) for key in params]].drop_duplicates()
     wanted = (*COLUMNS[:1], *([study.metric] if study else []), *COLUMNS[1:])
     metrics = [name for name in dict.fromkeys(wanted) if metric(name) in chosen]
+    report = report_run(reader, everything["experiment"].iloc[-1], name)
     return SweepViews(
         name=name,
         experiment_id=experiment_id,
@@ -223,6 +227,7 @@ def sweep_views(reader: Reader, name: str | None, belonging: Belonging) -> Sweep
         seed=seed if column(chosen, param(seed)).nunique() > 1 else None,
         metrics=tuple(metrics or COLUMNS),
         curves=CURVES,
+        report=None if report is None else report_address(experiment_id, report),
     )
 
 

@@ -6,8 +6,11 @@ from fractions import Fraction
 import numpy as np
 import pandas as pd
 import pytest
+from test_verdicts import runs_of
 
 from ablations.comparison import exact
+from ablations.comparison.pairs import comparisons
+from ablations.comparison.tests import sign_flip
 
 
 def test_twelve_digits_are_kept():
@@ -47,3 +50,17 @@ def test_a_table_keeps_what_is_no_float():
     rounded = exact.rounded(table)
     assert rounded["p"].tolist() == pytest.approx([0.333333333333, math.nan], abs=0, nan_ok=True)
     pd.testing.assert_frame_equal(rounded.drop(columns="p"), table.drop(columns="p"))
+
+
+def test_errors_that_were_stored_with_ten_decimals_have_the_ties_of_their_images():
+    """Of 360 images: the differences are -2, 1, 1, … images, whose sums are often 0."""
+    images = [-2, 1, 1, -1, 2, -1, 3, 4]
+    runs = runs_of(
+        lambda seed, net: round(100 * (17 + (images[seed] if net == "b" else 0)) / 360, 10), net="ab"
+    )
+    (found,) = comparisons(runs, ["net"], {"net": "a"}, "test/error_pct")
+    stored = sign_flip(found.differences, rounding=found.rounding)
+    counted = sign_flip(images)
+    assert stored.p == counted.p
+    assert (stored.low, stored.high) == pytest.approx((counted.low / 3.6, counted.high / 3.6), rel=1e-8)
+    assert sign_flip(found.differences).p != counted.p  # without the limit they are broken

@@ -148,8 +148,10 @@ def compared(right: np.ndarray, **changed: object) -> tuple[Comparison, dict[str
     errors = 100 * (1 - right.mean(axis=-1))
     differences = tuple(float((errors[1] - errors[0])[:, s].mean()) for s in seeds)
     ids = tuple((f"10{s}", f"00{s}", f"11{s}", f"01{s}") for s in seeds)
-    names = ("a",), ("1",), ("0",), "test/error_pct", tuple(map(str, seeds)), differences, ids, (), True
-    return replace(Comparison(*names, signs=(1, -1, 1, -1)), **changed), runs
+    names = ("a",), ("1",), ("0",), "test/error_pct", tuple(map(str, seeds)), differences, ids
+    looks = (1,) * len(seeds)
+    comparison = Comparison(*names, seen=looks, unpaired=(), fingerprinted=True, signs=(1, -1, 1, -1))
+    return replace(comparison, **changed), runs
 
 
 @pytest.fixture

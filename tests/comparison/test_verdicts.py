@@ -143,6 +143,42 @@ def test_equal_differences():
     assert sign_flip([0.0] * 8) == SignFlip(1.0, 0.0, 0.0)
 
 
+@pytest.mark.parametrize("scale", [1e12, 1e-12, 1e300, 1e-300, 2.0**-1060])
+def test_the_scale_of_a_metric_changes_nothing(scale):
+    """Tenths and eighths alike: also where the smallest numbers have few digits left (the last one)."""
+    exact = 2.0 ** round(math.log2(scale))
+    for differences in ([1, 2, -3, 1, 2, -3, 7, 1], [5, -1, 4, 4, 2, 6, -2, 8], [0] * 8):
+        plain, scaled = sign_flip(differences), sign_flip([exact * d for d in differences])
+        assert scaled.p == plain.p == pytest.approx(scipy_p(differences))
+        assert scaled.low == pytest.approx(exact * plain.low)
+        assert effect_size([exact * d for d in differences]) == pytest.approx(
+            effect_size(differences), rel=1e-3
+        )
+
+
+@pytest.mark.parametrize("giant", [1e9, 1e12, -1e9])
+def test_one_giant_among_small_differences_does_not_make_them_ties(giant):
+    """-1 against 1 … 6 and a giant: a sum is at most 0 in few patterns, whatever the giant is."""
+    small = [-1.0, 1, 2, 3, 4, 5, 6]
+    expected = sign_flip([*small, math.copysign(1e3, giant)])
+    found = sign_flip([*small, giant])
+    assert found.p == expected.p == pytest.approx(scipy_p([*small, math.copysign(1e3, giant)]))
+    assert found.low == expected.low or giant < 0
+    two = [1e9, -1e9, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]
+    assert sign_flip(two).p == sign_flip([1000.0, -1000.0, *[1.0] * 6]).p
+
+
+def test_rounding_of_the_values_makes_no_difference_of_differences():
+    """Accuracies of 1,000 images and the same as errors: 0.003, -0.001, -0.002 … sum up to 0 in both."""
+    base = np.array([0.912, 0.887, 0.905, 0.899, 0.921, 0.893, 0.917, 0.908])
+    steps = np.array([3, -1, -2, 5, 4, -9, 2, 7])
+    runs = runs_of(lambda seed, a: round(base[seed] + a * steps[seed] / 1000, 3), a=[0, 1])
+    percent = runs.assign(**{f"metrics.{ERROR}": 100 * (1 - runs[f"metrics.{ERROR}"])})
+    for frame, small in ((runs, False), (percent, True)):
+        row = effects(frame, ["a"], {"a": 0}, ERROR, 0, small).loc[0]
+        assert 0.8 * row["p"] == pytest.approx(scipy_p(steps))
+
+
 def test_sums_that_are_zero_but_for_rounding_are_zero():
     differences = [0.1, 0.2, -0.3, 0.1, 0.2, -0.3, 0.7]
     assert sign_flip(differences).p == sign_flip([1, 2, -3, 1, 2, -3, 7]).p

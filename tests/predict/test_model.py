@@ -24,6 +24,7 @@ from ablations.errors import InputError
 from ablations.experiment.artifacts import misread, write_features, write_model
 from ablations.paths import ROOT
 from ablations.predict.model import MODEL, NETWORK, Model, save
+from ablations.tracking.models import without_bytecode
 from ablations.training.loop import evaluate, train
 from ablations.training.recipe import assemble
 
@@ -282,6 +283,22 @@ def test_the_model_says_what_it_takes_gives_and_needs(artifacts, loaded, images)
         "pandas",
     }
     assert all("==" in line for line in requirements)
+
+
+def test_bytecode_beside_its_code_changes_nothing(artifacts, tmp_path, loaded, images):
+    """Some versions of Python leave it where a model is loaded; that of another version is not even looked at."""
+    import mlflow.pyfunc
+
+    folder = shutil.copytree(artifacts / MODEL, tmp_path / MODEL)
+    packages = {path.parent for path in folder.rglob("*.py")}
+    assert packages
+    for package in packages:
+        (package / "__pycache__").mkdir(exist_ok=True)
+        (package / "__pycache__" / "network.cpython-399.pyc").write_bytes(b"of another Python")
+    again = mlflow.pyfunc.load_model(str(folder))
+    assert again.predict(images).equals(loaded.predict(images))
+    without_bytecode(folder)
+    assert not list(folder.rglob("*.pyc"))
 
 
 def test_there_is_no_pickle_in_it(artifacts):

@@ -173,8 +173,11 @@ CLAIM = KEPT["claims"][0]
         ({"factors": []}, "claim 'It is.': the study does not compare"),
         ({"nuisance": ["pool"], "tuned_on": "nope"}, "tuned_on: no run has nope"),
         ({"nuisance": ["nope"]}, None),
-        ({"target": {"metric": "nope", "value": 1}}, None),
-        ({"metric": "nope"}, None),
+        ({"target": {"metric": "nope_error", "value": 1}}, None),
+        ({"target": {"metric": "nope", "value": 1}}, "nope: its name does not tell"),
+        ({"claims": [CLAIM, CLAIM | {"metric": "nope"}]}, "nope: its name does not tell"),
+        ({"metric": "loss"}, None),
+        ({"blocks": "nope"}, "blocks: no run has nope"),
         ({"name": "another"}, None),
     ],
 )

@@ -55,7 +55,7 @@ class Logger:
 def tuning(uri: str) -> None:
     """lr=0.01 costs (k + 4)/64 of accuracy with seed k, arch=large brings (2k - 7)/128, whatever the other is."""
     log = Logger(uri, "tuning")
-    log.run({"lr": 0.1, "arch": "small", "seed": 3}, {"val_acc": 0.01})  # repeated below
+    log.run({"lr": 0.1, "arch": "small", "seed": 3}, {"val_acc": 0.75})  # repeated below
     for k in SEEDS:
         for arch, gain in (("small", 0), ("large", (2 * k - 7) / 128)):
             for lr, cost in ((0.1, 0), (0.01, (k + 4) / 64)):
@@ -76,7 +76,7 @@ def losses(uri: str) -> None:
 
 
 def folds(uri: str) -> None:
-    """Pairs by fold; of one fold there is no partner, and two runs of another differ in something unheard of."""
+    """Pairs by fold; of one fold there is no partner, and two runs of another disagree."""
     log = Logger(uri, "folds")
     for fold in range(7):
         log.run({"opt": "a", "fold": fold}, {"loss": 1.0})
@@ -117,9 +117,11 @@ TUNING = {"experiment": "tuning", "factors": "lr,arch", "metric": "val_acc", "ba
 SENTENCES = [
     "A tie: **lr=0.1 arch=large** and **lr=0.1 arch=small** have the highest mean val_acc, 0.75.",
     # eight paired seeds: the interval is from the second difference to the last but one
-    "**lr: 0.01** against 0.1 is worse: its val_acc is 0.12 lower (0.08 to 0.16).",
+    "**lr: 0.01** against 0.1 is worse on average over arch: its val_acc is 0.12 lower (0.08 to 0.16).",
     "The effect of one factor does not depend on another.",
-    "Not settled: **arch: small** against large (about SEEDS seeds in all would settle it).",
+    # with a mean of 0 the next look's limit, t / √((N - 8)/8) of a t with 7 degrees of freedom, is passed as often as
+    # not from 139 seeds on, four times of five from 925
+    "Not settled: **arch: small** against large (about 139 to 925 seeds in all would settle it).",
 ]
 
 
@@ -170,8 +172,8 @@ def test_a_single_seed_of_a_metric_that_is_better_small(uri, reports):
     text = (reports / "losses" / "README.md").read_text(encoding="utf-8")
     assert answer_of(text)[0] == "**lr=0.01** has the lowest mean loss: 0.25 in its one run."
     assert rows_of(text, "## Verdicts") == [
-        ["lr", "0.1", "0.01", "too few seeds", "+0.25 no limits", "1"],
-        ["lr", "1", "0.01", "too few seeds", "+1.75 no limits", "1"],
+        ["lr", "0.1", "0.01", "too few seeds", "+0.25", "1"],
+        ["lr", "1", "0.01", "too few seeds", "+1.75", "1"],
     ]
     assert "Add runs with further seeds to the same experiment and compile this report again." in text
 
@@ -182,10 +184,10 @@ def test_missing_and_repeated_seeds_leave_no_pair_and_are_named(uri, reports):
     main(["mine", *arguments(uri, experiment="folds", factors="opt", **options)])
     text = (reports / "mine" / "README.md").read_text(encoding="utf-8")
     # 0.5 + fold/8 - 1 for folds 0 to 4
-    assert rows_of(text, "## Verdicts") == [["opt", "b", "a", "too few seeds", "-0.25 no limits", "5"]]
-    assert (
-        "- opt: b against a is without 2 seeds (seed 5: opt=b has 2 finished runs; seed 6: opt=b missing)"
-        in text
+    assert rows_of(text, "## Verdicts") == [["opt", "b", "a", "too few seeds", "-0.25", "5"]]
+    assert "- opt: b against a is without 2 seeds (seed 5: opt=b missing; seed 6: opt=b missing)" in text
+    assert re.search(
+        r"2 runs of the same params and seed 5, which disagree in loss: 1\.125 \(\w+\), 0\.5 \(", text
     )
 
 
@@ -270,9 +272,9 @@ BAD = [
     ),
     (
         {"experiment": "unseeded", "factors": "lr", "metric": "loss"},
-        "seeds: no run has the param seed, so that nothing can be paired; there are lr",
+        "seeds: no run has the param seed, so that nothing can be paired; there are lr; name .*--unpaired.*",
     ),
-    ({"seed-param": "fold"}, "seeds: no run has the param fold, .*; there are arch, lr, seed"),
+    ({"seed-param": "fold"}, "seeds: no run has the param fold, .*; there are arch, lr, seed; name .*"),
     ({"metric": "acc"}, "metric acc: no run has it; there are lr, val_acc"),
     ({"baseline": "lr=0.5"}, r"baseline lr=0\.5: no run has it; there are 0\.01, 0\.1"),
     ({"baseline": "depth=3"}, "baseline: depth is no factor; the factors are lr, arch"),

@@ -15,3 +15,24 @@ def test_what_rounds_to_nothing_has_one_sign_in_table_and_figure(value):
     assert form.interval(value, 0.5) == "[+0.00, +0.50]"
     assert number(value) == form.value(value) == "0.00"
     assert effect_size(value) == "+0.0"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "value", "shown", "difference"),
+    [
+        ([3e-13], 4.994e-12, "4.99e-12", "+4.99e-12"),
+        ([3e11], 5.0083e12, "5.01e+12", "+5.01e+12"),
+        ([3e11], 2e9, "2e+09", "+2e+09"),
+        ([1.0, 2.0, 1e9], 1e9, "1000000000.0", "+1000000000.0"),
+        ([1.0, 2.0, 1e300], 1e300, "1.000000000000000e+300", "+1.000000000000000e+300"),
+        ([3e-13], 0.0, "0", "+0"),
+        ([5e-324], 1e-323, "9.9e-324", "+9.9e-324"),
+        ([0.002], 0.91, "0.9100", "+0.9100"),
+        ([20000.0], 61706, "61706", "+61706"),
+    ],
+)
+def test_digits_say_something_at_any_scale(sizes, value, shown, difference):
+    form = Form.fitting(sizes, "")
+    assert form.value(value) == shown
+    assert form.difference(value) == difference
+    assert form.with_unit(-value) == shown

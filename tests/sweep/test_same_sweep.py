@@ -10,7 +10,7 @@ import sys
 import pytest
 from project import PATIENCE_S, Project
 
-pytestmark = pytest.mark.slow  # many commands: minutes
+pytestmark = pytest.mark.slow  # many commands; .ci/run has them
 
 QUICK = "trainer.epochs=1"
 SWEEP = ["-m", "pool=max,avg", "name=激活函数"]

@@ -44,7 +44,9 @@ class Asked(Job):
     sweep = property(lambda self: self.asking)
     identity = property(lambda self: {"config_hash": self.key, "code_hash": "k", "data_sha256": "d"})
     folder = property(lambda self: self.place / self.key)
-    invocation = property(lambda self: {} if self.asking is None else {"sweep": self.asking, "command": "c"})
+    invocation = property(
+        lambda self: {} if self.asking is None else {"sweep": self.asking, "sweep_id": "1", "command": "c"}
+    )
     params = property(lambda self: {"key": self.key})
 
 

@@ -217,6 +217,20 @@ def test_a_process_that_was_killed_while_it_wrote(store):
     assert list(Reader(store).histories([again.run_id]).value) == [1.0]
 
 
+def test_a_process_that_was_killed_before_its_journal_was_whole(store):
+    """Its draft goes with the next command, and not that of a process that lives."""
+    journal.outbox_folder().mkdir()
+    with journal.draft_folder(journal.outbox_folder(), journal.NEW) as in_work:
+        killed = in_work.with_name(f"{journal.NEW}abcd1234")
+        (killed / "0123").mkdir(parents=True)
+        (killed / "0123" / JOURNAL).write_bytes(b'{"uri')
+        assert deliver() == []
+        assert not killed.exists()
+        assert in_work.exists()
+    Tracker.start(store, EXPERIMENT, "run", {}, {}).finish()
+    assert list(journal.outbox_folder().iterdir()) == []
+
+
 def test_a_damaged_journal_is_one_line_and_stays(store, tmp_path):
     with locked(store):
         log_run(store, "run", tmp_path / "files", offline_ok=True)

@@ -246,8 +246,8 @@ def test_a_server_with_artifacts_of_its_own(tmp_path, serve):
 
 def test_what_a_database_has_in_place_of_a_number_is_none(store, varied):
     """SQLite takes any: such a value is missing, and all others are read."""
+    run_id = varied["plain"]
     with closing(sqlite3.connect(store.path)) as db, db:
-        (run_id,) = db.execute("SELECT run_uuid FROM latest_metrics LIMIT 1").fetchone()
         for table in ("metrics", "latest_metrics"):
             db.execute(f"UPDATE {table} SET value = 'word' WHERE run_uuid = ?", [run_id])
         db.execute("UPDATE metrics SET step = 'word' WHERE rowid IN (SELECT max(rowid) FROM metrics)")
@@ -261,3 +261,17 @@ def test_what_a_database_has_in_place_of_a_number_is_none(store, varied):
     assert pd.isna(runs.loc[run_id, "start_time"])
     assert runs.drop(run_id).filter(like="metrics.").notna().any(axis=None)
     assert reader.histories([run_id])["value"].isna().all()
+
+
+def test_texts_of_a_database_that_are_not_utf8_are_read_all_the_same(store, varied):
+    run_id = varied["plain"]
+    with closing(sqlite3.connect(store.path)) as db, db:
+        for table in ("params", "tags"):
+            db.execute(f"UPDATE {table} SET value = CAST(x'41ff42' AS TEXT) WHERE run_uuid = ?", [run_id])
+        db.execute("UPDATE runs SET name = CAST(x'ff' AS TEXT) WHERE run_uuid = ?", [run_id])
+    reader = Reader(store)
+    runs = reader.runs().set_index("run_id")
+    assert runs.loc[run_id, "run_name"] == "\ufffd"
+    assert set(runs.loc[run_id].filter(regex=r"^(params|tags)\.").dropna()) == {"A\ufffdB"}
+    assert len(runs) > 1
+    assert len(reader.histories([run_id]))
