@@ -9,7 +9,7 @@ from pathlib import Path
 from ablations.commands import many
 from ablations.errors import InputError, PlainError, one_line
 from ablations.report.again import TABLES, Kept, kept, recomputed
-from ablations.report.compile import Compiled, compiled_from, home_of
+from ablations.report.compile import PAGE, Compiled, compiled_from, home_of
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 
@@ -50,6 +50,7 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
             f"{home / 'report.json'}: does not fit its runs ({one_line(error)}); compile the report again"
         ) from error
     _compare(there.files, again, home)
+    _require_page(home, there)
     return (
         f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
         f"{many(len(there.runs), 'run')}, {many(len(again.analysis.effects), 'comparison')}"
@@ -91,6 +92,15 @@ def _compare(written: Mapping[str, str], recomputed: Compiled, home: Path) -> No
         for line, (there, expected) in enumerate(pairs, 1):
             if there != expected and not _same(there, expected):
                 raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected, name)}")
+
+
+def _require_page(home: Path, there: Kept) -> None:
+    """Raise DoesNotFollow where the report is a page, too, and that is not what its README.md, figures and tables
+    make."""
+    from ablations.report.page import page
+
+    if (home / PAGE).exists() and (home / PAGE).read_text(encoding="utf-8") != page(home, there.study.name):
+        raise DoesNotFollow(f"{home / PAGE}: it is not made of this README.md; compile it again with --html")
 
 
 def _same(there: str, expected: str) -> bool:

@@ -106,7 +106,7 @@ class Store:
     def runs(self, experiment: str | None = None, tags: dict | None = None) -> pd.DataFrame:
         frame = pd.DataFrame(self.rows)
         for key, value in (tags or {}).items():
-            frame = frame[frame[f"tags.{key}"] == value] if len(frame) else frame
+            frame = frame[frame[f"tags.{key}"] == value] if f"tags.{key}" in frame else frame.iloc[:0]
         return frame.dropna(axis=1, how="all").reset_index(drop=True)
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
