@@ -156,7 +156,8 @@ def test_a_batch_size_that_differs_in_one_seed(uri, tmp_path, capsys):
     assert "Differ, and only name or place the runs: host." in text
     assert "## Add the seeds" not in text
     assert (
-        "confounded: arch: y against x: batch_size (64 against 32), in seed 0 of 8" in capsys.readouterr().out
+        "arch: y against x is confounded: the two sides also differ in batch_size (64 against 32), in seed 0 of 8."
+        in capsys.readouterr().out
     )
     text = reported(uri, tmp_path, "confounded", "--ignore", "batch_size")
     assert rows_of(text, "## Verdicts")[0][3] == "better"
