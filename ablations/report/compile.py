@@ -236,6 +236,8 @@ class Answered:
     analysis: "Analysis"
     histories: "pd.DataFrame"
     own_metric: str | None
+    request: Request
+    """With the experiments that were found, where nobody said which."""
 
 
 def _lost(folder: Path, shown: set[str] | None) -> str:
@@ -277,7 +279,7 @@ def answered(reader: "Reader | Results", name: str | None, request: Request) -> 
         seeded = not study.unpaired
         require_named(differing_within(analysis.everything, study.varied, study.ignore, seeded), study)
     wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
-    return Answered(dataclasses.replace(analysis, images=wide), histories, own)
+    return Answered(dataclasses.replace(analysis, images=wide), histories, own, request)
 
 
 def compiled_from(
@@ -293,7 +295,7 @@ def compiled_from(
     found = answered(reader, name, request)
     figures = list(drawings(reader, found.analysis, found.histories))
     again = usual_again(found.analysis.study.name, option) if again is None else again
-    compiled = assembled(found.analysis, figures, again, request)
+    compiled = assembled(found.analysis, figures, again, found.request)
     return dataclasses.replace(compiled, own_metric=found.own_metric)
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from ablations.tracking.columns import column, tag
 from ablations.tracking.study import Study, tag_of
 
 METRICS = ("train/loss", "train/accuracy", "val/loss", "val/accuracy", "time/epoch_s")
@@ -106,7 +107,7 @@ class Store:
     def runs(self, experiment: str | None = None, tags: dict | None = None) -> pd.DataFrame:
         frame = pd.DataFrame(self.rows)
         for key, value in (tags or {}).items():
-            frame = frame[frame[f"tags.{key}"] == value] if f"tags.{key}" in frame else frame.iloc[:0]
+            frame = frame[column(frame, tag(key)) == value]
         return frame.dropna(axis=1, how="all").reset_index(drop=True)
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
