@@ -181,6 +181,7 @@ def not_run() -> dict[str, str]:
     return {shlex.join(shlex.split(command)): why for command, why in NOT_RUN.items()}
 
 
+@pytest.mark.slow
 def test_commands_that_can_be_run_succeed(ran):
     _, results = ran
     failed = {command: errors for command, (code, _, errors) in results.items() if code}
@@ -188,6 +189,7 @@ def test_commands_that_can_be_run_succeed(ran):
     assert len(results) >= 20
 
 
+@pytest.mark.slow
 def test_what_is_not_run_stands_on_a_page_and_everything_else_is_run(ran):
     written = {shlex.join(words) for page in PAGES if page.name in RUN_HERE for words in commands(page)}
     assert not set(not_run()) - written, "no page has it any more"
@@ -195,6 +197,7 @@ def test_what_is_not_run_stands_on_a_page_and_everything_else_is_run(ran):
     assert others == {shlex.join(["eval", "$(python run.py -sc install=bash)"])}
 
 
+@pytest.mark.slow
 def test_they_do_what_the_pages_say(ran):
     copy, results = ran
     said = {command: out for command, (_, out, _) in results.items()}

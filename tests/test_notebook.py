@@ -48,6 +48,7 @@ for source in json.load(sys.stdin):
 """
 
 
+@pytest.mark.slow
 def test_its_cells_run_in_order_and_give_what_it_shows(tmp_path):
     """Without a kernel, which would have to be installed; in a process and a project folder of its own."""
     sources = ["".join(cell["source"]) for cell in cells("code")]

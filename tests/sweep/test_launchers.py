@@ -101,6 +101,7 @@ class Meeting(Digits):
 '''
 
 
+@pytest.mark.slow
 def test_joblib_uses_all_cores_with_one_thread_each(project, monkeypatch):
     workers = min(cpu_count(), 4)
     (project.root / "meeting").mkdir()

@@ -297,7 +297,7 @@ def rounds(line: Line, ask: Callable[..., Asked], seed: int) -> None:
         assert_once(line.store, keys, f"s{seed}")
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0])
 def test_each_once_on_a_line_that_fails(line, ask, seed):
     rounds(line, ask, seed)
 

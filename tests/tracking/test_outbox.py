@@ -575,6 +575,7 @@ def test_a_server_that_is_away_from_start_to_end(line, tmp_path, fault, monkeypa
     assert waiting() == []
 
 
+@pytest.mark.slow
 def test_hostile_texts_over_the_network(line, tmp_path):
     log_hostile(line.store, tmp_path)
     assert_hostile(Reader(line.store))

@@ -1,6 +1,6 @@
 """Intervals over seeds and images, against an independent analysis of variance and planted truths.
 
-`python tests/comparison/test_images.py` prints the table of docs/statistics.md.
+`python tests/comparison/test_seeds_and_images.py` prints the table of docs/statistics.md.
 """
 
 import math
