@@ -15,7 +15,7 @@ import pandas as pd
 from ablations.tracking.columns import PARAM, TAG, inputs_in, natural, param, params_in, tag, text
 from ablations.tracking.columns import given as given_column
 from ablations.tracking.direction import listed, words_of
-from ablations.tracking.spelling import same
+from ablations.tracking.spelling import is_number, same
 
 NAMES = listed(
     """
@@ -27,19 +27,28 @@ NAMES = listed(
     ended started_at ended_at created created_at finished_at launch_time run_date run_time
     datetime_start datetime_complete host hostname host_name node node_name nodename machine
     machine_name server cluster device device_name device_id gpu gpu_name gpu_id cuda_device
-    cuda_visible_devices cpu cpu_name platform os rank local_rank port ip partition queue verbose
-    verbosity log_level progress_bar
+    cuda_visible_devices cpu cpu_name platform os local_rank global_rank node_rank master_addr master_port
+    port ip queue verbose verbosity log_level progress_bar runid jobid exp_id uid guid unique_id
+    time_stamp run_timestamp start_timestamp git_branch created_by hub_model_id
     """
 )
 """Params and tags that only name or place a run, whole, in small letters, their words joined by `_`."""
 
 PLACES = listed(
     """
-    path paths dir dirs directory directories folder folders root uri url filename file logdir outdir
+    path paths dir dirs directory directories folder folders root uri url filename file logfile logdir outdir
     workdir savedir cwd home mirrors
     """
 )
 """Last words of params and tags that only name a place."""
+
+PLACE_OR_CHOICE = re.compile(r"(.*_)?name_or_path")
+"""Whole names, as in `NAMES`, that are a place only where their values are: `bert-base` is a choice."""
+
+NAMES_ANYWHERE = frozenset(name for name in NAMES if "_" in name and not name.endswith("_time")) | listed(
+    "timestamp datetime hostname uuid username"
+)
+"""Of the names those that only name a run in any section, too: `args.run_name`, but not `model.name`."""
 
 BOOKKEEPING = listed(
     "logger loggers logging wandb mlflow tensorboard comet neptune clearml slurm hydra optuna"
@@ -269,9 +278,12 @@ def _only_names(key: str, values: tuple[str | None, ...], rules: Rules) -> bool:
     words = words_of(key) or [""]
     if key.startswith(MLFLOW):
         return False
-    if "_".join(words) in NAMES or words[-1] in PLACES or words[0] in BOOKKEEPING:
-        return True
     told = [value for value in values if value is not None]
+    own = "_".join(words_of(re.split(r"[./:]", key)[-1]))
+    if "_".join(words) in NAMES or own in NAMES_ANYWHERE or words[0] in BOOKKEEPING:
+        return True
+    if words[-1] in PLACES and not PLACE_OR_CHOICE.fullmatch(own):
+        return words[-1] != "path" or not told or not all(map(is_number, told))  # `drop_path` is a rate
     return bool(told) and all(PATH.fullmatch(value) for value in told)
 
 

@@ -90,7 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
     """End with exit code 3 where a comparison of the study's metric is what it must not be."""
-    study, effects = report.analysis.study, report.analysis.effects
+    study, effects = report.analysis.study, report.analysis.all_effects
     found = held_up_by(effects[effects["metric"] == study.metric], study.smaller, fail_if, margin)
     for line in found:
         print(f"gate: {printable(line)}", file=sys.stderr)

@@ -42,7 +42,7 @@ def held_up_by(
     which nothing was compared.
 
     Args:
-        effects: of one metric, columns `verdicts.COLUMNS`.
+        effects: of one metric, columns `verdicts.COLUMNS`, and `at` where some are at a level of another factor.
         smaller: whether smaller values of it are better.
         fail_if: of `ACCEPTED`.
         margin: of non-inferiority, in the metric's unit, at least 0.
@@ -63,7 +63,8 @@ def _found(effects: "pd.DataFrame", smaller: bool, margin: float | None) -> Iter
         is_ = _is(verdict, shown, margin is not None)
         name = f"{crossed(row['factors'])}: {crossed(row['variant'])} against {crossed(row['baseline'])}"
         beyond = "" if margin is None else f" (not shown to be at most {margin:g} worse)"
-        yield f"{plain(name)} is {is_}{beyond}", is_
+        at = f" at {row['at']}" if row.get("at") else ""
+        yield f"{plain(name + at)} is {is_}{beyond}", is_
 
 
 def _is(verdict: "Verdict", shown_not_inferior: bool, asked: bool) -> str:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 
@@ -145,12 +146,28 @@ def asked(
     if unknown:
         factors = ", ".join(study.factors) or "none"
         raise InputError(f"baseline: {', '.join(unknown)} is no factor; the factors are {factors}")
+    _require_one_role(study)
     if study.seed_param == "seed":
         return study, runs, own, unread
     if not study.unpaired:
         require_seed(runs, study.seed_param)
     named = {param("seed"): param(OTHER_SEED), param(study.seed_param): param("seed")}
     return _with_other_seed(study), runs.rename(columns=named), own, unread
+
+
+def _require_one_role(study: Study) -> None:
+    """Raises InputError where one key is to be compared, averaged over, or what pairs or parts runs, at once."""
+    roles = {
+        "--factors": study.factors,
+        "--nuisance": study.nuisance,
+        "--average-over": study.average_over,
+        "--blocks": () if study.blocks is None else (study.blocks,),
+        "--seed-param": () if study.unpaired else (study.seed_param,),
+    }
+    for (one, keys), (other, others) in combinations(roles.items(), 2):
+        # A block of its own for each seed has a run for each variant.
+        if (one, other) != ("--blocks", "--seed-param") and (both := [key for key in keys if key in others]):
+            raise InputError(f"{both[0]} is named by {one} and by {other}: one of them is expected")
 
 
 def _with_other_seed(study: Study) -> Study:

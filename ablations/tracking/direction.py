@@ -57,7 +57,8 @@ DOUBTFUL = listed(
     lost recovered forgotten forgetting degradation decline complement opposite target goal required
     threshold limit limited under budget baseline chance random std sd var variance stdev stderr ci sem
     spread range slope scale weight coef coefficient factor penalty bonus attack attacker adversary
-    adversarial inference_attack membership leakage bias unfairness to until since between regret lift
+    adversarial inference_attack membership mia leakage leak leaked privacy shadow forget unlearn
+    unlearned unlearning discriminator disc fool fooled fooling bias unfairness to until since between regret lift
     uplift up down count counter rank ranking position index id
     """
 )

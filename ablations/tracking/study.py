@@ -6,6 +6,7 @@ for runs of other programs the command line says it.
 
 import hashlib
 import json
+import math
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -84,7 +85,7 @@ class Study:
     value: str | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.margin, int | float) or not self.margin >= 0:
+        if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
             raise InputError(
                 f"margin: must be a number of at least 0, in the metric's unit; got {self.margin}"
             )

@@ -281,6 +281,15 @@ BAD = [
     ({"baseline": "lr"}, "--baseline: levels as factor=level,factor=level are expected, got 'lr'"),
     ({"factors": "lr,depth"}, "factor depth: no run has such a param; there are arch, lr, seed"),
     ({"margin": "-1"}, r"margin: must be a number of at least 0, in the metric's unit; got -1\.0"),
+    ({"margin": "inf"}, r"margin: must be a number of at least 0, in the metric's unit; got inf"),
+    ({"factors": "lr,seed"}, "seed is named by --factors and by --seed-param: one of them is expected"),
+    ({"seed-param": "arch"}, "arch is named by --factors and by --seed-param: one of them is expected"),
+    ({"blocks": "arch"}, "arch is named by --factors and by --blocks: one of them is expected"),
+    ({"average-over": "lr"}, "lr is named by --factors and by --average-over: one of them is expected"),
+    (
+        {"average-over": "seed"},
+        "seed is named by --average-over and by --seed-param: one of them is expected",
+    ),
 ]
 
 

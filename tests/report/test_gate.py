@@ -73,6 +73,12 @@ def test_interactions_are_no_gate():
     assert held_up_by(effects("worse", factors=("f", "g")), True, ["worse"]) == []
 
 
+def test_what_is_worse_at_a_level_of_another_factor_is_worse():
+    """Where a choice depends on another, its average may be better though it is worse at one level."""
+    table = pd.concat([effects("better").assign(at=""), effects("worse").assign(at="g=1")], ignore_index=True)
+    assert held_up_by(table, True, ["worse"]) == ["f: worse against base at g=1 is worse"]
+
+
 def test_where_nothing_was_compared_nothing_is_shown():
     assert held_up_by(effects("worse")[:0], True, ["inconclusive"]) == ["nothing was compared"]
     assert held_up_by(effects("worse")[:0], True, ["worse"]) == []
@@ -102,6 +108,23 @@ def test_what_holds_a_change_up_ends_the_command_with_3(reports, capsys):
     out, err = capsys.readouterr()
     assert err == "gate: activation: tanh against relu is worse\n"
     assert f"report: {reports / 's' / 'README.md'}" in out
+
+
+def test_a_choice_that_is_worse_with_one_level_of_another_ends_the_command_with_3(reports, store, capsys):
+    """Better on average, and worse where it matters: the report's answer is that at each level."""
+    study = Study(
+        "t", ("activation", "pool"), {"activation": "relu", "pool": "max"}, "test/error_pct", 0.1, **UNSAID
+    )
+    store.keep(study)
+    for seed in range(8):
+        for pool, gain in (("max", 1.0), ("avg", -2.0)):
+            noise = seed % 3 / 64
+            store.add(5.0 + noise, seed=seed, pool=pool, sweep="t")
+            store.add(5.0 + gain + seed % 5 / 64, seed=seed, pool=pool, activation="tanh", sweep="t")
+    with pytest.raises(SystemExit) as stopped:
+        main(["t", "--fail-if", "worse"])
+    assert stopped.value.code == 3
+    assert "gate: activation: tanh against relu at pool=max is worse\n" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,9 @@ UNCLEAR = (
         "accuracy_std",
         "loss_scale",
         "attack_accuracy",
+        "mia_auc",
+        "forget_acc",
+        "discriminator_acc",
         "uptime",
         "d_loss",
         "log_likelihood",
@@ -161,7 +164,7 @@ def test_anything_else_is_one_clear_line(text):
         Study.from_json(text)
 
 
-@pytest.mark.parametrize("margin", [-0.1, float("nan"), "0.1", None])
+@pytest.mark.parametrize("margin", [-0.1, float("nan"), float("inf"), "0.1", None])
 def test_a_margin_is_a_number_that_is_not_negative(margin):
     with pytest.raises(
         InputError, match=r"^margin: must be a number of at least 0, in the metric's unit; got "
