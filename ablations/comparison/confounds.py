@@ -262,8 +262,9 @@ def shown(name: str) -> str:
 
 
 def _equal(name: str, value: str, other: str) -> bool:
-    """Params as numbers where both are; digests and commits (`1e5`) are texts."""
-    return value == other or (name.startswith(PARAM) and not _kinds_of(name) and same(value, other))
+    """Params and tags as numbers where both are; digests and commits (`1e5`) are texts."""
+    of_somebody = name.startswith(PARAM) or (name.startswith(TAG) and not shown(name).startswith("mlflow."))
+    return value == other or (of_somebody and not _kinds_of(name) and same(value, other))
 
 
 def only_names(key: str, values: Iterable[str | None], ignore: Iterable[str] = ()) -> bool:

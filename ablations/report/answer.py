@@ -239,6 +239,8 @@ def _needed(analysis: Analysis, rows: Sequence[Mapping[str, Any]]) -> Markdown:
     """What would settle these comparisons, in brackets."""
     if any(analysis.comparisons[row["at"]].censored for row in rows):
         return md(" (runs that never got there leave it open: more epochs would settle it, not more seeds)")
+    if not any(row["n"] for row in rows):
+        return md(" (no seed has a result on both sides)")
     wanted = [row for row in rows if pd.notna(row["seeds_needed"])]
     if not wanted:
         return md("")

@@ -116,8 +116,10 @@ def _valued(
     if not (points.groupby("run_id").size() > 1).any():
         return runs, []
     several = f"The runs logged several values of {name}"
+    fewest, uneven = _unevenly(points, runs)
     if asked == LAST:
-        return runs, [f"{several}: of each run the last value counts (--value best, --value mean-of-last-N)."]
+        said = f"{several}: of each run the last value counts (--value best, --value mean-of-last-N).{uneven}"
+        return runs, [said]
     if last is not None:
         count = int(last[1])
         found = (
@@ -126,13 +128,24 @@ def _valued(
             .groupby("run_id")["value"]
             .agg(lambda of: of.mean(skipna=False))
         )
-        said = f"{several}: of each run the mean of the last {count} counts."
+        of_all = ", or of all where there are fewer" if fewest < count else ""
+        said = f"{several}: of each run the mean of the last {count} counts{of_all}.{uneven}"
     else:
         points = points[points["value"].map(is_finite)]
         found = points.groupby("run_id")["value"].agg("min" if study.smaller else "max")
         said = f"{several}: of each run the best value counts, which flatters every variant, one with more values more."
+        said += uneven
     value = runs["run_id"].map(found).astype(float)
     return runs.assign(**{metric(name): value.where(runs[metric(name)].notna(), runs[metric(name)])}), [said]
+
+
+def _unevenly(points: "pd.DataFrame", runs: "pd.DataFrame") -> tuple[int, str]:
+    """The smallest number of values that a finished run logged, and that others logged more, in words."""
+    sizes = points.groupby("run_id").size()
+    done = sizes[sizes.index.isin(runs.loc[runs["status"] == "FINISHED", "run_id"])]
+    fewest, most = (int(done.min()), int(done.max())) if len(done) else (int(sizes.min()), 0)
+    said = f" Some runs logged more values than others: {fewest} to {most}, so that they may have been trained longer."
+    return fewest, said if fewest < most else ""
 
 
 def disagreeing(found: Sequence["Disagreement"], name: str) -> Iterator[str]:

@@ -113,6 +113,7 @@ def test_names_places_and_times_are_noted(name, ours, theirs, noted):
         ("params.lr", "0.10", "0.1"),
         ("params.lr", "1e-1", ".1"),
         ("params.width", "64", "64.0"),
+        ("tags.width", "64", "64.0"),
         ("tags.mlflow.user", "ann", "bob"),
         ("tags.mlflow.runName", "ann", "bob"),
         ("tags.mlflow.source.name", "/a/train.py", "/b/train.py"),

@@ -80,8 +80,9 @@ class Logger:
 
 def made(uri: str) -> None:
     names = ("clean", "confounded", "data", "spelled", "twice", "steps", "sets", "nested", "groups", "levels")
+    names += ("uneven", "apart")
     loggers = [Logger(uri, name) for name in names]
-    clean, confounded, data, spelled, twice, steps, sets, nested, groups, levels = loggers
+    clean, confounded, data, spelled, twice, steps, sets, nested, groups, levels, uneven, apart = loggers
     search = nested.run({"arch": "x"}, 0.999)
     for k in SEEDS:
         for arch, gain in (("x", 0.0), ("y", GAIN)):
@@ -95,6 +96,9 @@ def made(uri: str) -> None:
             for lr in (0.1, 0.01):
                 twice.run(run | {"lr": lr}, value + lr)
             steps.run(run, [0.25, value + 0.25, value - GAIN * 2 * (arch == "y")])
+            uneven.run(run, [0.25, value, value + 0.125][: 3 if arch == "y" else 2])
+            if (k < 4) == (arch == "x"):
+                apart.run(run, value)
             groups.run({"arch": arch, "lr": 0.1}, value)
             levels.run({"arch": {"x": "a=1,b=2", "y": "y"}[arch], "seed": k}, value)
     for k, (name, rank) in product(range(9), (("d1", 1), ("d2", 3), ("d3", 2))):  # six comparisons take nine
@@ -247,6 +251,21 @@ def test_the_last_value_counts_unless_it_is_said(uri, tmp_path, capsys):
     assert "last value" not in reported(uri, tmp_path, "groups", "--unpaired")
     line = refused(capsys, uri, "steps", "--value", "first")
     assert line == "error: --value: best, last or mean-of-last-N is expected, got first"
+
+
+def test_runs_that_logged_more_values_than_others_are_said(uri, tmp_path, capsys):
+    said = "Some runs logged more values than others: 2 to 3, so that they may have been trained longer."
+    assert said in reported(uri, tmp_path, "uneven")
+    assert said in capsys.readouterr().out.replace("\n  ", " ")
+    text = reported(uri, tmp_path, "uneven", "--value", "mean-of-last-3")
+    assert "the mean of the last 3 counts, or of all where there are fewer." in text
+    assert "Some runs logged more" not in reported(uri, tmp_path, "steps")
+
+
+def test_sides_that_have_no_seed_in_common(uri, tmp_path):
+    """Eight seeds were run; six more of them would settle nothing."""
+    said = "Not settled: **arch: y** against x (no seed has a result on both sides)."
+    assert said in reported(uri, tmp_path, "apart")
 
 
 def test_groups_without_a_seed(uri, tmp_path, capsys):
