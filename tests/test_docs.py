@@ -50,7 +50,7 @@ NOT_RUN = {  # command: why
     "python -m ablations.report --experiment nightly --factors model --metric val_acc --baseline model=main --fail-if "
     "worse,confounded": "needs a store of other programs; test_gate has one",
     "python -m ablations.report --experiment nightly --factors model --metric val_acc --baseline model=main --fail-if "
-    "worse,inconclusive --non-inferiority 0.005": "needs a store of other programs; test_gate has one",
+    "worse,inconclusive,confounded --non-inferiority 0.005": "needs a store of other programs; test_gate has one",
     "python -m ablations.export_images mnist /tmp/mnist": "may download MNIST",
     "python -m ablations.export_images mnist /tmp/mnist dataset.root=FOLDER": "needs MNIST",
     "python run.py -m activation=relu,tanh pool=max,avg": "made here with one epoch",

@@ -82,7 +82,8 @@ def differing(analysis: Analysis) -> Iterator[Markdown]:
 
 
 def _checked(paired: Sequence[Comparison], by_design: bool) -> Iterator[Markdown]:
-    yield md(CHECKED, md(" else") if by_design or any(each.confounded for each in paired) else "")
+    others = by_design or any(each.confounded or each.differing.noted for each in paired)
+    yield md(CHECKED, md(" else") if others else "")
     for template, name in ((NOTED, "noted"), (UNKNOWN, "unknown")):
         keys = sorted({key for each in paired for key in getattr(each.differing, name)})
         if keys:

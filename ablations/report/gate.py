@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 WORSE, INCONCLUSIVE, CONFOUNDED = "worse", "inconclusive", "confounded"
 ACCEPTED = (WORSE, INCONCLUSIVE, CONFOUNDED)
+NOTHING = "nothing"
+"""Is there to be judged."""
 
 
 def named(text: str, margin: float | None = None) -> tuple[str, ...]:
@@ -38,8 +40,8 @@ def held_up_by(
 
     Without a margin the verdict decides; too few seeds are inconclusive. With one, the variant passes where the
     interval shows that it is at most so much worse than its baseline (not inferior), whatever the verdict; where it
-    does not show that, it is worse where the verdict says so, and inconclusive where it does not. So is a study in
-    which nothing was compared.
+    does not show that, it is worse where the verdict says so, and inconclusive where it does not. A comparison without
+    any result, and a study in which nothing was compared, never pass a gate.
 
     Args:
         effects: of one metric, columns `verdicts.COLUMNS`, and `at` where some are at a level of another factor.
@@ -47,14 +49,15 @@ def held_up_by(
         fail_if: of `ACCEPTED`.
         margin: of non-inferiority, in the metric's unit, at least 0.
     """
-    return [line for line, is_ in _found(effects, smaller, margin) if is_ in fail_if]
+    failing = {*fail_if, NOTHING} if fail_if else set()
+    return [line for line, is_ in _found(effects, smaller, margin) if is_ in failing]
 
 
 def _found(effects: "pd.DataFrame", smaller: bool, margin: float | None) -> Iterator[tuple[str, str]]:
     from ablations.comparison.verdicts import Verdict
 
     if effects.empty:
-        yield "nothing was compared", INCONCLUSIVE
+        yield "nothing was compared", NOTHING
     for row in effects[effects["factors"].map(len) == 1].to_dict("records"):
         at_worst = row["ci_high"] if smaller else -row["ci_low"]
         verdict = Verdict(row["verdict"])
@@ -64,7 +67,10 @@ def _found(effects: "pd.DataFrame", smaller: bool, margin: float | None) -> Iter
         name = f"{crossed(row['factors'])}: {crossed(row['variant'])} against {crossed(row['baseline'])}"
         beyond = "" if margin is None else f" (not shown to be at most {margin:g} worse)"
         at = f" at {row['at']}" if row.get("at") else ""
-        yield f"{plain(name + at)} is {is_}{beyond}", is_
+        if not row["n"] and is_ != CONFOUNDED:
+            yield f"{plain(name + at)} has no result", NOTHING
+        else:
+            yield f"{plain(name + at)} is {is_}{beyond}", is_
 
 
 def _is(verdict: "Verdict", shown_not_inferior: bool, asked: bool) -> str:

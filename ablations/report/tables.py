@@ -58,7 +58,7 @@ def verdict_of(row: Mapping[str, Any], comparison: Comparison, analysis: Analysi
     """The verdict, with the look at which it was settled where there was more than one."""
     if comparison.without_result:
         return "no result"
-    late = len(analysis.looks) > 1 and pd.notna(row["settled_at"])
+    late = row["looks"] > 1 and pd.notna(row["settled_at"])
     return f"{row['verdict']} (look {row['settled_at']})" if late else row["verdict"]
 
 

@@ -71,6 +71,7 @@ def _delivery(journal: Journal, away: dict[Store, str]) -> Delivery:
     try:
         if problem is None:
             journal.store.probe()
+            journal.store.settle()
             send_all(journal)
     except DeletedError:
         dropped = True

@@ -27,6 +27,7 @@ def log_report(store: "Store", experiment: str, name: str, known: str | None, fo
     A store that is away takes nothing, now or later: the next report is as good.
     """
     store.probe()
+    store.settle()
     if known is not None:
         with closing(Tracker.of(store, known)) as tracker:
             tracker.log_files(folder)

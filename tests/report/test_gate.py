@@ -81,7 +81,10 @@ def test_what_is_worse_at_a_level_of_another_factor_is_worse():
 
 def test_where_nothing_was_compared_nothing_is_shown():
     assert held_up_by(effects("worse")[:0], True, ["inconclusive"]) == ["nothing was compared"]
-    assert held_up_by(effects("worse")[:0], True, ["worse"]) == []
+    assert held_up_by(effects("worse")[:0], True, ["worse"]) == ["nothing was compared"]
+    assert held_up_by(effects("worse")[:0], True, []) == []
+    lost = effects("few").assign(n=0)
+    assert held_up_by(lost, True, ["worse"]) == ["f: few against base has no result"]
 
 
 def test_words_are_named_once_and_in_order():

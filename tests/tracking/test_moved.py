@@ -12,6 +12,7 @@ from ablations.report.compile import compile_report
 from ablations.tracking import Reader, Store, Tracker
 from ablations.tracking.models import register_model
 from ablations.tracking.moved import PLACES, Move
+from ablations.tracking.reports import log_report, report_run
 
 
 def logged(store, name="first"):
@@ -53,6 +54,24 @@ def test_what_was_logged_is_read_beside_the_store_and_what_is_new_goes_there(way
     assert not any(place and "old" in place for place in places(new))
     register_model(new, run_id, "model", "digits")
     assert any(place.endswith(f"{run_id}/artifacts/model") for place in places(new) if place)
+
+
+@pytest.mark.parametrize("way", [shutil.move, shutil.copytree])
+def test_the_report_of_a_moved_project_is_kept_beside_its_store(way, old, new, tmp_path):
+    logged(old)
+    page = tmp_path / "page"
+    page.mkdir()
+    (page / "report.html").write_text("before")
+    log_report(old, "lenet5", "s", None, page)
+    way(old.path.parent, new.path.parent)
+    before = {path: path.is_file() and path.read_text("latin-1") for path in old.path.parent.rglob("*")}
+    (page / "report.html").write_text("after")
+    known = report_run(Reader(new), "lenet5", "s")
+    log_report(new, "lenet5", "s", known, page)
+    assert (new.artifacts / known / "artifacts" / "report.html").read_text() == "after"
+    assert {
+        path: path.is_file() and path.read_text("latin-1") for path in old.path.parent.rglob("*")
+    } == before
 
 
 def test_a_store_that_cannot_be_written_to_is_read_all_the_same(old, new, tmp_path):
