@@ -187,7 +187,7 @@ def require_usable_folders() -> None:
     """Raise InputError where Hydra cannot work in the project's folder or the working directory, or not with what the
     user's conf/ adds."""
     try:
-        folders = str(CONF), str(HOME), os.getcwd()
+        folders = str(CONF.parent), str(HOME), os.getcwd()
     except FileNotFoundError:
         raise InputError("the working directory does not exist any more; change into another one") from None
     for folder in folders:

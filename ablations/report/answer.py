@@ -246,5 +246,7 @@ def _needed(analysis: Analysis, rows: Sequence[Mapping[str, Any]]) -> Markdown:
         return md("")
     least = min(int(row["seeds_needed_at_least"]) for row in wanted)
     most = max(int(row["seeds_needed"]) for row in wanted)
+    if all(row["n"] < 2 for row in wanted):  # nothing says how far seeds scatter
+        return md(" ({} seeds are needed at least)", most)
     it = "it" if len(rows) == 1 else "them"
     return md(" (about {} seeds in all would settle {})", seeds_needed(least, most), it)

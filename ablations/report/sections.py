@@ -63,6 +63,7 @@ UNPAIRED = (
     "are Welch's, *p* is that of a permutation test between the groups; *runs* is the size of the smaller one. What "
     "the groups owe to their random numbers cannot be taken off, so that smaller differences stay open than with seeds."
 )
+AT_LEAST = "{} seeds that give a pair are needed at least to say anything of {}: how far seeds scatter is unknown."
 SETTLED_BY = "If things are as they look now, {} seeds in all that give a pair would settle {} that {} open."
 TOO_MANY = (
     "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the margin be "
@@ -356,7 +357,10 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
         last = first + int((within["seeds_needed"] - within["n"]).max()) if first else seeds
         fewest, settled = int(within["seeds_needed_at_least"].min()), many(len(within), "comparison")
         about = f"about {fewest} to {seeds}" if fewest < seeds else f"about {seeds}"
-        yield md(SETTLED_BY, about, settled, "is" if len(within) == 1 else "are")
+        if (within["n"] < 2).all():
+            yield md(AT_LEAST, seeds, settled)
+        else:
+            yield md(SETTLED_BY, about, settled, "is" if len(within) == 1 else "are")
         if analysis.study.command:
             verb = "adds" if first else "makes"
             yield md("This command {} them, and its report uses old and new runs together:", verb)

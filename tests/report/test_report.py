@@ -61,7 +61,7 @@ def test_the_numbers_are_those_of_the_runs(store, tmp_path):
     ]
     assert answer_of(text) == [
         "**activation=tanh** has the lowest mean test error: 3.00 % on average over 3 seeds.",
-        "Not settled: **activation: tanh** against relu (about 6 seeds in all would settle it).",
+        "Not settled: **activation: tanh** against relu (6 seeds are needed at least).",
     ]
     assert "1,150 training, 360 test images" in text
     assert "| seeds | 0, 1, 2 |" in text
@@ -139,7 +139,7 @@ def test_one_seed_claims_no_spread(store, tmp_path):
     assert rows_of(text, "## Results")[0][2:4] == ["2.00 –", "2.00"]
     assert "**activation=tanh** has the lowest mean test error: 2.00 % in its one run." in answer_of(text)
     assert answer_of(text)[1:] == [
-        "Not settled: **activation: tanh** against relu (about 6 seeds in all would settle it)."
+        "Not settled: **activation: tanh** against relu (6 seeds are needed at least)."
     ]
     assert "with one seed there is no band" in text
     assert rows_of(text, "## Verdicts")[0][3:] == ["too few seeds", "-2.00", "1"]

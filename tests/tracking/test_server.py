@@ -134,7 +134,7 @@ def copied(source: Store, target: Store, runs: pd.DataFrame, folder: Path) -> di
     ours, ids = MlflowClient(target.uri), {}
     tags = theirs.get_experiment(runs["experiment_id"].iloc[0]).tags
     for key, value in tags.items():
-        if key.startswith("study."):
+        if key.startswith(("study.", "look.")):
             ours.set_experiment_tag(experiment, key, value)
     for run_id in runs["run_id"]:
         run = theirs.get_run(run_id)
@@ -149,5 +149,6 @@ def copied(source: Store, target: Store, runs: pd.DataFrame, folder: Path) -> di
         place.mkdir(parents=True)
         theirs.download_artifacts(run_id, "", str(place))
         ours.log_artifacts(made.info.run_id, str(place))
+        ours.log_inputs(made.info.run_id, run.inputs.dataset_inputs)
         ours.set_terminated(made.info.run_id, run.info.status, run.info.end_time)
     return ids
