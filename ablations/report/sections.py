@@ -63,7 +63,9 @@ UNPAIRED = (
     "are Welch's, *p* is that of a permutation test between the groups; *runs* is the size of the smaller one. What "
     "the groups owe to their random numbers cannot be taken off, so that smaller differences stay open than with seeds."
 )
-AT_LEAST = "{} seeds that give a pair are needed at least to say anything of {}: how far seeds scatter is unknown."
+AT_LEAST = (
+    "{} seeds that give a pair are needed at least to say anything of {}: how far seeds scatter is unknown."
+)
 SETTLED_BY = "If things are as they look now, {} seeds in all that give a pair would settle {} that {} open."
 TOO_MANY = (
     "{} would take more seeds than are worth their time ({}). So small a difference can be left open, or the margin be "

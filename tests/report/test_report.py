@@ -61,7 +61,7 @@ def test_the_numbers_are_those_of_the_runs(store, tmp_path):
     ]
     assert answer_of(text) == [
         "**activation=tanh** has the lowest mean test error: 3.00 % on average over 3 seeds.",
-        "Not settled: **activation: tanh** against relu (6 seeds are needed at least).",
+        "Not settled: **activation: tanh** against relu (about 6 seeds in all would settle it).",
     ]
     assert "1,150 training, 360 test images" in text
     assert "| seeds | 0, 1, 2 |" in text
