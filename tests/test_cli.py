@@ -146,6 +146,7 @@ def test_report_again_is_the_same_to_the_byte(project, card):
     assert {path: path.read_bytes() for path in report.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_same_numbers_to_the_last_bit_under_any_launcher(project, card):
     """The card's runs once more, by workers."""
     done = project.run("-m", *CARD, "name=parallel", "tracking.rerun=true", "hydra/launcher=joblib")

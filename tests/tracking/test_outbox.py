@@ -539,6 +539,7 @@ def test_a_double_that_arrives_late_is_deleted(line, monkeypatch):
     assert list(Reader(line.store).runs().run_id) == [tracker.run_id]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["refuse", "error", pytest.param("stall", marks=pytest.mark.slow)])
 def test_a_server_that_is_away_from_start_to_end(line, tmp_path, fault, monkeypatch):
     monkeypatch.setattr(outbox, "WAIT_PER_ATTEMPT", 1000.0)  # one attempt fails, the others wait

@@ -218,6 +218,7 @@ def test_ten_thousand_runs_are_read_in_seconds(store):
     assert runs.seconds.eq(1.5).all()
 
 
+@pytest.mark.slow
 def test_a_server_with_artifacts_of_its_own(tmp_path, serve):
     """The real thing, over HTTP: the same tables as from the database below it, and artifacts downloaded."""
     database = Store(f"sqlite:///{tmp_path}/mlflow.db")

@@ -97,6 +97,7 @@ def test_a_fresh_store_from_another_folder(tmp_path):
     assert default.startswith(locations.pop())  # and not below whatever the working directory was
 
 
+@pytest.mark.slow
 def test_four_processes_make_one_store_at_once(tmp_path):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     code = (
