@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ablations.errors import InputError
-    from ablations.notebook import TrainedRun, train
     from ablations.report.compared import Compared, compare
+    from ablations.sweep.trained import TrainedRun, train
 
 __all__ = ["Compared", "InputError", "TrainedRun", "compare", "train"]
 
@@ -22,8 +22,8 @@ __path__.append(f"{__path__[0]}/predict/earlier")  # where saved models of 0.1.0
 _HOMES = {
     "compare": "ablations.report.compared",
     "Compared": "ablations.report.compared",
-    "train": "ablations.notebook",
-    "TrainedRun": "ablations.notebook",
+    "train": "ablations.sweep.trained",
+    "TrainedRun": "ablations.sweep.trained",
     "InputError": "ablations.errors",
 }
 

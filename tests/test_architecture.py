@@ -15,7 +15,7 @@ from project import PATIENCE_S
 from ablations.paths import ROOT
 
 PACKAGE = ROOT / "ablations"
-MOST_ENTRIES = 20
+MOST_ENTRIES = 18
 MOST_LINES = {"module": 500, "function": 60}
 
 TRAINING_HALF = ("nn", "datasets", "training", "predict", "experiment", "sweep")
@@ -75,9 +75,7 @@ def test_rooms_and_functions_can_be_read(module):
     assert lines <= MOST_LINES["module"]
     for node in ast.walk(MODULES[module]):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            told = bool(ast.get_docstring(node)) and len(node.body) > 1
-            lines = node.end_lineno - node.body[told].lineno
-            assert lines < MOST_LINES["function"], f"{module}.{node.name}"
+            assert node.end_lineno - node.lineno < MOST_LINES["function"], f"{module}.{node.name}"
 
 
 # Either half can do without the other

@@ -12,8 +12,8 @@ import psutil
 import pytest
 from project import PATIENCE_S, wait_until
 
+from ablations.commands.signals import Terminated, exit_code, stoppable
 from ablations.paths import ROOT
-from ablations.signals import Terminated, exit_code, stoppable
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 QUIET = "interrupted: that is all\n"
@@ -21,7 +21,7 @@ QUIET = "interrupted: that is all\n"
 HEAD = """
 import sys, time
 from pathlib import Path
-from ablations import signals
+from ablations.commands import signals
 from ablations.commands import one_line_errors
 
 def say(line):

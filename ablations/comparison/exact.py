@@ -32,7 +32,10 @@ def total(values: Iterable[float]) -> float:
 def mean(values: Iterable[float]) -> float:
     """The mean to `DIGITS` digits; NaN of nothing."""
     values = list(values)
-    return digits(total(values) / len(values)) if values else math.nan
+    if not values:
+        return math.nan
+    found = total(values) / len(values)
+    return digits(found if math.isfinite(found) else statistics.mean(values))
 
 
 def deviation(values: Iterable[float]) -> float:

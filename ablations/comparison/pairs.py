@@ -279,16 +279,15 @@ class _Cells:
         found = {seed: self._pair(list(weights), seed) for seed in seeds}
         pairs = {seed: runs for seed, runs in found.items() if not isinstance(runs, Unpaired)}
         used = [run for runs in pairs.values() for run in runs]
+        measured = [_difference(list(weights.values()), runs, self.metric) for runs in pairs.values()]
         return Comparison(
             factors=tuple(variant),
             variant=tuple(variant.values()),
             baseline=tuple(baseline.values()),
             metric=self.metric,
             seeds=tuple(pairs),
-            differences=tuple(
-                _difference(list(weights.values()), runs, self.metric) for runs in pairs.values()
-            ),
-            rounding=tuple(_rounding(list(weights.values()), runs, self.metric) for runs in pairs.values()),
+            differences=tuple(difference for difference, _ in measured),
+            rounding=tuple(rounding for _, rounding in measured),
             differing=self._differing(variant, baseline, list(weights), pairs),
             run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
             seen=tuple(max(int(run.get(LOOK, 1)) for run in runs) for runs in pairs.values()),
@@ -348,7 +347,9 @@ class _Cells:
         corners: list[tuple[dict[str, str], int]] = [({}, 1)]
         for factor in variant:
             signed = (variant[factor], 1), (baseline[factor], -1)
-            corners = [(at | {factor: level}, sign * s) for at, sign in corners for level, s in signed]
+            corners = [
+                (corner | {factor: level}, sign * s) for corner, sign in corners for level, s in signed
+            ]
         settings = (each for each in self.settings if self._setting(each, at) == each)
         rest = {self._setting(setting, corners[0][0]) for setting in settings}
         rest = sorted(rest, key=lambda levels: [natural(level) for level in levels])
@@ -386,15 +387,14 @@ def is_lost(run: Mapping[str, Any]) -> bool:
     return run["outcome"] not in (Outcome.FINISHED, Outcome.UNFINISHED) and not stopped
 
 
-def _difference(weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str) -> float:
-    """The weighted sum of the runs' values; what is rounding alone is 0."""
-    difference = exact.total(weight * run["value"] for weight, run in zip(weights, runs, strict=True))
-    return difference if abs(difference) > _rounding(weights, runs, metric) else 0.0
-
-
-def _rounding(weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str) -> float:
-    """The most that rounding can make of the weighted sum, values that were computed from others included."""
-    stored = STORED.get(metric, 0.0) * exact.total(map(abs, weights))
-    return stored + ROUNDING * exact.total(
-        abs(w * run["value"]) for w, run in zip(weights, runs, strict=True)
+def _difference(
+    weights: Sequence[float], runs: Sequence[Mapping[str, Any]], metric: str
+) -> tuple[float, float]:
+    """The weighted sum of the runs' values, 0 where it is rounding alone, and the most that rounding can make of it,
+    that of values that were computed from others included."""
+    parts = [weight * run["value"] for weight, run in zip(weights, runs, strict=True)]
+    rounding = STORED.get(metric, 0.0) * exact.total(map(abs, weights)) + ROUNDING * exact.total(
+        map(abs, parts)
     )
+    difference = exact.total(parts)
+    return (difference if abs(difference) > rounding else 0.0), rounding

@@ -9,10 +9,11 @@ import pandas as pd
 
 from ablations.comparison import exact, tests
 from ablations.comparison.confounds import Found, Rules, differences, known
+from ablations.comparison.looks import Looked
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison, Hopeless, is_lost
 from ablations.comparison.tests import ALPHA
-from ablations.comparison.verdicts import COLUMNS, Verdict
+from ablations.comparison.verdicts import COLUMNS, hindered, typed, verdict
 from ablations.errors import InputError
 from ablations.tracking.columns import natural, param, text
 
@@ -116,48 +117,35 @@ def tabulate(
     Source: B. L. Welch (1947), Biometrika 34, 28-35.
     """
     m = len(comparisons)
-    found = [_test(*map(np.array, each.groups), m) for each in comparisons]
-    corrected = tests.holm([test.p for test, _ in found])
+    looked = [_looked(*map(np.array, each.groups), m) for each in comparisons]
+    corrected = tests.holm([each.p for each in looked])
     rows = []
-    for each, (test, fewest), p_holm, room, small in zip(
-        comparisons, found, corrected, margin, smaller_is_better, strict=True
+    for each, seen, p_holm, room, small in zip(
+        comparisons, looked, corrected, margin, smaller_is_better, strict=True
     ):
         ours, theirs = map(np.array, each.groups)
-        n = min(len(ours), len(theirs))
-        mean = float(ours.mean() - theirs.mean()) if n else math.nan
-        ruling = _verdict(each, test, p_holm, room, small, fewest * m < ALPHA)
+        mean = exact.total(ours) / len(ours) - exact.total(theirs) / len(theirs) if seen.n else math.nan
+        ruling = verdict(seen, p_holm, room, small)
         sizes = _ahead(ours, theirs, small), _effect_size(ours, theirs)
         names = each.factors, each.variant, each.baseline, each.metric
+        numbers = seen.n, mean, seen.low, seen.high, seen.p, p_holm, *sizes
         settled = 1 if ruling.settled else pd.NA
-        found = n, mean, test.low, test.high, test.p, p_holm, *sizes, ruling
-        rows.append((*names, *found, pd.NA, pd.NA, int(n > 0), settled))
-    whole = dict.fromkeys(("seeds_needed", "seeds_needed_at_least", "settled_at"), "Int64")
-    return exact.rounded(pd.DataFrame(rows, columns=COLUMNS).astype({"n": int, "looks": int, **whole}))
+        rows.append((*names, *numbers, ruling, pd.NA, pd.NA, int(seen.n > 0), settled))
+    return exact.rounded(hindered(typed(pd.DataFrame(rows, columns=COLUMNS)), comparisons))
 
 
-def _verdict(
-    each: Comparison, test: tests.SignFlip, p_holm: float, margin: float, small: bool, possible: bool
-) -> Verdict:
-    if each.without_result:
-        return Verdict.INCONCLUSIVE
-    if each.confounded:
-        return Verdict.CONFOUNDED
-    if -margin <= test.low and test.high <= margin:
-        return Verdict.NO_DIFFERENCE
-    if p_holm < ALPHA and not test.low <= 0 <= test.high:
-        return Verdict.BETTER if (test.high < 0) == small else Verdict.WORSE
-    return Verdict.INCONCLUSIVE if possible else Verdict.TOO_FEW
-
-
-def _test(ours: np.ndarray, theirs: np.ndarray, comparisons: int) -> tuple[tests.SignFlip, float]:
-    """The permutation test of the difference of means with Welch's interval, and the smallest p of groups so large."""
+def _looked(ours: np.ndarray, theirs: np.ndarray, comparisons: int) -> Looked:
+    """The permutation test of the difference of means with Welch's interval, as the only look. It counts where groups
+    so large can be told apart at all after the correction."""
     from scipy.stats import permutation_test, ttest_ind
 
-    if not len(ours) or not len(theirs):
-        return tests.SignFlip(math.nan, -math.inf, math.inf), 1.0
-    fewest = min(1.0, 2 / math.comb(len(ours) + len(theirs), len(ours)))
-    if min(len(ours), len(theirs)) < 2:
-        return tests.SignFlip(1.0, -math.inf, math.inf), fewest
+    n = min(len(ours), len(theirs))
+    if n == 0:
+        return Looked()
+    fewest = min(1.0, 2 / math.comb(len(ours) + len(theirs), n))
+    counts = (n,) if fewest * comparisons < ALPHA else ()
+    if n < 2:
+        return Looked(1.0, pairs=counts, n=n)
 
     def difference(first: np.ndarray, second: np.ndarray, axis: int) -> np.ndarray:
         return first.mean(axis) - second.mean(axis)
@@ -177,7 +165,7 @@ def _test(ours: np.ndarray, theirs: np.ndarray, comparisons: int) -> tuple[tests
     else:
         interval = ttest_ind(*samples, equal_var=False).confidence_interval(1 - ALPHA)
         low, high = float(interval.low) * scale, float(interval.high) * scale
-    return tests.SignFlip(float(p), low, high), fewest
+    return Looked(float(p), low, high, counts, n)
 
 
 def _ahead(ours: np.ndarray, theirs: np.ndarray, small: bool) -> float:

@@ -198,8 +198,7 @@ def judge(
         sizes = tests.prob_better(sample, smaller[i]), tests.effect_size(sample, errors[i])
         found = n, mean, each.low, each.high, each.p, corrected[i], *sizes, verdicts[i]
         rows.append((*found, needed, fewest, len(each.pairs), since[i] or pd.NA))
-    whole = dict.fromkeys(("seeds_needed", "seeds_needed_at_least", "settled_at"), "Int64")
-    return pd.DataFrame(rows, columns=COLUMNS[4:]).astype({"n": int, "looks": int, **whole})
+    return typed(pd.DataFrame(rows, columns=COLUMNS[4:]))
 
 
 def tabulate(
@@ -223,14 +222,25 @@ def tabulate(
     judged = judge(samples, margin, smaller_is_better, seen, rounding)
     needed = ["seeds_needed", "seeds_needed_at_least"]
     judged.loc[np.array([each.beyond_seeds for each in comparisons], bool), needed] = pd.NA
+    names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
+    return exact.rounded(hindered(judged.assign(**names)[list(COLUMNS)], comparisons))
+
+
+def typed(table: pd.DataFrame) -> pd.DataFrame:
+    """A verdict table with counts as whole numbers, of which some may be missing."""
+    whole = dict.fromkeys(("seeds_needed", "seeds_needed_at_least", "settled_at"), "Int64")
+    return table.astype({"n": int, "looks": int, **whole})
+
+
+def hindered(table: pd.DataFrame, comparisons: Sequence[Comparison]) -> pd.DataFrame:
+    """A verdict table without the verdicts that numbers alone would give, where something is in their way."""
     censored = np.array([bool(each.censored) for each in comparisons], bool)
-    open_ones = censored & ~judged["verdict"].isin((Verdict.BETTER, Verdict.WORSE))
+    open_ones = censored & ~table["verdict"].isin((Verdict.BETTER, Verdict.WORSE))
     for word, those in (
         (Verdict.INCONCLUSIVE, open_ones),
         (Verdict.INCONCLUSIVE, np.array([each.without_result for each in comparisons], bool)),
         (Verdict.CONFOUNDED, np.array([each.confounded for each in comparisons], bool)),
     ):
-        judged.loc[those, "verdict"] = word
-        judged.loc[those, "settled_at"] = pd.NA
-    names = {name: [getattr(each, name) for each in comparisons] for name in COLUMNS[:4]}
-    return exact.rounded(judged.assign(**names)[list(COLUMNS)])
+        table.loc[those, "verdict"] = word
+        table.loc[those, "settled_at"] = pd.NA
+    return table

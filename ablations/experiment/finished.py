@@ -12,11 +12,11 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from ablations.commands.signals import undisturbed
 from ablations.errors import InputError
 from ablations.experiment.job import Wanted, checkpoints, determining, digest, identity, run_name
 from ablations.experiment.result import Result
 from ablations.experiment.resume import Adopt, decide, is_of, leftovers, tags_of_adoption
-from ablations.signals import undisturbed
 from ablations.tracking.earlier import EarlierRun, earlier_runs
 from ablations.tracking.store import Store
 from ablations.tracking.writer import Tracker

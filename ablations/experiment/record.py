@@ -10,6 +10,7 @@ import numpy as np
 from hydra.core.hydra_config import HydraConfig
 
 from ablations.commands import say
+from ablations.commands.signals import Terminated, stop_if_told, undisturbed
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.artifacts import RESULT_FILES, RESULT_METRICS, write_artifacts
 from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
@@ -30,7 +31,6 @@ from ablations.experiment.resume import (
     stays,
 )
 from ablations.paths import draft_folder
-from ablations.signals import Terminated, stop_if_told, undisturbed
 from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs, log_copied, results
 from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker

@@ -13,6 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from ablations.commands import module_command, say, settle_streams
+from ablations.commands.signals import stoppable, undisturbed
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import Job
@@ -40,7 +41,6 @@ from ablations.experiment.resume import (
     tags_of_adoption,
     without_store,
 )
-from ablations.signals import stoppable, undisturbed
 from ablations.tracking.earlier import (
     EarlierRun,
     IncompleteError,

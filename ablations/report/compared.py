@@ -27,6 +27,8 @@ Runs: TypeAlias = "pd.DataFrame | str | os.PathLike[str] | Sequence[str]"
 
 TABLE = "table"
 """What the report of a data frame is called unless somebody says it."""
+TABLES = (".csv", ".tsv")
+"""What ends so is the path of a table, also where there is none."""
 OPTIONS = re.compile(
     r"--(average-over|baseline|better|blocks|experiment|factors|ignore|looks|margin|measured|metric|nuisance|step|"
     r"seed-param|tracking-uri|tuned-better|tuned-on|unpaired|value|where|wide)\b"
@@ -211,9 +213,8 @@ def compare(
     `compare(frame, factors="arch", metric="acc", seed="seed", baseline={"arch": "resnet"}, better="higher")`
 
     Args:
-        runs: the name of an MLflow experiment, or several; without factors the name of a sweep. A data frame, or the
-            path of a CSV file, with one row per run: its settings, its seed, what was measured. Or the folder of a
-            report, with no other argument.
+        runs: a data frame or the path of a CSV file, with one row per run; the name of an MLflow experiment, or
+            several, or without factors of a sweep; or the folder of a report, with no other argument.
         factors: the params or columns that are compared.
         metric: the outcome.
         seed: the param or column that pairs runs; `seed` by default.
@@ -222,8 +223,7 @@ def compare(
         better: which values of the metric are; by default as its name says, where that leaves no doubt.
         name: of the report.
         tracking_uri: of the MLflow store; by default MLFLOW_TRACKING_URI, else the project's own.
-        wide: of a table with a row per seed and a column for each level of the one factor: `levels`; with a row per
-            level and a column for each seed: `seeds`.
+        wide: of a table whose columns are the `levels` of the one factor, or the `seeds`.
         measured: of a table: columns besides the metric that are no settings.
         step: of a table: the column that counts epochs, where a run has several rows.
         blocks: the param or column with the data sets or folds within which variants are compared.
@@ -240,40 +240,54 @@ def compare(
     Raises:
         InputError: runs that cannot be compared so; one line that says what to do.
     """
-    request = Request(
-        factors=_names(factors),
-        metric=metric,
-        baseline=None if baseline is None else {str(key): str(level) for key, level in baseline.items()},
-        margin=margin,
-        smaller_is_better=_smaller("better", better),
-        seed_param=seed,
-        nuisance=_names(nuisance),
-        tuned_on=tuned_on,
-        looks=None if looks is None else tuple(looks),
-        tuned_smaller_is_better=_smaller("tuned_better", tuned_better),
-        ignore=_names(ignore),
-        average_over=_names(average_over),
-        blocks=blocks,
-        unpaired=unpaired,
-        value=value,
-        where=where,
-    )
-    shape = Shape(wide, _names(measured) or (), step)
+    given = locals().copy()
     with _arguments_named():
-        if hasattr(runs, "columns"):
-            return _of_table(*in_frame(runs, name or TABLE, request, shape), name or TABLE)
-        path = Path(runs) if isinstance(runs, str | os.PathLike) else None
-        if path is not None and path.is_file():
-            return _of_table(*in_csv(path, name or path.stem, request, shape), name or path.stem)
-        if path is not None and (path / "report.json").is_file():
-            if request != Request() or shape != Shape():
-                raise InputError(
-                    f"{path}: a report says itself what it compares; leave out the other arguments"
-                )
-            return _of_report(path)
-        if shape != Shape():
-            raise InputError("wide, measured, step: of a data frame or a CSV file")
-        return _of_store(runs, request, name, tracking_uri)
+        return _compared(**given)
+
+
+def _compared(runs: Any, name: str | None, tracking_uri: str | None, **asked: Any) -> Compared:
+    request, shape = _asked(**asked)
+    if hasattr(runs, "columns"):
+        return _of_table(*in_frame(runs, name or TABLE, request, shape), name or TABLE)
+    path = Path(runs) if isinstance(runs, str | os.PathLike) else None
+    if path is not None and (path.is_file() or path.suffix.lower() in TABLES):
+        return _of_table(*in_csv(path, name or path.stem, request, shape), name or path.stem)
+    if path is not None and (path / "report.json").is_file():
+        if request != Request() or shape != Shape():
+            raise InputError(f"{path}: a report says itself what it compares; leave out the other arguments")
+        return _of_report(path)
+    if isinstance(runs, os.PathLike):
+        raise InputError(f"{path}: no table and no report is there")
+    if shape != Shape():
+        raise InputError("wide, measured, step: of a data frame or a CSV file")
+    return _of_store(runs, request, name, tracking_uri)
+
+
+def _asked(
+    *,
+    metric: str | None,
+    seed: str | None,
+    baseline: Mapping[str, object] | None,
+    better: str | None,
+    tuned_better: str | None,
+    looks: Sequence[int] | None,
+    wide: str | None,
+    measured: Names,
+    step: str | None,
+    **others: Any,
+) -> tuple[Request, Shape]:
+    """What the arguments of `compare` say of the report, and of a table."""
+    lists = ("factors", "nuisance", "ignore", "average_over")
+    request = Request(
+        metric=metric,
+        seed_param=seed,
+        baseline=None if baseline is None else {str(key): str(level) for key, level in baseline.items()},
+        smaller_is_better=_smaller("better", better),
+        tuned_smaller_is_better=_smaller("tuned_better", tuned_better),
+        looks=None if looks is None else tuple(looks),
+        **{key: _names(value) if key in lists else value for key, value in others.items()},
+    )
+    return request, Shape(wide, _names(measured) or (), step)
 
 
 def _of_table(source: Any, request: Request, name: str) -> Compared:

@@ -13,10 +13,10 @@ from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
 from ablations.commands import about, here, many, module_command, run_command, say, say_doing
+from ablations.commands.signals import watch_workers
 from ablations.errors import InputError
 from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.progress import sweep_bar
-from ablations.signals import watch_workers
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import Plan, PlannedRun, composed, plan

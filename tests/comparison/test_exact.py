@@ -40,6 +40,8 @@ def test_mean_and_deviation_are_those_of_the_numbers():
     assert exact.deviation([2.0, 4.0, 4.0, 4.0, 5.0, 5.0, 7.0, 9.0]) == 2.1380899353
     assert exact.deviation([0.1, 0.1, 0.1]) == 0.0
     assert exact.deviation(np.array([1e12 + 1, 1e12 + 2, 1e12 + 3])) == 1.0
+    assert exact.mean([1e308] * 5) == 1e308  # whose sum is none
+    assert exact.mean([math.inf, 1.0]) == math.inf
     assert math.isnan(exact.mean([]))
     assert math.isnan(exact.deviation([1.0]))
 

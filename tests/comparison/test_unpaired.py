@@ -63,6 +63,8 @@ def test_small_groups():
     """Of three and three runs two of twenty orders are as extreme: p = 0.1 at least."""
     table = judged(runs_of(x=[1.0, 1.1, 1.2], y=[2.0, 2.1, 2.2]))
     assert table.loc[0, ["p", "verdict"]].tolist() == [0.1, Verdict.TOO_FEW]
+    same = runs_of(x=[1.0, 1.1, 1.2], y=[1.0, 1.1, 1.2])
+    assert judged(same, margin=9).loc[0, "verdict"] == Verdict.TOO_FEW  # as of pairs, whatever the margin
     table = judged(runs_of(x=[1.0, 1.1, 1.2], y=[2.0]))
     assert table.loc[0, ["p", "ci_low", "verdict"]].tolist() == [1.0, -math.inf, Verdict.TOO_FEW]
 

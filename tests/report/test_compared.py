@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -108,6 +109,12 @@ def test_blocks_groups_and_looks_work_as_for_tracked_runs():
         ablations.compare(frame().drop(columns="seed"), "arch", "acc")
     with pytest.raises(InputError, match="better='larger': 'higher' or 'lower' is expected"):
         ablations.compare(frame(), "arch", "acc", better="larger")
+    with pytest.raises(InputError, match=r"no\.csv: No such file"):
+        ablations.compare("no.csv", "arch", "acc")
+    with pytest.raises(InputError, match="no: no table and no report is there"):
+        ablations.compare(Path("no"), "arch", "acc")
+    with pytest.raises(TypeError, match="unexpected keyword argument 'factor'"):
+        ablations.compare(frame(), factor="arch")
 
 
 def test_figures_are_matplotlibs_and_missing_ones_are_explained():

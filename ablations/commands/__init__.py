@@ -1,4 +1,9 @@
-"""What the commands share: how they end, their `--help`, what they say on a terminal, the words they count with."""
+"""What the commands share.
+
+How they end and their `--help`, what they say on a terminal, the words they count with; `signals` has them stop in
+order. In come a command's arguments and whatever goes wrong in it, out go lines and an exit code. This room knows
+`errors` and `paths`, and is known to all.
+"""
 
 import argparse
 import errno
@@ -14,9 +19,9 @@ from contextlib import contextmanager, suppress
 from types import TracebackType
 from typing import TextIO
 
+from ablations.commands.signals import exit_code, stoppable
 from ablations.errors import InputError, foreseen, masked, one_line, printable
 from ablations.paths import CLONE, CONF, HOME, MLRUNS, OWN_CONF
-from ablations.signals import exit_code, stoppable
 
 CLEAR_LINE = "\r\x1b[K"
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EBADF}
