@@ -106,11 +106,15 @@ def numbered(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.DataFrame":
         runs: as the store's reader gives them.
         looks: the ids of the invocations whose report was compiled.
     """
-    first = column(runs, tag("first_sweep_id")).fillna(column(runs, tag("sweep_id"))).fillna("").map(str)
     ends = sorted(set(looks))
-    at = first.map(lambda id: bisect_left(ends, id))
+    at = first_invocations(runs).map(lambda id: bisect_left(ends, id))
     used = sorted(set(at))
     return runs.assign(**{LOOK: at.map({place: number for number, place in enumerate(used, 1)})})
+
+
+def first_invocations(runs: "pd.DataFrame") -> "pd.Series":
+    """For each run the id of the invocation of a sweep whose result it is; empty where it is that of none."""
+    return column(runs, tag("first_sweep_id")).fillna(column(runs, tag("sweep_id"))).fillna("").map(str)
 
 
 def numbered_by_seeds(runs: "pd.DataFrame", seeds: Sequence[int]) -> "pd.DataFrame":

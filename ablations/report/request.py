@@ -200,9 +200,13 @@ def _with_short_roots(study: Study, runs: "pd.DataFrame") -> tuple[Study, "pd.Da
 
 
 def looks_at(reader: "Reader", runs: "pd.DataFrame") -> list[str]:
-    """The ids of the invocations whose report was compiled, of the experiments of these runs."""
-    experiments = runs["experiment_id"].unique()
-    return sorted({each for id in experiments for each in looks_in(reader.experiment_tags(id))})
+    """The ids of the invocations whose report showed some of these runs: those of their sweeps, and those of other
+    sweeps whose results they are."""
+    from ablations.comparison.looks import first_invocations
+
+    sweeps, first = set(column(runs, tag("sweep"))), set(first_invocations(runs))
+    looked = [looks_in(reader.experiment_tags(id)) for id in runs["experiment_id"].unique()]
+    return sorted({id for each in looked for id, sweep in each.items() if sweep in sweeps or id in first})
 
 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:

@@ -281,9 +281,9 @@ def look_tag(invocation: str) -> str:
     return LOOK + invocation
 
 
-def looks_in(tags: Mapping[str, str]) -> list[str]:
-    """The ids of the invocations whose report was compiled, from the tags of an experiment."""
-    return sorted(key.removeprefix(LOOK) for key in tags if key.startswith(LOOK))
+def looks_in(tags: Mapping[str, str]) -> dict[str, str]:
+    """By id of each invocation whose report was compiled the name of its sweep, from the tags of an experiment."""
+    return {key.removeprefix(LOOK): sweep for key, sweep in tags.items() if key.startswith(LOOK)}
 
 
 def tag_of(name: str) -> str:

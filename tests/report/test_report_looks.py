@@ -73,6 +73,21 @@ def test_an_invocation_whose_report_was_never_compiled_is_no_look(store, tmp_pat
     assert "One look: no seeds were added after an earlier report." in text
 
 
+def test_a_look_at_another_sweep_is_none_at_this_one(store, tmp_path):
+    """The first invocation was interrupted, and the report of another sweep compiled before it went on."""
+    sequence(store, {0: "1", 8: "3"})
+    store.studies |= {look_tag("2"): "other", look_tag("3"): "s"}
+    result, text = compiled(tmp_path)
+    assert looks_of(result.path.parent) == [{"invocation": "3", "seeds": [str(seed) for seed in range(12)]}]
+    assert "One look: no seeds were added after an earlier report." in text
+
+
+def test_results_of_another_sweep_were_looked_at_in_its_report(store, tmp_path):
+    sequence(store, {0: "1", 8: "3"})
+    store.studies |= {look_tag("1"): "other", look_tag("2"): "other", look_tag("3"): "s"}
+    assert [look["invocation"] for look in looks_of(compiled(tmp_path)[0].path.parent)] == ["1", "3"]
+
+
 # Runs of others
 
 
