@@ -12,7 +12,7 @@ from ablations.commands import about, command_parser, many, module_command, one_
 from ablations.errors import InputError, printable
 from ablations.report.compile import Report, compile_report, home_of
 from ablations.report.console import coloured
-from ablations.report.gate import held_up_by, named
+from ablations.report.gate import failing, held_up_by
 from ablations.report.request import Request
 from ablations.report.sources import Shape, in_csv
 from ablations.report.stored import keep_in_store
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Compile or check a report."""
     options = parser().parse_args(arguments)
     with one_line_errors():
-        store, fail_if = Store(options.tracking_uri), named(options.fail_if, options.non_inferiority)
+        store, fail_if = Store(options.tracking_uri), failing(options.fail_if, options.non_inferiority)
         if fail_if and (options.again or options.check):
             raise InputError(
                 "--fail-if: with a report that is compiled from the store, without --check and --again"

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError, printable
+from ablations.report.compile import TABLES
 from ablations.report.escaping import Markdown
 from ablations.report.request import Request
 from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, with_keys
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
     from ablations.report.compile import Compiled
     from ablations.report.drawings import Drawing
-
-TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
-"""What a report without comparisons, or without blocks, does not have."""
-
 
 _TEXTS = list_of(lambda value: isinstance(value, str))
 _REQUEST = {

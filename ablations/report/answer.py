@@ -31,20 +31,19 @@ def answer(analysis: Analysis) -> list[Markdown]:
     """At most four sentences."""
     if published := reached(analysis.runs, analysis.study):
         return [published]
-    first = list(_leader(analysis))
+    leader, ranks = _leader(analysis), analysis.ranks
+    over = [] if ranks is None else [over_blocks(analysis, ranks)]
     table = analysis.effects[analysis.effects["metric"] == analysis.study.metric]
     if table.empty:
-        return [*first, *over_blocks(analysis)]
+        return [leader, *over]
     form = forms(analysis)[analysis.study.metric]
     rows = table.assign(at=table.index)
     together = rows["factors"].map(len) > 1
     apart = pd.Series([depends(analysis, row) for row in rows.to_dict("records")], rows.index, bool)
     alone = rows[~together & ~apart]
     of_levels = [depending(analysis, row) for row in rows[apart].to_dict("records")]
-    if analysis.ranks is not None:  # which rank before what each block says
-        first = [*first[:1], *over_blocks(analysis)][-1:]
     return [
-        *first[:1],
+        *(over or [leader]),  # the rank before what each block says
         *_settled(analysis, alone, form),
         *([_listed(of_levels)] if of_levels else _depends(analysis, alone, rows[together], form)),
         *_open(analysis, alone),
@@ -66,14 +65,13 @@ def variant_name(row: Mapping[str, Any], factors: tuple[str, ...]) -> str:
     return " ".join(f"{key}={plain(row[param(key)])}" for key in factors)
 
 
-def _leader(analysis: Analysis) -> Iterator[Markdown]:
+def _leader(analysis: Analysis) -> Markdown:
     """Which variant is ahead, and where that is all there is to say."""
     study, table = analysis.study, analysis.variants
     form = forms(analysis)[study.metric]
     done = table[table["n"] > 0].to_dict("records")
     if not done:
-        yield md("No run finished, so there is nothing to compare yet.")
-        return
+        return md("No run finished, so there is nothing to compare yet.")
     best = done[0]
     percent = md(" %" if study.label.endswith("(%)") else "")
     one, more = "{}{} in its one run", "{}{} on average over {}"
@@ -81,18 +79,16 @@ def _leader(analysis: Analysis) -> Iterator[Markdown]:
     reached = md(one if best["n"] == 1 else more, form.value(best["mean"]), percent, counted)
     if len(table) == 1:
         alone = "One variant was run; its {} is {}. There is nothing to compare it with."
-        yield md(alone, study.noun, reached)
-        return
+        return md(alone, study.noun, reached)
     side = "lowest" if study.smaller else "highest"
     equal = [row for row in done if form.value(row["mean"]) == form.value(best["mean"])]
     if len(equal) > 1:
-        yield _tie(equal, side, form, analysis)
-        return
+        return _tie(equal, side, form, analysis)
     lost = ", though only {} of its {} runs finished" if best["n"] < best["planned"] else ""
     lost = md(lost, best["n"], best["planned"])
     name = variant_name(best, study.factors)
     alone = md("; no other variant has a finished run" if len(done) == 1 else "")
-    yield md("**{}** has the {} mean {}: {}{}{}.", name, side, study.noun, reached, lost, alone)
+    return md("**{}** has the {} mean {}: {}{}{}.", name, side, study.noun, reached, lost, alone)
 
 
 def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analysis) -> Markdown:
@@ -109,15 +105,14 @@ def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analys
 
 def _settled(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Markdown]:
     """The choices that are known to matter, the largest first, and those known not to."""
-    sizes = table["mean_diff"].abs().sort_values(ascending=False, kind="stable").index
-    of = dict(iter(table.loc[sizes].groupby("verdict", sort=False)))
-    mattering = pd.concat([table[:0], *(of[each] for each in (Verdict.BETTER, Verdict.WORSE) if each in of)])
-    mattering = mattering.loc[[i for i in sizes if i in mattering.index]]
+    ordered = table.sort_values("mean_diff", key=abs, ascending=False, kind="stable")
+    mattering = ordered[ordered["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
+    same = ordered[ordered["verdict"] == Verdict.NO_DIFFERENCE]
     parts = [_difference(analysis, row, form) for row in mattering.head(MOST_NAMED).to_dict("records")]
     if len(mattering) > MOST_NAMED:
         more = len(mattering) - MOST_NAMED
         parts.append(md("{} more {} settled, too", more, "is" if more == 1 else "are"))
-    if (same := of.get(Verdict.NO_DIFFERENCE)) is not None:
+    if len(same):
         names = _named(same.to_dict("records"))
         inside = md(" that matters (less than {})", form.with_unit(analysis.margin))
         makes = "make" if len(same) > 1 else "makes"

@@ -54,32 +54,28 @@ def over_blocks(analysis: Analysis) -> Iterator[Markdown]:
         yield md(NO_SEEDS, study.blocks)
 
 
-def in_one_sentence(analysis: Analysis) -> Iterator[Markdown]:
+def in_one_sentence(analysis: Analysis, ranks: Ranks) -> Markdown:
     """What the ranks say, for the answer."""
-    ranks = analysis.ranks
-    if ranks is None:
-        return
     if confounded(analysis):
-        yield md("Over the values of {} the ranks mix the factor with something else.", analysis.study.blocks)
-        return
+        return md(
+            "Over the values of {} the ranks mix the factor with something else.", analysis.study.blocks
+        )
     first = md("**{}**", names(analysis, [int(ranks.ranks.index[0])])[0])
     over = md("{} of {}", many(len(ranks.blocks), "value"), analysis.study.blocks)
     if len(ranks.variants) == 2:
         p = ranks.wilcoxon["p"].iloc[0]
         differ = "differ" if p < ALPHA else "cannot be told apart"
-        yield md(
+        return md(
             "Over {} the two variants {} by rank ({}, Wilcoxon's p {}).", over, differ, first, _with_sign(p)
         )
-        return
     apart = ranks.ranks.iloc[1:] - ranks.ranks.iloc[0] > ranks.critical
     worse = [int(i) for i in apart[apart].index]
     if ranks.friedman[1] >= ALPHA or ranks.friedman[1] != ranks.friedman[1] or not worse:
-        yield md(
+        return md(
             "{} has the best mean rank over {}; by rank it cannot be told apart from the others.", first, over
         )
-        return
     than = ", ".join(names(analysis, worse))
-    yield md("{} has the best mean rank over {}, significantly better than that of {}.", first, over, than)
+    return md("{} has the best mean rank over {}, significantly better than that of {}.", first, over, than)
 
 
 def _with_sign(p: float) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 
 from ablations.commands import many
 from ablations.errors import InputError, PlainError, one_line
-from ablations.report.again import TABLES, Kept, kept, recomputed
-from ablations.report.compile import PAGE, Compiled, compiled_from, home_of
+from ablations.report.again import Kept, kept, recomputed
+from ablations.report.compile import TABLES, Compiled, compiled_from, home_of
 from ablations.tracking.reader import Reader
+from ablations.tracking.reports import PAGE
 from ablations.tracking.store import Store
 
 NUMBER = re.compile(r"[-+]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[-+]?\d+)?", re.IGNORECASE)

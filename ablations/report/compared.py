@@ -133,7 +133,7 @@ class Compared:
         from ablations.report.answer import answer
         from ablations.report.escaping import listed, md, table
         from ablations.report.page import fragment
-        from ablations.report.tables import verdicts_in_short
+        from ablations.report.tables import IN_SHORT, verdict_rows
 
         parts = [listed(answer(self.analysis))]
         forest = self._drawing("forest")
@@ -141,7 +141,7 @@ class Compared:
         if picture is not None:
             parts.append(md("![{}](forest.png)", forest.heading))
         if len(self.analysis.effects):
-            parts.append(table(*verdicts_in_short(self.analysis), numeric=2))
+            parts.append(table(*verdict_rows(self.analysis, IN_SHORT), numeric=2))
         text = md("\n\n").join(parts)
         return f"<div>\n{fragment(text, lambda _: picture)}</div>"
 

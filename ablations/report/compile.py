@@ -23,6 +23,7 @@ from ablations.errors import InputError
 from ablations.report.escaping import md, plain
 from ablations.report.request import Request, asked, everywhere, looks_at
 from ablations.tracking.columns import column, metrics_in, tag
+from ablations.tracking.reports import PAGE
 from ablations.tracking.study import Study
 
 if TYPE_CHECKING:
@@ -41,7 +42,9 @@ VECTORS = ("svg", "pdf")
 FIRST = "forest"
 """The figure that stands beside the answer."""
 
-PAGE = "report.html"
+TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
+"""What a report without comparisons, or without blocks, does not have."""
+
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
 
@@ -58,7 +61,6 @@ class Report:
         path: its README.md.
         of_sweep: whether its runs are those of a sweep.
         summary: results and verdicts as plain text, on a terminal no wider than that.
-        failed: how many of the covered runs have no result.
         remark: why it is not in the folder of its name, '' where it is.
         analysis: the numbers behind it.
     """
@@ -67,9 +69,13 @@ class Report:
     path: Path
     of_sweep: bool
     summary: str
-    failed: int
     remark: str
     analysis: "Analysis"
+
+    @property
+    def failed(self) -> int:
+        """How many of the covered runs have no result."""
+        return len(self.analysis.failed)
 
 
 @dataclass(frozen=True)
@@ -123,8 +129,7 @@ def compile_report(
     option = store.option
     reader = source or Reader(store)
     compiled = compiled_from(reader, name, request, again, option)
-    lacking = getattr(reader, "out_of_reach", False)
-    shown = {each.stem for each in compiled.drawings if each.shown} if lacking else None
+    shown = {each.stem for each in compiled.drawings if each.shown} if reader.out_of_reach else None
     study, reason = compiled.analysis.study, ""
     home = _home(compiled, folder) if out is None else empty_or_report(Path(out))
     if out is not None and not replace and (lost := _lost(home, shown)):
@@ -141,8 +146,8 @@ def compile_report(
     from ablations.report.console import console
 
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
-    summary, failed = console(compiled.analysis), len(compiled.analysis.failed)
-    return Report(study.name, home / "README.md", bool(swept), summary, failed, reason, compiled.analysis)
+    summary = console(compiled.analysis)
+    return Report(study.name, home / "README.md", bool(swept), summary, reason, compiled.analysis)
 
 
 def vector_formats(formats: str | Sequence[str]) -> list[str]:
@@ -374,7 +379,7 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
     for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
             (home / old).unlink(missing_ok=True)
-    for name in {"effects.csv", "verdicts.tex", "blocks.tex"} - set(compiled.files):
+    for name in set(TABLES) - set(compiled.files):
         (home / name).unlink(missing_ok=True)
     if html or (home / PAGE).exists():
         _write_page(home, compiled)

@@ -28,7 +28,7 @@ CHECKED = (
 KINDS = {"code": "the code (commit)", "versions": "versions of packages", "data": "the data (a digest)"}
 
 
-def named(comparison: Comparison) -> str:
+def named_comparison(comparison: Comparison) -> str:
     """`activation: tanh against relu`, with the data set or fold where it is within one."""
     factor, variant, baseline = map(crossed, (comparison.factors, comparison.variant, comparison.baseline))
     within = "" if comparison.block is None else f" ({comparison.block})"
@@ -69,7 +69,7 @@ def differing(analysis: Analysis) -> Iterator[Markdown]:
     """Paragraphs under the verdicts: what confounds, what is varied by design, what was checked and what is unknown."""
     confounded = [each for each in analysis.comparisons if each.confounded]
     if confounded:
-        lines = [md("**{}**: {}", named(each), reason(each)) for each in confounded[:MOST_LINES]]
+        lines = [md("**{}**: {}", named_comparison(each), reason(each)) for each in confounded[:MOST_LINES]]
         if len(confounded) > MOST_LINES:
             lines.append(md("… and {}", many(len(confounded) - MOST_LINES, "more comparison")))
         yield md(CONFOUNDED, listed(lines))

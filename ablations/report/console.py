@@ -46,10 +46,8 @@ def console(analysis: "Analysis") -> str:
     text = "\n".join(_filled(unmarked(sentence), width) for sentence in answer(analysis)) + "\n\n"
     text += _aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
     if len(analysis.effects):
-        head, rows = verdict_rows(analysis)
-        at = [head.index("runs" if name not in head else name) for name in SHOWN]
         ours = analysis.effects["metric"] == analysis.study.metric
-        rows = [tuple(row[i] for i in at) for row, own in zip(rows, ours, strict=True) if own]
+        rows = [row for row, own in zip(verdict_rows(analysis, SHOWN)[1], ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
         text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
     if len(analysis.effects) or analysis.ranks is not None:

@@ -6,12 +6,15 @@ from typing import Any
 
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import COLUMNS, Verdict, fewest_seeds
-from ablations.report.analysis import Analysis, at_level, family
+from ablations.report.analysis import Analysis, family
 from ablations.report.escaping import Markdown, crossed, md, table
-from ablations.report.numbers import NO_SPREAD, Form, forms, p_value, seeds_needed
-from ablations.report.tables import in_words
+from ablations.report.numbers import Form, forms
+from ablations.report.tables import verdict_rows
 
-HEAD = ("factor", "variant", "against", "at", "verdict", "seeds", "difference", "95 % interval", "p (Holm)")
+HEAD = (
+    *("factor", "variant", "against", "at", "verdict"),
+    *("seeds", "difference", "95 % interval", "p (Holm)", "seeds needed"),
+)
 WORDS = {verdict: str(verdict) for verdict in Verdict} | {Verdict.INCONCLUSIVE: "open"}
 
 ABOUT = (
@@ -46,25 +49,10 @@ def depending(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
 
 def simple_effects(analysis: Analysis) -> Iterator[Markdown]:
     """The part with the simple effects and their table."""
-    shown = in_words(analysis.simple_effects)
-    if shown.empty:
+    if analysis.simple_effects.empty:
         return
-    form = forms(analysis)[analysis.study.metric]
     yield md("### Where it depends on the other choice")
-    rows = []
-    for comparison, row in zip(analysis.simple, shown.to_dict("records"), strict=True):
-        interval = form.interval(row["ci_low"], row["ci_high"]) if row["n"] else NO_SPREAD
-        numbers = str(row["n"]), form.difference(row["mean_diff"]), interval, p_value(row["p_holm"])
-        names = row["factor"], row["variant"], row["baseline"], at_level(comparison)
-        rows.append(
-            (
-                *names,
-                row["verdict"],
-                *numbers,
-                seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
-            )
-        )
-    yield table((*HEAD, "seeds needed"), rows, numeric=5)
+    yield table(*verdict_rows(analysis, HEAD, simple=True), numeric=5)
     sizes = sorted(set(Counter(map(family, analysis.simple)).values()))
     fewest = (f"{size} of them take {fewest_seeds(size)} seeds" for size in sizes)
     yield md(ABOUT, f"{' and '.join(fewest)} at least")

@@ -18,7 +18,7 @@ NOTHING = "nothing"
 """Is there to be judged."""
 
 
-def named(text: str, margin: float | None = None) -> tuple[str, ...]:
+def failing(text: str, margin: float | None = None) -> tuple[str, ...]:
     """What fails a gate, as the command line names it. Raises InputError for another word, and for a margin that is
     below 0 or that nothing asks for."""
     words = tuple(dict.fromkeys(word.strip() for word in text.split(",") if word.strip()))

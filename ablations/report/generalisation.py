@@ -83,10 +83,10 @@ def on_other_images(analysis: Analysis) -> Iterator[Markdown]:
 def _row(row: Mapping[str, Any], form: Form) -> tuple[str, ...]:
     shares = (f"{100 * row[name]:.0f} %" for name in ("share_seeds", "share_images", "share_both"))
     ends = (form.interval(row[f"{kind}_low"], row[f"{kind}_high"]) for kind in ("ci", "wide"))
-    return named(row), form.difference(row["mean_diff"]), *ends, *shares, f"±{form.value(row['floor'])}"
+    return named_row(row), form.difference(row["mean_diff"]), *ends, *shares, f"±{form.value(row['floor'])}"
 
 
-def named(row: Mapping[str, Any]) -> str:
+def named_row(row: Mapping[str, Any]) -> str:
     """A comparison in a cell: `pool: avg against max (activation=relu)`."""
     where = f" ({row['at']})" if row["at"] else ""
     return f"{row['factor']}: {row['variant']} against {row['baseline']}{where}"
@@ -110,6 +110,6 @@ def _what_helps(known: pd.DataFrame) -> Iterator[Markdown]:
         & (known["wide_high"] >= 0)
     ]
     if len(lost):
-        names = [named(row) for row in lost.head(6).to_dict("records")]
+        names = [named_row(row) for row in lost.head(6).to_dict("records")]
         more = [f"{len(lost) - 6} more"] if len(lost) > 6 else []
         yield md(ONLY_HERE, "; ".join([*names, *more]))

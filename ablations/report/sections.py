@@ -15,11 +15,10 @@ from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
 from ablations.report.attribution import shares_of_factors
 from ablations.report.blocks import over_blocks
-from ablations.report.confounds import differing
-from ablations.report.confounds import named as named_comparison
+from ablations.report.confounds import differing, named_comparison
 from ablations.report.dependence import simple_effects
 from ablations.report.escaping import Markdown, code, listed, md, table
-from ablations.report.generalisation import named, on_other_images
+from ablations.report.generalisation import named_row, on_other_images
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
 from ablations.tracking.columns import column, natural, param, tag
@@ -133,7 +132,7 @@ def _compared(analysis: Analysis) -> Iterator[Markdown]:
     if analysis.effects.empty:
         return
     yield md("## Verdicts")
-    yield table(*tables.verdicts_in_short(analysis), numeric=2)
+    yield table(*tables.verdict_rows(analysis, tables.IN_SHORT), numeric=2)
     yield _legend(analysis)
     yield from simple_effects(analysis)
     yield from differing(analysis)
@@ -251,7 +250,7 @@ def _looks(analysis: Analysis) -> Markdown:
 def _in_full(analysis: Analysis) -> Iterator[Markdown]:
     """The verdicts with every number, and how these were made."""
     study, m = analysis.study, len(analysis.effects)
-    yield table(*tables.verdict_rows(analysis), numeric=8)
+    yield table(*tables.verdict_rows(analysis, tables.IN_FULL), numeric=8)
     if study.unpaired:
         yield md(
             "{} comparisons share an error of 5 % (Holm). {}" if m > 1 else "{1}", m, md(NUMBERS_UNPAIRED)
@@ -372,7 +371,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
             yield md("Add runs with further seeds to the same experiment and compile this report again.")
     if len(beyond):
         names = "; ".join(
-            f"{named(row)}, {seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
+            f"{named_row(row)}, {seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
             for row in tables.in_words(beyond).head(MOST_NAMED).to_dict("records")
         )
         yield md(TOO_MANY, many(len(beyond), "comparison"), names)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError, one_line
 from ablations.paths import draft_folder
-from ablations.report.again import TABLES
+from ablations.report.compile import TABLES
 from ablations.report.escaping import Markdown, md
 from ablations.tracking.columns import KIND, REPORT, REPORT_OF, tag
 from ablations.tracking.reports import PAGE, log_report, report_address, report_run

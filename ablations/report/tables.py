@@ -1,7 +1,7 @@
 """The tables of a report as rows of cells, which the page escapes and the console cuts."""
 
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -10,7 +10,7 @@ from ablations.commands import duration, many
 from ablations.comparison import exact
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
-from ablations.report.analysis import Analysis
+from ablations.report.analysis import Analysis, at_level
 from ablations.report.escaping import crossed, plain
 from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
 from ablations.tracking.columns import column, natural, param, params_in, tag, text
@@ -18,6 +18,13 @@ from ablations.tracking.study import Study, label
 
 SHARED = ("optimizer.lr", "trainer.batch_size")
 """Params that are named among what all runs share, beside the choice of each group."""
+
+IN_SHORT = ("factor", "variant", "against", "metric", "verdict", "difference [95 % interval]", "seeds")
+"""Of the verdict table, where it stands beside the answer."""
+IN_FULL = (
+    *("factor", "variant", "against", "metric", "verdict", "seeds", "difference", "95 % interval"),
+    *("p", "p (Holm)", "beats it in", "effect size", "seeds needed"),
+)
 
 Rows = list[tuple[str, ...]]
 
@@ -33,59 +40,55 @@ def in_words(effects: pd.DataFrame) -> pd.DataFrame:
     return named
 
 
-def verdicts_in_short(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
-    """Head and rows of the verdict table that a page begins with."""
-    table, form = in_words(analysis.effects), forms(analysis)
-    several = table["metric"].nunique() > 1
-    rows = []
-    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
-        shown, paired = form[row["metric"]], row["n"] > 0
-        ends = shown.ends(row["ci_low"], row["ci_high"]) if paired else ""
-        interval = f" [{ends}]" if ends else ""
-        cells = {
-            "factor": f"{row['factor']}, {label(row['metric'])}" if several else row["factor"],
-            "variant": row["variant"],
-            "against": row["baseline"],
-            "verdict": verdict_of(row, comparison, analysis),
-            "difference [95 % interval]": shown.difference(row["mean_diff"]) + interval,
-            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
-        }
-        rows.append(tuple(cells.values()))
-    return tuple(cells), rows
+def verdict_rows(
+    analysis: Analysis, names: Sequence[str], simple: bool = False
+) -> tuple[tuple[str, ...], Rows]:
+    """Head and rows of the verdict table, or of that of simple effects: those of its columns that are named.
+
+    `metric` is one where there are several only; seeds are called runs where groups are compared.
+    """
+    effects, comparisons = analysis.effects, analysis.comparisons
+    if simple:
+        effects, comparisons = analysis.simple_effects, analysis.simple
+    form = forms(analysis)
+    cells = [
+        _verdict_cells(row, comparison, form[row["metric"]])
+        for row, comparison in zip(in_words(effects).to_dict("records"), comparisons, strict=True)
+    ]
+    shown = [name for name in names if name != "metric" or effects["metric"].nunique() > 1]
+    head = ("runs" if name == "seeds" and analysis.study.unpaired else name for name in shown)
+    return tuple(head), [tuple(each[name] for name in shown) for each in cells]
 
 
-def verdict_of(row: Mapping[str, Any], comparison: Comparison, analysis: Analysis) -> str:
+def _verdict_cells(row: Mapping[str, Any], comparison: Comparison, form: Form) -> dict[str, str]:
+    """All that a table may say of a comparison."""
+    paired = row["n"] > 0
+    difference, ends = form.difference(row["mean_diff"]), form.ends(row["ci_low"], row["ci_high"])
+    return {
+        "factor": row["factor"],
+        "variant": row["variant"],
+        "against": row["baseline"],
+        "at": at_level(comparison),
+        "metric": label(row["metric"]),
+        "verdict": _verdict(row, comparison),
+        "seeds": str(row["n"]),
+        "difference": difference,
+        "95 % interval": form.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
+        "difference [95 % interval]": f"{difference} [{ends}]" if paired and ends else difference,
+        "p": p_value(row["p"]),
+        "p (Holm)": p_value(row["p_holm"]),
+        "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
+        "effect size": effect_size(row["effect_size"]),
+        "seeds needed": seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
+    }
+
+
+def _verdict(row: Mapping[str, Any], comparison: Comparison) -> str:
     """The verdict, with the look at which it was settled where there was more than one."""
     if comparison.without_result:
         return "no result"
     late = row["looks"] > 1 and pd.notna(row["settled_at"])
     return f"{row['verdict']} (look {row['settled_at']})" if late else row["verdict"]
-
-
-def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows]:
-    """Head and rows of the verdict table."""
-    table, form = in_words(analysis.effects), forms(analysis)
-    several = table["metric"].nunique() > 1
-    rows = []
-    for row, comparison in zip(table.to_dict("records"), analysis.comparisons, strict=True):
-        shown, paired = form[row["metric"]], row["n"] > 0
-        cells = {
-            "factor": row["factor"],
-            "variant": row["variant"],
-            "against": row["baseline"],
-            **({"metric": label(row["metric"])} if several else {}),
-            "verdict": verdict_of(row, comparison, analysis),
-            "runs" if analysis.study.unpaired else "seeds": str(row["n"]),
-            "difference": shown.difference(row["mean_diff"]),
-            "95 % interval": shown.interval(row["ci_low"], row["ci_high"]) if paired else NO_SPREAD,
-            "p": p_value(row["p"]),
-            "p (Holm)": p_value(row["p_holm"]),
-            "beats it in": f"{100 * row['prob_better']:.0f} %" if paired else NO_SPREAD,
-            "effect size": effect_size(row["effect_size"]),
-            "seeds needed": seeds_needed(row["seeds_needed_at_least"], row["seeds_needed"]),
-        }
-        rows.append(tuple(cells.values()))
-    return tuple(cells), rows
 
 
 def measures(analysis: Analysis) -> dict[str, str]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ablations.tracking.store import Store
 
 PAGE = "report.html"
-"""The artifact that holds all of it, as the MLflow UI shows it."""
+"""A report as one page: in its folder, and as the artifact that the MLflow UI shows."""
 
 
 def report_run(reader: "Reader", experiment: str, name: str) -> str | None:

@@ -54,6 +54,7 @@ class Results:
     def __init__(self, name: str, runs: "pd.DataFrame", histories: "pd.DataFrame") -> None:
         """`runs` and `histories` have the columns of `Reader.runs` and `Reader.histories`."""
         self._name, self._runs, self._histories = name, runs, histories
+        self.out_of_reach: set[str] = set()  # of artifacts, which it has none of
 
     def experiments(self) -> list[str]:
         """The one that stands for the table."""

@@ -19,6 +19,7 @@ class Store:
         self.rows: list[dict] = []
         self.points: list[tuple] = []
         self.studies: dict[str, str] = {}
+        self.out_of_reach: set[str] = set()
 
     def keep(self, study: Study) -> None:
         """As a sweep does before its first run."""

@@ -5,7 +5,7 @@ import pytest
 
 from ablations.comparison.verdicts import Verdict, judge
 from ablations.report.__main__ import main
-from ablations.report.gate import held_up_by, named
+from ablations.report.gate import failing, held_up_by
 from ablations.report.request import UNSAID
 from ablations.tracking.study import Study
 
@@ -59,7 +59,7 @@ def effects(*names: str, factors: tuple[str, ...] = ("f",)) -> pd.DataFrame:
     ],
 )
 def test_what_is_named_is_found(fail_if, margin, found):
-    assert held_up_by(effects(*DIFFERENCES), True, named(fail_if, margin), margin) == found
+    assert held_up_by(effects(*DIFFERENCES), True, failing(fail_if, margin), margin) == found
 
 
 def test_where_more_is_better_the_lower_end_counts():
@@ -88,7 +88,7 @@ def test_where_nothing_was_compared_nothing_is_shown():
 
 
 def test_words_are_named_once_and_in_order():
-    assert named(" worse, inconclusive,worse,") == ("worse", "inconclusive")
+    assert failing(" worse, inconclusive,worse,") == ("worse", "inconclusive")
 
 
 # The command
