@@ -26,8 +26,8 @@ from omegaconf import DictConfig
 from project import PATIENCE_S
 from threadpoolctl import threadpool_limits
 
+from ablations.ground.paths import CONF, ROOT
 from ablations.nn.network import Network
-from ablations.paths import CONF, ROOT
 from ablations.sweep import overrides
 from ablations.tracking import AwayError, Store, Tracker
 from ablations.training.recipe import build_network

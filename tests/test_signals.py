@@ -13,7 +13,7 @@ import pytest
 from project import PATIENCE_S, wait_until
 
 from ablations.commands.signals import Terminated, exit_code, stoppable
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 QUIET = "interrupted: that is all\n"

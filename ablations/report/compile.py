@@ -7,7 +7,6 @@ the one before it in place.
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations import paths
+from ablations import ground
 from ablations.commands import about, many, module_command
 from ablations.errors import InputError
+from ablations.ground import paths
 from ablations.report.escaping import md, plain
 from ablations.report.request import Request, asked, everywhere, looks_at
 from ablations.tracking.columns import column, metrics_in, tag
@@ -374,7 +374,7 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
         for path in (*sorted(written), *compiled.files):
-            os.replace(new / path, home / path)
+            ground.replace(new / path, home / path)
     kept = {drawing.stem for drawing in compiled.drawings if drawing.kept}
     for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
@@ -391,4 +391,4 @@ def _write_page(home: Path, compiled: Compiled) -> None:
     title = compiled.analysis.study.name
     with paths.draft_folder(home.parent, f".{home.name}.") as new:
         (new / PAGE).write_text(page(home, title), encoding="utf-8", newline="\n")
-        os.replace(new / PAGE, home / PAGE)
+        ground.replace(new / PAGE, home / PAGE)
