@@ -220,8 +220,8 @@ class _Combination:
 
 
 def _require_fitting(design: str, levels: Mapping[str, Any], factors: Sequence[str]) -> None:
-    """Raises InputError for several values that a level brings, or a nuisance factor with levels of its own, in a design
-    that has no place for them."""
+    """Raises InputError for several values that a level brings, or levels of a nuisance factor, in a design that has no
+    place for them."""
     further = [key for key in factors if key not in levels] if design in (LADDER, FRACTION) else []
     if further:
         raise InputError(

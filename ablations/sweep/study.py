@@ -59,7 +59,7 @@ def _as_logged(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, str]:
 def logged_names(planned: Plan, runs: Sequence[PlannedRun]) -> dict[tuple[str, str], str]:
     """By factor and level, as overrides have it, the level as the runs log it."""
     found = {}
-    for overrides, run in zip(planned.runs, runs, strict=True):
+    for overrides, run in zip(planned.runs, runs, strict=False):  # those of one seed are enough
         for override in overrides:
             key, _, level = override.lstrip("+").partition("=")
             if key in planned.levels:
