@@ -145,7 +145,7 @@ def ladder(
             last[factor] = level
     if len(found) > 1:
         whole = cells.compare(last, start, jointly=True)
-        differing = merged([each.differing for each in found])
+        differing = replace(merged([each.differing for each in found]), varied_with=())  # the steps say it
         found.append(
             replace(whole, factors=WHOLE, variant=("last",), baseline=("first",), differing=differing)
         )

@@ -39,7 +39,7 @@ MOST_LAYERS, MOST_VALUE = 32, 1e30
 
 # What to see in a figure.
 CAPTIONS = {
-    "forest": "Each point is a mean{} difference to the baseline, the bar its 95 % interval. Right or left of 0 "
+    "forest": "Each point is a mean{} difference to the {}, the bar its 95 % interval. Right or left of 0 "
     "with the whole bar: a difference that chance does not explain{}{}.",
     "main_effects": "The mean at each level of a factor, averaged over the settings of the others; the bar reaches "
     "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
@@ -143,13 +143,14 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     band = "; all within the band: one too small to matter" if analysis.margin else ""
     alone = " in a comparison by itself, while the verdict counts all of them" if len(table) > 1 else ""
     paired = md("" if study.unpaired else " paired")
-    caption = [md(CAPTIONS["forest"], paired, md(alone), md(band))]
+    other = md("step before" if steps_of(study) else "baseline")
+    caption = [md(CAPTIONS["forest"], paired, other, md(alone), md(band))]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
     every, counted = analysis.all_effects, "runs" if study.unpaired else "pairs"
     drawn = in_words(every[every["metric"] == study.metric])
     figure = forest(drawn, study.noun, study.unit, analysis.margin, study.smaller, counted)
-    yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
+    yield Drawing("forest", md("Differences to the {}", other), md(" ").join(caption), figure)
 
     yield from _levels(analysis)
     slope = _steepest(analysis)

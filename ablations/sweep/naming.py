@@ -14,8 +14,8 @@ from ablations.sweep.plan import SEED, Plan, PlannedRun, composed
 from ablations.tracking.columns import PARAM, param
 from ablations.tracking.store import Store
 
-UNSAID = (SEED, "hydra", *NOT_DETERMINING)
-"""Keys that are no settings of a sweep: more seeds, another folder or store leave it what it is."""
+UNSAID = (SEED, "hydra", "study.spread", *NOT_DETERMINING)
+"""Keys that are no settings of a sweep: more seeds, another folder or store, a guess leave it what it is."""
 
 
 def name_of(

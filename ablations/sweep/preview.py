@@ -88,9 +88,9 @@ def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[st
     """
     import pandas as pd
 
-    from ablations.comparison.power import PROBABILITY, deviation, smallest_difference
-    from ablations.comparison.verdicts import fewest_seeds
-    from ablations.report.analysis import planned_comparisons
+    from ablations.comparison.power import PROBABILITY, deviation, seeds_for, smallest_difference
+    from ablations.comparison.verdicts import MOST_SEEDS, fewest_seeds
+    from ablations.report.analysis import one_image, planned_comparisons, raised
 
     planned = [{key: run.logged(key) for key in (*study.varied, SEED)} for run in runs]
     comparisons = planned_comparisons(study, pd.DataFrame(planned).add_prefix(PARAM))
@@ -101,7 +101,9 @@ def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[st
     family = f"{many(seeds, 'seed')} and {many(m, 'comparison')}"
     if seeds < (fewest := fewest_seeds(m)):
         yield f"with {family} nothing can be settled: {fewest} seeds are needed at least"
-    spread, source = _spread(study, runs, store)
+    alike = _alike(_earlier(store), runs)
+    margin = raised(study.margin, one_image(alike, study.metric)[1])
+    spread, source = _spread(study, runs, alike)
     if math.isnan(spread):
         yield (
             f"how small a difference this finds is not known: {source}; study.spread=NUMBER says by how much "
@@ -111,26 +113,17 @@ def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[st
     if seeds >= fewest:
         alone = max(deviation(each, spread) for each in ours if len(each.factors) == 1)
         together = max((deviation(each, spread) for each in ours if len(each.factors) > 1), default=0.0)
-        found = [smallest_difference(seeds, m, sd, study.margin) for sd in (alone, together) if sd]
+        found = [smallest_difference(seeds, m, sd, margin) for sd in (alone, together) if sd]
         beside = f", an interaction of {_sized(found[1], study)}" if len(found) > 1 else ""
         yield (
             f"with {family} a difference of {_sized(found[0], study)} is settled with probability {PROBABILITY}"
             f"{beside} (spread {spread:.2g}, {source})"
         )
-    yield from _for_the_margin(
-        study, max(deviation(each, spread) for each in ours if len(each.factors) == 1), m
-    )
-
-
-def _for_the_margin(study: Study, sd: float, comparisons: int) -> Iterator[str]:
-    """The seeds that a difference of the margin's size would need."""
-    from ablations.comparison.power import seeds_for
-    from ablations.comparison.verdicts import MOST_SEEDS
-
-    if study.margin:
-        seeds = seeds_for(study.margin, comparisons, sd, study.margin)
-        needed = f"more than {MOST_SEEDS} seeds" if seeds is None else f"about {many(seeds, 'seed')}"
-        yield f"a difference of the margin's size, {study.margin:g}{_in_unit(study)}, would need {needed}"
+    if margin:
+        sd = max(deviation(each, spread) for each in ours if len(each.factors) == 1)
+        needed = seeds_for(margin, m, sd, margin)
+        told = f"more than {MOST_SEEDS} seeds" if needed is None else f"about {many(needed, 'seed')}"
+        yield f"a difference of the margin's size, {margin:.2g}{_in_unit(study)}, would need {told}"
 
 
 def _sized(difference: float, study: Study) -> str:
@@ -141,21 +134,30 @@ def _in_unit(study: Study) -> str:
     return f" {study.unit}" if study.unit else ""
 
 
-def _spread(study: Study, runs: Sequence[PlannedRun], store: Store) -> tuple[float, str]:
+def _earlier(store: Store) -> "pd.DataFrame":
+    """All runs of the store, none where there is no store yet."""
+    import pandas as pd
+
+    from ablations.tracking.reader import Reader
+
+    try:
+        return Reader(store).runs()
+    except InputError:
+        return pd.DataFrame()
+
+
+def _spread(study: Study, runs: Sequence[PlannedRun], alike: "pd.DataFrame") -> tuple[float, str]:
     """By how much the differences of two variants scatter, and who says it; NaN where nobody does, and why."""
     from ablations.comparison.power import spread
-    from ablations.tracking.reader import Reader
 
     said = runs[0].config.study.spread
     if said is not None:
         if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < math.inf:
             raise InputError(f"study.spread: must be a number above 0, in the metric's unit; got {said}")
         return float(said), "as study.spread says"
-    try:
-        earlier = Reader(store).runs()
-    except InputError:  # no store yet
-        return math.nan, "there are no earlier runs"
-    found, counted = spread(_alike(earlier, runs), study.metric)
+    if alike.empty:
+        return math.nan, "there are no earlier runs of this data set and length"
+    found, counted = spread(alike, study.metric)
     kind = "earlier runs of this data set and length"
     if math.isnan(found):
         return found, f"no {kind} have two variants with two seeds in common and {study.metric}"
