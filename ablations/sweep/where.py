@@ -75,6 +75,7 @@ class _Reading:
 
     def __init__(self, text: str, levels: Mapping[str, set[str]]) -> None:
         self.text, self.levels = text, levels
+        self.shown = printable(text)[:80]
 
     def condition(self, node: ast.expr) -> Condition:
         match node:
@@ -103,7 +104,7 @@ class _Reading:
             wanted = isinstance(op, ast.Eq)
             return lambda setting: _equal(ours(setting), theirs(setting)) is wanted
         if type(op) not in ORDER:  # is, is not
-            raise InputError(f"study.where: {printable(self.text)}: `is` is not accepted; == is")
+            raise InputError(f"study.where: {self.shown}: `is` is not accepted; == is")
         for side in (left, right):
             self.require_numbers(side)
         compare = ORDER[type(op)]
@@ -120,9 +121,7 @@ class _Reading:
         values = {self.constant(node)} if key is None else self.levels[key] - {ABSENT}
         if texts := sorted(value for value in values if not is_number(value)):
             named = f"{key}={texts[0]}" if key else repr(texts[0])
-            raise InputError(
-                f"study.where: {printable(self.text)}: {printable(named)} is no number; accepted: ==, in"
-            )
+            raise InputError(f"study.where: {self.shown}: {printable(named)} is no number; accepted: ==, in")
 
     def operand(self, node: ast.expr) -> Callable[[Setting], str]:
         value = self.constant(node)
@@ -137,7 +136,7 @@ class _Reading:
         )
         if None in values:
             raise InputError(
-                f"study.where: {printable(self.text)}: after `in` a list of texts or numbers is expected, as in "
+                f"study.where: {self.shown}: after `in` a list of texts or numbers is expected, as in "
                 "head in ['rbf', 'mse']"
             )
         return values
