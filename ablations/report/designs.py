@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Iterator
+from itertools import product
+
+import pandas as pd
 
 from ablations.comparison.designs import WHOLE, Chain, chains
 from ablations.report.analysis import ADD_ONE_IN, FRACTION, Analysis, steps_of
 from ablations.report.escaping import BETWEEN, Markdown, md, plain, table
 from ablations.report.numbers import Form, forms
-from ablations.tracking.columns import NOT_LOGGED, param
+from ablations.tracking.columns import NOT_LOGGED, natural, param
+
+MOST_NAMED = 6
 
 ADDED = (
     "Add one in: the runs start from *{}*, the opposite of the full system, and add one of its choices at a time. A "
@@ -29,8 +34,8 @@ ALIASES = (
 ALONE = "One that stands alone is mixed up with interactions of three factors only. "
 CANNOT = "the interaction of {} cannot be told from that of {}"
 LEFT_OUT = (
-    "Left out: {} of the {} combinations of these levels, those that are not `{}`. A level is compared with the "
-    "baseline's where both were run."
+    "Only combinations with `{}` were run: {} of the {} that these levels make. Left out: {}. A level is compared with "
+    "the baseline's where both were run."
 )
 
 
@@ -42,17 +47,37 @@ def design(analysis: Analysis) -> Iterator[Markdown]:
     if steps_of(study):
         yield md(STEPS, *WHOLE)
     if study.where is not None:
+        where = Markdown(plain(study.where).replace("`", "'"))  # in backquotes all but these is text
         every, run = _combinations(analysis)
-        yield md(LEFT_OUT, every - run, every, Markdown(plain(study.where).replace("`", "")))
+        yield md(LEFT_OUT, where, run, every, _left_out(analysis))
     if study.design == FRACTION:
         yield from _fraction(analysis)
 
 
+def _known(analysis: Analysis) -> pd.DataFrame:
+    """The levels of each variant that logged all of them."""
+    levels = analysis.variants[[param(key) for key in analysis.study.factors]]
+    return levels[(levels != NOT_LOGGED).all(axis=1)]
+
+
 def _combinations(analysis: Analysis) -> tuple[int, int]:
     """How many combinations the factors' levels make, and how many of them were run."""
-    levels = analysis.variants[[param(key) for key in analysis.study.factors]]
-    known = levels[(levels != NOT_LOGGED).all(axis=1)]
+    known = _known(analysis)
     return math.prod(known.nunique()), len(known)
+
+
+def _left_out(analysis: Analysis) -> str:
+    """The first of the combinations that were not run, the others counted."""
+    known = _known(analysis)
+    run = set(known.itertuples(index=False, name=None))
+    every = product(*(sorted(known[name].unique(), key=natural) for name in known))
+    lacking = [each for each in every if each not in run]
+    named = [
+        " ".join(f"{key}={level}" for key, level in zip(analysis.study.factors, each, strict=True))
+        for each in lacking[:MOST_NAMED]
+    ]
+    more = [f"{len(lacking) - MOST_NAMED} more"] if len(lacking) > MOST_NAMED else []
+    return "; ".join([*named, *more]) or "none of them"
 
 
 def _fraction(analysis: Analysis) -> Iterator[Markdown]:
