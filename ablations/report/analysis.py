@@ -300,7 +300,7 @@ def planned_comparisons(study: Study, runs: pd.DataFrame) -> tuple[Comparison, .
 
 def steps_of(study: Study) -> Mapping[str, Sequence[str]]:
     """Of a ladder the levels of each factor in the order in which they are added; of another design nothing."""
-    steps = study.steps or {}
+    steps = {key: tuple(map(str, of)) for key, of in (study.steps or {}).items() if of}
     return steps if study.design == LADDER and set(steps) == set(study.factors) else {}
 
 
