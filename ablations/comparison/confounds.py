@@ -6,7 +6,7 @@ by design is told apart from what has no business there, and from what only name
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -232,6 +232,32 @@ def differences(
         unknown=tuple(sorted(kinds.unknown.keys() - kinds.confounds.keys())),
         unrecorded=tuple(kind for kind in KINDS_OF_FACTS if not _recorded(kind, pairs)),
     )
+
+
+def side_by_side(
+    variant: Sequence[Mapping[str, str]], baseline: Sequence[Mapping[str, str]]
+) -> list[tuple[dict[str, str], dict[str, str]]]:
+    """Two sides of as many runs each as pairs that differ only where the sides do, not where single runs do.
+
+    Of each key the values of either side are put in order by themselves: what other factors vary is there as often on
+    either side of a balanced comparison, and falls out.
+    """
+    paired: list[tuple[dict[str, str], dict[str, str]]] = [({}, {}) for _ in variant]
+    for name in dict.fromkeys(name for run in (*variant, *baseline) for name in run):
+        for side, of in enumerate((variant, baseline)):
+            values = sorted((run[name] for run in of if name in run), key=natural)
+            for pair, value in zip(paired, values, strict=False):
+                pair[side][name] = value
+    return paired
+
+
+def merged(found: Sequence[Found]) -> Found:
+    """What several comparisons differ in, together."""
+
+    def together(name: str) -> tuple[Any, ...]:
+        return tuple(dict.fromkeys(each for of in found for each in getattr(of, name)))
+
+    return Found(**{each.name: together(each.name) for each in fields(Found)})
 
 
 @dataclass

@@ -1,14 +1,22 @@
-"""What a study's design asks for: nuisance factors at their best values, and which effects depend on each other."""
+"""What a study's design asks for: nuisance factors at their best values, the comparisons of ladders and fractions, and
+which effects depend on each other, or cannot be told apart."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import combinations, pairwise
 
 import pandas as pd
 
-from ablations.comparison import exact
+from ablations.comparison import exact, tests
+from ablations.comparison.confounds import Rules, merged
 from ablations.comparison.outcomes import Outcome, with_outcomes
-from ablations.comparison.tests import ALPHA
+from ablations.comparison.pairs import Cells, Comparison
+from ablations.comparison.tests import ALPHA, SignFlip
 from ablations.tracking.columns import NOT_LOGGED, column, natural, number, param, text
+
+WHOLE = ("all steps",)
+"""In place of a factor, of the comparison of a ladder's last step with its first."""
 
 
 def tuned(
@@ -106,3 +114,120 @@ def dependences(table: pd.DataFrame) -> pd.DataFrame:
                 rows.append((*own, main[own], *other, row["mean_diff"], row["p_holm"] < ALPHA))
     columns = ["factor", "variant", "baseline", "main", "on", "on_variant", "on_baseline", "interaction"]
     return pd.DataFrame(rows, columns=[*columns, "established"])
+
+
+def ladder(
+    runs: pd.DataFrame,
+    steps: Mapping[str, Sequence[str]],
+    metric: str,
+    averaged: Sequence[str] = (),
+    rules: Rules = Rules(),  # noqa: B008  # frozen
+) -> tuple[Comparison, ...]:
+    """Each step of a ladder against the one before it, then the last against the first, where these are two.
+
+    Args:
+        runs: those of the study, as for `comparisons`.
+        steps: by factor its levels in the order in which they are added, first the one that the ladder starts from.
+        metric: name of the outcome.
+        averaged: as for `comparisons`.
+        rules: what the two sides of a comparison may differ in.
+
+    Raises:
+        InputError: no run, or no such metric.
+    """
+    cells = Cells(runs, (*steps, *averaged), metric, rules)
+    start = {factor: levels[0] for factor, levels in steps.items()}
+    found, last = [], dict(start)
+    for factor, levels in steps.items():
+        for before, level in pairwise(levels):
+            rest = tuple((key, there) for key, there in last.items() if key != factor)
+            found.append(replace(cells.compare({factor: level}, {factor: before}, rest), at=()))
+            last[factor] = level
+    if len(found) > 1:
+        whole = cells.compare(last, start, jointly=True)
+        differing = replace(merged([each.differing for each in found]), varied_with=())  # the steps say it
+        found.append(
+            replace(whole, factors=WHOLE, variant=("last",), baseline=("first",), differing=differing)
+        )
+    return tuple(found)
+
+
+def contrasts(
+    runs: pd.DataFrame,
+    factors: Sequence[str],
+    baseline: Mapping[str, str],
+    metric: str,
+    averaged: Sequence[str] = (),
+    rules: Rules = Rules(),  # noqa: B008  # frozen
+) -> tuple[Comparison, ...]:
+    """The main effects of a two-level fraction: all runs at a level against all at the baseline's, seed by seed.
+
+    They are compared where the fraction is whole: where both sides have every level of every other factor as often.
+
+    Args:
+        runs: those of the study, as for `comparisons`.
+        factors: the params that were varied.
+        baseline: for each of them the level that the other is compared with.
+        metric: name of the outcome.
+        averaged: as for `comparisons`.
+        rules: what the two sides of a comparison may differ in.
+
+    Raises:
+        InputError: no run, or no such metric.
+    """
+    cells = Cells(runs, (*factors, *averaged), metric, rules)
+    others = {factor: [x for x in cells.levels[factor] if x != baseline[factor]] for factor in factors}
+    return tuple(
+        cells.contrast(factor, level, baseline[factor]) for factor in factors for level in others[factor]
+    )
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Interactions of two factors that a fraction cannot tell apart, or one that it can.
+
+    Attributes:
+        pairs: the two factors of each.
+        test: of the sum of them, seed by seed: how much more the one choice brings where the other is made as well.
+        mean: of that sum, in the metric's unit.
+        n: seeds.
+    """
+
+    pairs: tuple[tuple[str, str], ...]
+    test: SignFlip
+    mean: float
+    n: int
+
+
+def chains(
+    runs: pd.DataFrame, factors: Sequence[str], baseline: Mapping[str, str], metric: str
+) -> tuple[Chain, ...]:
+    """The two-factor interactions of a fraction, those together that it cannot tell apart; none where it is not whole.
+
+    Levels count −1 for the baseline's and 1 for the other. Two interactions are aliases where the products of their two
+    columns are the same in every setting, or the opposite in every one, in which case their difference is seen.
+
+    Args:
+        runs: those of the study, as for `contrasts`.
+        factors: the params that were varied.
+        baseline: the level of each that counts −1.
+        metric: name of the outcome.
+    """
+    cells = Cells(runs, factors, metric, Rules())
+    settings = sorted(cells.settings, key=lambda levels: [natural(level) for level in levels])
+    signs = [[1 if each[i] != baseline[key] else -1 for each in settings] for i, key in enumerate(factors)]
+    by_column: dict[tuple[int, ...], list[tuple[str, str]]] = {}
+    for (a, ours), (b, theirs) in combinations(zip(factors, signs, strict=True), 2):
+        product = tuple(one * other for one, other in zip(ours, theirs, strict=True))
+        opposite = tuple(-each for each in product)
+        by_column.setdefault(opposite if opposite in by_column else product, []).append((a, b))
+    found = []
+    for column_of_signs, pairs in by_column.items():
+        if sum(column_of_signs):
+            return ()
+        weights = {
+            each: 4 * sign / len(settings) for each, sign in zip(settings, column_of_signs, strict=True)
+        }
+        values = cells.sums(weights)
+        found.append(Chain(tuple(pairs), tests.sign_flip(values), exact.mean(values), len(values)))
+    return tuple(found)

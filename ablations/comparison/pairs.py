@@ -4,8 +4,9 @@ Differences always mean variant − baseline, in the metric's own unit.
 """
 
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum, auto
 from itertools import combinations, product
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.comparison import exact
-from ablations.comparison.confounds import NOTHING, Found, Rules, differences, known
+from ablations.comparison.confounds import NOTHING, Found, Rules, differences, known, side_by_side
 from ablations.comparison.looks import LOOK
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.variants import EPOCHS_TO_TARGET
@@ -189,7 +190,7 @@ def comparisons(
     Raises:
         InputError: no run, no such metric, a baseline that no run has, or no factor with a second level.
     """
-    cells = _Cells(runs, (*factors, *averaged), metric, rules)
+    cells = Cells(runs, (*factors, *averaged), metric, rules)
     for factor in factors:
         there = ", ".join(cells.levels[factor]) or "none: no run logged it"
         if factor not in baseline:
@@ -230,7 +231,7 @@ def simple_effects(
     asked = dependences[["factor", "variant", "baseline", "on"]].drop_duplicates()
     if asked.empty:
         return ()
-    cells = _Cells(runs, factors, metric, rules)
+    cells = Cells(runs, factors, metric, rules)
     found = [
         cells.compare(
             {row["factor"]: row["variant"]}, {row["factor"]: row["baseline"]}, ((row["on"], level),)
@@ -241,7 +242,7 @@ def simple_effects(
     return tuple(each for each in found if each.signs)
 
 
-class _Cells:
+class Cells:
     """Runs by setting of all factors and by seed, as differences are taken from them."""
 
     def __init__(self, runs: pd.DataFrame, factors: Sequence[str], metric: str, rules: Rules) -> None:
@@ -272,9 +273,56 @@ class _Cells:
         variant: Mapping[str, str],
         baseline: Mapping[str, str],
         at: tuple[tuple[str, str], ...] = (),
+        jointly: bool = False,
     ) -> Comparison:
-        """The main effect of one factor, or the interaction of two; everywhere, or `at` levels of other factors."""
-        weights = self._weights(variant, baseline, dict(at))
+        """The main effect of one factor, or the interaction of two; everywhere, or `at` levels of other factors. Or, of
+        several factors `jointly`, what it makes to change all of them at once."""
+        weights = self._weights(variant, baseline, dict(at), jointly)
+        found = self._compared(variant, baseline, weights)
+        if jointly:  # its two sides differ in several factors
+            return found
+        differing = self._differing(variant, baseline, list(weights), self._pairs(found, weights))
+        return replace(found, differing=differing, at=at)
+
+    def contrast(self, factor: str, level: str, baseline: str) -> Comparison:
+        """The main effect of a factor of a fraction; without any pair where its other factors are not balanced."""
+        at = self.factors.index(factor)
+        sides = [[each for each in self.settings if each[at] == side] for side in (level, baseline)]
+        counts = [Counter((i, x) for each in of for i, x in enumerate(each) if i != at) for of in sides]
+        whole = counts[0] == counts[1]
+        weights = {
+            each: sign / len(of) for of, sign in zip(sides, (1, -1), strict=True) for each in of if whole
+        }
+        found = self._compared({factor: level}, {factor: baseline}, weights)
+        told = {seed: [run[KNOWN] for run in runs] for seed, runs in self._pairs(found, weights).items()}
+        half = len(sides[0])
+        compared = [
+            (seed, factor, *each) for seed, of in told.items() for each in side_by_side(of[:half], of[half:])
+        ]
+        return replace(found, differing=differences(compared, {factor: (level, baseline)}, self.rules))
+
+    def sums(self, weights: Mapping[tuple[str, ...], float]) -> list[float]:
+        """The weighted sum of the settings' runs, for each seed that has one run of each."""
+        found = (self._pair(list(weights), seed) for seed in self.seeds)
+        return [
+            _difference(list(weights.values()), runs, self.metric)[0]
+            for runs in found
+            if not isinstance(runs, Unpaired)
+        ]
+
+    def _pairs(
+        self, comparison: Comparison, weights: Mapping[tuple[str, ...], float]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """By seed the runs behind the differences of a comparison, in the order of its settings."""
+        return {seed: self._pair(list(weights), seed) for seed in comparison.seeds}
+
+    def _compared(
+        self,
+        variant: Mapping[str, str],
+        baseline: Mapping[str, str],
+        weights: Mapping[tuple[str, ...], float],
+    ) -> Comparison:
+        """The weighted sums of the settings' runs, seed by seed."""
         seeds = self.seeds if weights or len(variant) == 1 else []
         found = {seed: self._pair(list(weights), seed) for seed in seeds}
         pairs = {seed: runs for seed, runs in found.items() if not isinstance(runs, Unpaired)}
@@ -288,7 +336,6 @@ class _Cells:
             seeds=tuple(pairs),
             differences=tuple(difference for difference, _ in measured),
             rounding=tuple(rounding for _, rounding in measured),
-            differing=self._differing(variant, baseline, list(weights), pairs),
             run_ids=tuple(tuple(str(run.get("run_id", "")) for run in runs) for runs in pairs.values()),
             seen=tuple(max(int(run.get(LOOK, 1)) for run in runs) for runs in pairs.values()),
             unpaired=tuple(each for each in found.values() if isinstance(each, Unpaired)),
@@ -297,7 +344,6 @@ class _Cells:
             censored=tuple(seed for seed, runs in pairs.items() if any(map(self._censored, runs))),
             signs=tuple(1 if weight > 0 else -1 for weight in weights.values()),
             averaged=self._averaged(weights, variant),
-            at=at,
         )
 
     def _differing(
@@ -341,11 +387,13 @@ class _Cells:
         return self.metric == EPOCHS_TO_TARGET and run["value"] > number(run.get(param("trainer.epochs")))
 
     def _weights(
-        self, variant: Mapping[str, str], baseline: Mapping[str, str], at: Mapping[str, str]
+        self, variant: Mapping[str, str], baseline: Mapping[str, str], at: Mapping[str, str], jointly: bool
     ) -> dict[tuple[str, ...], float]:
         """What each setting counts in the difference; none where no setting of the other factors has all sides."""
         corners: list[tuple[dict[str, str], int]] = [({}, 1)]
-        for factor in variant:
+        if jointly:
+            corners = [(dict(variant), 1), (dict(baseline), -1)]
+        for factor in variant if not jointly else ():
             signed = (variant[factor], 1), (baseline[factor], -1)
             corners = [
                 (corner | {factor: level}, sign * s) for corner, sign in corners for level, s in signed

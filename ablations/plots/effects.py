@@ -14,7 +14,6 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict
 from ablations.plots import style
 from ablations.plots.axes import fitted, log_if_wide, log_note, number_form
-from ablations.tracking.columns import param
 
 SHOWN_EFFECTS = 40
 LOOKS = {verdict: getattr(style, verdict.name) for verdict in Verdict}
@@ -151,16 +150,15 @@ def seed_pairs(runs: pd.DataFrame, comparison: Comparison) -> pd.DataFrame:
     Where other factors were varied, too, each value is the mean over their settings.
 
     Args:
-        runs: with `run_id`, `value` and the factor's level.
+        runs: with `run_id` and `value`.
         comparison: of one factor, as `comparisons` gives it for these runs.
     """
     runs = runs.set_index(runs["run_id"].astype(str))
-    (factor,), (variant,), (baseline,) = comparison.factors, comparison.variant, comparison.baseline
-    levels = runs[param(factor)].astype(str)
+    ours = np.array(comparison.signs) > 0
     rows = []
     for seed, run_ids in zip(comparison.seeds, comparison.run_ids, strict=True):
-        own = pd.to_numeric(runs.loc[list(run_ids), "value"]).groupby(levels[list(run_ids)]).mean()
-        rows.append((seed, own[baseline], own[variant]))
+        own = pd.to_numeric(runs.loc[list(run_ids), "value"]).to_numpy()
+        rows.append((seed, own[~ours].mean(), own[ours].mean()))
     return pd.DataFrame(rows, columns=["seed", "baseline", "variant"])
 
 

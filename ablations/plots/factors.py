@@ -19,7 +19,7 @@ MEANS = ["mean", "low", "high", "n"]
 PAIRS = 12
 
 
-def marginal_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
+def marginal_means(runs: pd.DataFrame, factors: Sequence[str], everywhere: bool = False) -> pd.DataFrame:
     """What each level of each factor reaches, averaged over the settings of the other factors.
 
     Settings have equal weight, and those count that every level of the factor was run in, so that levels differ
@@ -29,13 +29,14 @@ def marginal_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFrame:
     Args:
         runs: those of the study; one that did not log each factor is left out.
         factors: the params that were varied.
+        everywhere: count every setting, as in a fraction, whose levels are balanced without having one in common.
 
     Returns:
         One row per factor and level, in order: `factor`, `level`, `mean` over the seeds, `low` and `high` (the
         lowest and highest seed, each its mean over the settings) and `n` seeds, without which the rest is NaN.
     """
     empty = pd.DataFrame(columns=["factor", "level", *MEANS])
-    found = ((key, _means(runs, factors, [key])) for key in factors)
+    found = ((key, _means(runs, factors, [key], everywhere)) for key in factors)
     frames = [means.rename(columns={key: "level"}).assign(factor=key) for key, means in found]
     return pd.concat(frames, ignore_index=True)[list(empty)] if frames else empty
 
@@ -63,7 +64,9 @@ def interaction_means(runs: pd.DataFrame, factors: Sequence[str]) -> pd.DataFram
     return pd.concat(frames, ignore_index=True)[columns] if frames else pd.DataFrame(columns=columns)
 
 
-def _means(runs: pd.DataFrame, factors: Sequence[str], keys: list[str]) -> pd.DataFrame:
+def _means(
+    runs: pd.DataFrame, factors: Sequence[str], keys: list[str], everywhere: bool = False
+) -> pd.DataFrame:
     """One row per combination of the keys' levels, with `MEANS`."""
     frame = pd.DataFrame(
         {factor: runs[param(factor)].map(text) for factor in factors}, index=runs.index
@@ -78,11 +81,14 @@ def _means(runs: pd.DataFrame, factors: Sequence[str], keys: list[str]) -> pd.Da
     combined = frame[keys].drop_duplicates()
     combined = combined.sort_values(keys, key=lambda column: column.map(natural), ignore_index=True)
     met = frame.drop_duplicates([*keys, "setting"])["setting"].value_counts()
-    common = met.index[met == len(combined)]
-    frame = frame[frame["setting"].isin(common) & np.isfinite(frame["value"])]
+    common = met.index if everywhere else met.index[met == len(combined)]
+    frame = frame[frame["setting"].isin(common)]
+    expected = frame.drop_duplicates([*keys, "setting"]).groupby(keys).size()
+    frame = frame[np.isfinite(frame["value"])]
     settings = frame.groupby([*keys, "seed", "setting"])["value"].mean()
     seeds = settings.groupby(level=[*keys, "seed"]).agg(["mean", "size"])
-    whole = seeds.loc[seeds["size"] == len(common), "mean"]
+    at = seeds.index.droplevel("seed")
+    whole = seeds.loc[seeds["size"].to_numpy() == expected.reindex(at).to_numpy(), "mean"]
     summary = whole.groupby(level=keys).agg(["mean", "min", "max", "size"]).set_axis(MEANS, axis=1)
     means = combined.merge(summary.reset_index(), on=keys, how="left")
     return means.assign(n=means["n"].fillna(0).astype(int))

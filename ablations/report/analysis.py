@@ -32,6 +32,9 @@ IMAGES = {
 }
 """Metrics that count images: the param with their number, and the value of all of them."""
 
+GRID, ADD_ONE_IN, LADDER, FRACTION = "grid", "add_one_in", "ladder", "fraction"
+"""Designs, as a study names them."""
+
 MOST_INTERACTIONS = 24
 """Beyond so many a report compares main effects alone: each comparison costs the others seeds."""
 
@@ -271,12 +274,43 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
 
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
-    asked = study.design == "grid" and many <= MOST_INTERACTIONS
-    comparisons = pairs.comparisons(
-        runs, study.factors, baseline, study.metric, asked, study.average_over, _rules(study)
-    )
-    left_alone = 0 if asked or study.design != "grid" else many
+    asked = study.design == GRID and many <= MOST_INTERACTIONS
+    if steps := steps_of(study):
+        comparisons = designs.ladder(runs, steps, study.metric, study.average_over, _rules(study))
+    else:
+        comparisons = _against_baseline(study, runs, study.metric, asked)
+    left_alone = 0 if asked or study.design != GRID else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def planned_comparisons(study: Study, runs: pd.DataFrame) -> tuple[Comparison, ...]:
+    """The comparisons that a study will make of these runs, whatever they measure.
+
+    Args:
+        study: the question.
+        runs: the params of each.
+    """
+    metrics = {study.metric, *(claim.get("metric", study.metric) for claim in study.claims)}
+    ids = [str(i) for i in range(len(runs))]
+    runs = runs.assign(run_id=ids, status="FINISHED", **dict.fromkeys(map(metric, metrics), 0.0))
+    runs = runs.drop_duplicates([*map(param, study.factors), param("seed")])
+    return _compared(study, runs.reset_index(drop=True), strict=False)[1]
+
+
+def steps_of(study: Study) -> Mapping[str, Sequence[str]]:
+    """Of a ladder the levels of each factor in the order in which they are added; of another design nothing."""
+    steps = {key: tuple(map(str, of)) for key, of in (study.steps or {}).items() if of}
+    return steps if study.design == LADDER and set(steps) == set(study.factors) else {}
+
+
+def _against_baseline(
+    study: Study, runs: pd.DataFrame, name: str, interactions: bool
+) -> tuple[Comparison, ...]:
+    """Each level with the baseline's in the metric of this name, as the study's design does it."""
+    rest = study.average_over, _rules(study)
+    if study.design == FRACTION:
+        return designs.contrasts(runs, study.factors, study.baseline, name, *rest)
+    return pairs.comparisons(runs, study.factors, study.baseline, name, interactions, *rest)
 
 
 def _within_blocks(study: Study, runs: pd.DataFrame) -> Iterator[Comparison]:
@@ -289,8 +323,8 @@ def _within_blocks(study: Study, runs: pd.DataFrame) -> Iterator[Comparison]:
         levels = [set(column(own, param(key)).map(text).dropna()) for key in study.factors]
         there = [study.baseline[key] in of for key, of in zip(study.factors, levels, strict=True)]
         if all(there) and any(len(of) > 1 for of in levels):
-            asked = study.factors, study.baseline, study.metric, False, study.average_over, _rules(study)
-            yield from (replace(each, block=block) for each in pairs.comparisons(own, *asked))
+            found = _against_baseline(study, own, study.metric, interactions=False)
+            yield from (replace(each, block=block) for each in found)
 
 
 def _rules(study: Study) -> Rules:
@@ -326,10 +360,8 @@ def _claimed(study: Study, runs: pd.DataFrame, comparisons: Sequence[Comparison]
         if key in known:
             continue
         known.add(key)
-        baseline = {**study.baseline, claim.factor: claim.baseline}
-        found = pairs.comparisons(
-            runs, study.factors, baseline, claim.metric, False, study.average_over, _rules(study)
-        )
+        other = replace(study, baseline={**study.baseline, claim.factor: claim.baseline})
+        found = _against_baseline(other, runs, claim.metric, interactions=False)
         wanted = (claim.factor,), (claim.variant,)
         yield from (each for each in found if (each.factors, each.variant) == wanted)
 

@@ -14,12 +14,13 @@ from ablations.plots.curves import curves, sweep_curves
 from ablations.plots.disagreements import disagreement, disagreements
 from ablations.plots.effects import forest, seed_pairs, seed_slopes
 from ablations.plots.factors import interaction_means, interactions, main_effects, marginal_means
+from ablations.plots.ladder import ladder, rungs
 from ablations.plots.ranks import critical_difference
 from ablations.plots.run import confusion_matrix, kernels_and_maps
 from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report import blocks
-from ablations.report.analysis import Analysis
+from ablations.report.analysis import FRACTION, Analysis, steps_of
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md, plain
 from ablations.report.readings import MOST_CLASSES, arrays, predictions
@@ -31,16 +32,21 @@ from ablations.tracking.study import Study
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
+FEWEST_PAIRS = 6  # with a finite interval
 SEEDS_COMPARED = 20  # of a variant, whose readings of the test images are looked at
 MOST_LAYERS, MOST_VALUE = 32, 1e30
 """Of what is drawn; a file that says more is a damaged one."""
 
 # What to see in a figure.
 CAPTIONS = {
-    "forest": "Each point is a mean{} difference to the baseline, the bar its 95 % interval. Right or left of 0 "
+    "forest": "Each point is a mean{} difference to the {}, the bar its 95 % interval. Right or left of 0 "
     "with the whole bar: a difference that chance does not explain{}{}.",
     "main_effects": "The mean at each level of a factor, averaged over the settings of the others; the bar reaches "
     "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
+    "ladder": "Each step keeps the changes before it. Small points are seeds; {} Differences from step to step, which "
+    "are paired seed by seed and so more certain than these bars look, stand above.",
+    "ladder_interval": "the bar is the 95 % interval of the mean.",
+    "ladder_range": "the bar reaches from the lowest to the highest: fewer than six have no finite interval.",
     "interactions": "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
     "worth depends on the other.",
     "seed_slopes": "{}: {} against {}, the clearest of the comparisons. Each thin line is one seed, {}; when nearly "
@@ -121,7 +127,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     yield from _ranks(analysis)
     yield _values_by_variant(shown)
     yield _curves(shown, histories, runs)
-    if len(study.factors) >= 2:
+    if len(study.factors) >= 2 and not steps_of(study):
         yield _grid(table, study)
     yield _against_time(shown)
     yield _confusion(reader, run, chosen)
@@ -137,22 +143,16 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     band = "; all within the band: one too small to matter" if analysis.margin else ""
     alone = " in a comparison by itself, while the verdict counts all of them" if len(table) > 1 else ""
     paired = md("" if study.unpaired else " paired")
-    caption = [md(CAPTIONS["forest"], paired, md(alone), md(band))]
+    other = md("step before" if steps_of(study) else "baseline")
+    caption = [md(CAPTIONS["forest"], paired, other, md(alone), md(band))]
     if not np.isfinite(table["ci_low"]).all():
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
     every, counted = analysis.all_effects, "runs" if study.unpaired else "pairs"
     drawn = in_words(every[every["metric"] == study.metric])
     figure = forest(drawn, study.noun, study.unit, analysis.margin, study.smaller, counted)
-    yield Drawing("forest", md("Differences to the baseline"), md(" ").join(caption), figure)
+    yield Drawing("forest", md("Differences to the {}", other), md(" ").join(caption), figure)
 
-    for stem, heading, numbers, draw in (
-        ("main_effects", md("Main effects"), marginal_means, main_effects),
-        ("interactions", md("Interactions"), interaction_means, interactions),
-    ):
-        means = numbers(runs, study.factors if len(study.factors) > 1 else ())
-        if means["n"].any():
-            yield Drawing(stem, heading, md(CAPTIONS[stem]), draw(means, label))
-
+    yield from _levels(analysis)
     slope = _steepest(analysis)
     if slope is not None:
         (factor,), (variant,), (baseline,) = slope.factors, slope.variant, slope.baseline
@@ -161,6 +161,27 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
         caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline, ends)
         figure = seed_slopes(seed_pairs(runs, slope), baseline, variant, label, study.smaller)
         yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
+
+
+def _levels(analysis: Analysis) -> Iterator[Drawing]:
+    """What each level reaches: along a ladder step by step, else averaged over the settings of the other factors."""
+    study, runs, label = analysis.study, analysis.runs, analysis.study.label
+    if steps := steps_of(study):
+        reached = rungs(runs, steps)
+        bar = CAPTIONS["ladder_interval" if reached["n"].min() >= FEWEST_PAIRS else "ladder_range"]
+        yield Drawing("ladder", md("Step by step"), md(CAPTIONS["ladder"], md(bar)), ladder(reached, label))
+        return
+    factors = study.factors if len(study.factors) > 1 else ()
+    means = marginal_means(runs, factors, everywhere=study.design == FRACTION)
+    if means["n"].any():
+        yield Drawing(
+            "main_effects", md("Main effects"), md(CAPTIONS["main_effects"]), main_effects(means, label)
+        )
+    means = interaction_means(runs, factors)
+    if means["n"].any():
+        yield Drawing(
+            "interactions", md("Interactions"), md(CAPTIONS["interactions"]), interactions(means, label)
+        )
 
 
 def _ranks(analysis: Analysis) -> Iterator[Drawing]:

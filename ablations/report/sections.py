@@ -17,6 +17,7 @@ from ablations.report.attribution import shares_of_factors
 from ablations.report.blocks import over_blocks
 from ablations.report.confounds import differing, named_comparison
 from ablations.report.dependence import simple_effects
+from ablations.report.designs import design
 from ablations.report.escaping import Markdown, code, listed, md, table
 from ablations.report.generalisation import named_row, on_other_images
 from ablations.report.numbers import NO_SPREAD, seeds_needed
@@ -134,6 +135,7 @@ def _compared(analysis: Analysis) -> Iterator[Markdown]:
     yield md("## Verdicts")
     yield table(*tables.verdict_rows(analysis, tables.IN_SHORT), numeric=2)
     yield _legend(analysis)
+    yield from design(analysis)
     yield from simple_effects(analysis)
     yield from differing(analysis)
     yield from _unpaired(analysis)

@@ -6,7 +6,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from ablations.errors import InputError
+from ablations.commands import say
+from ablations.errors import InputError, foreseen, one_line
 from ablations.ground.paths import CONF, choice_file, choices
 from ablations.sweep.overrides import has_key, quoted
 
@@ -20,18 +21,38 @@ TEXT = re.compile(
 """A quoted text, or one that Hydra's grammar would take for one if its letters were ASCII."""
 
 
+REPORTS: list[str] = []
+"""Where the reports are that this command has written, in their order."""
+
+
 def for_each_study(main: Callable[[], object]) -> None:
-    """Call `main` with the command line as Hydra reads it, once for each study that is named; where one failed, end
-    with its exit code. Raises InputError as `command_lines` does."""
+    """Call `main` with the command line as Hydra reads it, once for each study that is named.
+
+    Of several studies one that fails does not keep the others from running; the last lines name all reports, and the
+    exit code is 1. Raises InputError as `command_lines` does.
+    """
+    lines = command_lines(sys.argv[1:])
+    if len(lines) == 1:
+        (sys.argv[1:],) = lines
+        main()
+        return
     failed = 0
-    for words in command_lines(sys.argv[1:]):
+    for words in lines:
         sys.argv[1:] = words
         try:
             main()
-        except SystemExit as end:  # of several studies the others go on
-            failed = failed or end.code
+        except SystemExit as end:
+            failed += bool(end.code)
+        except Exception as error:
+            if not foreseen(error):
+                raise
+            failed += 1
+            say(f"error: {one_line(error)}", sys.stderr)
+    for report in REPORTS:
+        say(f"report: {report}")
     if failed:
-        sys.exit(failed)
+        say(f"{failed} of {len(lines)} studies failed", sys.stderr)
+        sys.exit(1)
 
 
 def hand_on(config: "DictConfig") -> None:
@@ -70,6 +91,8 @@ def command_lines(words: Sequence[str]) -> list[list[str]]:
         )
     if any(each.key_or_group == "name" for each in given.values()):
         raise InputError("name: each of several studies has a name of its own; leave it out")
+    if twice := [study for study in studies if studies.count(study) > 1]:
+        raise InputError(f"study={twice[0]}: it is named twice; each study is run once")
     lines = [[*words[:at], f"+study={study}", *words[at + 1 :]] for study in studies]
     return [line for each in lines for line in command_lines(each)]
 

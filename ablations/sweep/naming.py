@@ -16,6 +16,8 @@ from ablations.tracking.store import Store
 
 UNSAID = (SEED, "hydra", *NOT_DETERMINING)
 """Keys that are no settings of a sweep: more seeds, another folder or store leave it what it is."""
+SAID = ("study.design", "study.where", "study.start")
+"""Of them those that ask for other combinations, and so another question."""
 
 
 def name_of(
@@ -55,7 +57,9 @@ def _deviations(
     """What is held elsewhere than conf/ and the study have it, and the factors whose levels are not the study's."""
     held = {key: own for key, own in given.items() if key not in planned.levels and key not in UNSAID}
     held = {
-        key: own for key, own in held.items() if not is_below(key, UNSAID) and not key.startswith("hydra/")
+        key: own
+        for key, own in held.items()
+        if is_below(key, SAID) or not (is_below(key, UNSAID) or key.startswith("hydra/"))
     }
     groups = [own.line for key, own in held.items() if loader.get_group_options(key)]
     asked = [given["study"].line] if "study" in given else []

@@ -126,6 +126,15 @@ def override_value(value: Any) -> str:
     return value if plain else quoted(value)
 
 
+def override_text(value: str) -> str:
+    """What a value in Hydra's override grammar says: a quoted text without its quotes, anything else as it is."""
+    if value[:1] not in ("'", '"'):
+        return value
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return str(OverridesParser.create().parse_override(f"key={value}").value())
+
+
 def quoted(text: str) -> str:
     """Any text as one value in Hydra's override grammar, where backslashes are escaped before a quote only."""
     escaped = re.sub(r"(\\*)('|\Z)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text)

@@ -4,7 +4,7 @@ A factor has levels, and a level may bring settings of its own (`optimizer=sgd` 
 setting has several values, each of them makes a run.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,12 +15,13 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from ablations.errors import InputError
-from ablations.sweep.overrides import Given, has_key, override_value
+from ablations.sweep.designs import ADD_ONE_IN, FRACTION, GRID, LADDER, Setting, opposite, settings
+from ablations.sweep.overrides import Given, has_key, override_text, override_value
+from ablations.sweep.where import condition
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
 
-GRID, ONE_AT_A_TIME = "grid", "one_at_a_time"
 SEED = "seed"
 
 
@@ -33,6 +34,7 @@ class Plan:
         nuisance: the keys of which each variant is given its own best value.
         runs: the overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds.
         levels: of each factor, as overrides have them; without those that levels of others bring.
+        baseline: of each of these the level that the others are compared with, as overrides have it.
         remarks: what was not done as the command line has it.
     """
 
@@ -40,6 +42,7 @@ class Plan:
     nuisance: tuple[str, ...]
     runs: tuple[tuple[str, ...], ...]
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    baseline: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
 
     @property
@@ -137,16 +140,15 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
     there is held at it and is no factor. One that some of the compared choices lack is held where it exists.
 
     Args:
-        study: `design`, `factors`, `baseline`, `seeds` and `nuisance` as in conf/study/*.yaml.
+        study: `design`, `factors`, `baseline`, `start`, `where`, `seeds` and `nuisance` as in conf/study/*.yaml.
         given: by key, the overrides of the command line in their order.
 
     Raises:
-        InputError: an unknown design, no seeds, a factor without levels, a baseline that is none of them, or a key
-            that no compared choice has, or not all where it is swept.
+        InputError: an unknown design, or levels that it has no place for; no seeds, a factor without levels, a baseline
+            that is none of them, a key that no compared choice has, or not all where it is swept; a filter that is
+            none, or that leaves nothing, or not the baseline.
     """
     design = study["design"]
-    if design not in (GRID, ONE_AT_A_TIME):
-        raise InputError(f"study.design: must be {GRID} or {ONE_AT_A_TIME}, got {design}")
     levels = {_bare(key): _levels(key, of) for key, of in study["factors"].items()}
     prefixes = {_bare(key): key[: len(key) - len(_bare(key))] for key in study["factors"]}
     for key, level in study["baseline"].items():
@@ -156,9 +158,11 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
             )
     held, brought = _with_command_line(levels, prefixes, given)
     having = _having(levels, given)
+    baseline = _baseline(study["baseline"], levels)
+    start = {key: override_value(level) for key, level in study["start"].items() if key in levels}
 
-    settings, several = [], {}
-    for setting in _settings(design, levels, study["baseline"]):
+    found, several = [], {}
+    for setting in settings(design, {key: list(of) for key, of in levels.items()}, baseline, start):
         bring = [*brought, *(item for key, level in setting.items() for item in levels[key][level].items())]
         ours = {key: _values(value) for key, value in bring if _bare(key) not in given}
         several |= {_bare(key): None for key, values in ours.items() if len(values) > 1}
@@ -167,23 +171,96 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
             line for key, line in held.items() if key not in having or setting[_group(key)] in having[key]
         ]
         for values in product(*ours.values()):
-            more = [f"{key}={value}" for key, value in zip(ours, values, strict=True)]
-            settings.append((*chosen, *more, *here))
+            own = dict(zip(ours, values, strict=True))
+            more = [f"{key}={value}" for key, value in own.items()]
+            found.append(_Combination(setting, own, (*chosen, *more, *here)))
+    factors = tuple(key for key in dict.fromkeys((*levels, *several)) if key not in study["nuisance"])
+    _require_fitting(design, levels, factors)
+    if study["where"] is not None:
+        held_factors = {key: own.values[0] for key, own in given.items() if key in prefixes and not own.swept}
+        found = _filtered(study["where"], design, baseline, held_factors, found)
 
     seeds = given[SEED].values if SEED in given else _seeds(study["seeds"])
     chosen_seeds = [() if seed is None else (f"{SEED}={seed}",) for seed in seeds]
     return Plan(
-        factors=tuple(key for key in dict.fromkeys((*levels, *several)) if key not in study["nuisance"]),
+        factors=factors,
         nuisance=tuple(key for key in study["nuisance"] if key not in given or given[key].swept),
-        runs=tuple((*setting, *seed) for seed in chosen_seeds for setting in settings),
+        runs=tuple((*each.overrides, *seed) for seed in chosen_seeds for each in found),
         levels={key: tuple(of) for key, of in levels.items()},
-        remarks=tuple(
-            f"{held[key]}: {_group(key)}={', '.join(each for each in levels[_group(key)] if each not in of)} "
-            f"has no such key; it is set for {', '.join(of)}"
-            for key, of in having.items()
-            if len(of) < len(levels[_group(key)])
-        ),
+        baseline=opposite(levels, baseline, start) if design == ADD_ONE_IN else baseline,
+        remarks=_remarks(held, having, levels),
     )
+
+
+def _remarks(
+    held: Mapping[str, str], having: Mapping[str, Sequence[str]], levels: Mapping[str, Any]
+) -> tuple[str, ...]:
+    """Of keys that some of the compared choices lack for which they are set."""
+    return tuple(
+        f"{held[key]}: {_group(key)}={', '.join(each for each in levels[_group(key)] if each not in of)} "
+        f"has no such key; it is set for {', '.join(of)}"
+        for key, of in having.items()
+        if len(of) < len(levels[_group(key)])
+    )
+
+
+def _baseline(wanted: Mapping[str, Any], levels: Mapping[str, Any]) -> Setting:
+    """Of each factor the wanted level, or its first where it has no such level (any more)."""
+    named = {key: override_value(level) for key, level in wanted.items()}
+    return {key: named[key] if named.get(key) in of else next(iter(of)) for key, of in levels.items()}
+
+
+@dataclass(frozen=True)
+class _Combination:
+    """A run without its seed: the levels of its factors, what these bring by key, and all its overrides."""
+
+    setting: Setting
+    brought: Mapping[str, str]
+    overrides: tuple[str, ...]
+
+
+def _require_fitting(design: str, levels: Mapping[str, Any], factors: Sequence[str]) -> None:
+    """Raises InputError for several values that a level brings, or levels of a nuisance factor, in a design that has no
+    place for them."""
+    further = [key for key in factors if key not in levels] if design in (LADDER, FRACTION) else []
+    if further:
+        raise InputError(
+            f"study.design={design}: a level brings several values of {further[0]}, which this design has no place "
+            f"for; accepted: one value, or study.nuisance: [{further[0]}]"
+        )
+    nuisance = [key for key in levels if key not in factors]
+    if nuisance and design in (ADD_ONE_IN, LADDER, FRACTION):
+        raise InputError(
+            f"study.design={design}: {nuisance[0]} is no factor, but a nuisance; accepted: values that levels bring"
+        )
+
+
+def _filtered(
+    where: Any, design: str, baseline: Setting, held: Setting, found: Sequence[_Combination]
+) -> list[_Combination]:
+    """The combinations of a grid that an expression allows, which may name levels, what these bring, and factors that
+    are held. Raises InputError as `plan` does."""
+    if design != GRID:
+        raise InputError(
+            f"study.where: of a grid combinations can be left out, of study.design={design} none"
+        )
+    known = [
+        {_bare(key): override_text(value) for key, value in (held | each.setting | each.brought).items()}
+        for each in found
+    ]
+    values: dict[str, set[str]] = {}
+    for key, value in (item for each in known for item in each.items()):
+        values.setdefault(key, set()).add(value)
+    allowed = condition(where, values)
+    left = [each for each, names in zip(found, known, strict=True) if allowed(names)]
+    if not left:
+        raise InputError(f"study.where: {where}: none of {len(found)} combinations is left")
+    if all(each.setting != baseline for each in left):
+        named = " ".join(f"{key}={level}" for key, level in baseline.items())
+        raise InputError(
+            f"study.where: {where}: leaves out the baseline ({named}), which the others are compared with"
+        )
+    return left
 
 
 def _with_command_line(
@@ -231,25 +308,6 @@ def _having(levels: Mapping[str, Mapping[str, Any]], given: Mapping[str, Given])
 def _group(key: str) -> str:
     """The group of a choice's own key."""
     return key.partition(".")[0]
-
-
-def _settings(
-    design: str, levels: Mapping[str, Any], baseline: Mapping[str, Any]
-) -> Iterator[dict[str, str]]:
-    """The level of every factor, run by run."""
-    if design == GRID:
-        for chosen in product(*levels.values()):
-            yield dict(zip(levels, chosen, strict=True))
-        return
-    base = {}
-    for key, of in levels.items():
-        wanted = override_value(baseline.get(key))
-        base[key] = wanted if wanted in of else next(iter(of))
-    yield dict(base)
-    for key, of in levels.items():
-        for level in of:
-            if level != base[key]:
-                yield base | {key: level}
 
 
 def _levels(key: str, of: Any) -> dict[str, Mapping[str, Any]]:

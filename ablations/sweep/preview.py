@@ -1,11 +1,12 @@
-"""A dry run: the planned runs, which of them exist, and how long the others would take. Nothing is stored."""
+"""A dry run: the planned runs, which of them exist, how long the others would take, and how small a difference they
+find. Nothing is stored."""
 
 import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -13,15 +14,20 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.experiment.finished import Known
-from ablations.experiment.job import determining, digest, run_name
+from ablations.experiment.job import determining, digest, is_below, logged_params, run_name
 from ablations.experiment.resume import Train, decide
 from ablations.sweep.plan import SEED, PlannedRun
+from ablations.tracking.columns import PARAM, column, param
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 from ablations.training.recipe import typed
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SHOWN_RUNS = 40
 PROBED_IMAGES = 1000
+PLACES = ("dataset.root", "dataset.mirrors")
 PROBE_SECONDS = 5.0
 """How long to time trainings; those that are left take what the others take on average."""
 
@@ -34,7 +40,8 @@ def preview(study: Study, runs: Sequence[PlannedRun], store: Store, launcher: Di
     names = [" ".join(f"{key}={run.logged(key)}" for key in (*study.varied, SEED)) for run in runs]
     configs = [run.config for run in runs]
     lines = [study.question] if study.question else []
-    return "\n".join([*lines, *_told(names, configs, study.name, store, _workers(launcher))])
+    told = _told(names, configs, study.name, store, _workers(launcher))
+    return "\n".join([*lines, *told, *power(study, runs, store)])
 
 
 def preview_alone(config: DictConfig) -> None:
@@ -72,6 +79,103 @@ def _told(
             how_long = f"a time that is not known: {error}"
         summary += f"; the other {len(ahead)} train for {how_long}"
     yield summary
+
+
+def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[str]:
+    """How small a difference the planned seeds settle, and how many seeds one of the margin's size would need.
+
+    Raises InputError for a `study.spread` that is none.
+    """
+    import pandas as pd
+
+    from ablations.comparison.power import PROBABILITY, deviation, seeds_for, smallest_difference
+    from ablations.comparison.verdicts import MOST_SEEDS, fewest_seeds
+    from ablations.report.analysis import one_image, planned_comparisons, raised
+
+    planned = [{key: run.logged(key) for key in (*study.varied, SEED)} for run in runs]
+    comparisons = planned_comparisons(study, pd.DataFrame(planned).add_prefix(PARAM))
+    ours = [each for each in comparisons if each.metric == study.metric and each.signs]
+    if not ours:
+        return
+    seeds, m = len({each[SEED] for each in planned}), len(comparisons)
+    family = f"{many(seeds, 'seed')} and {many(m, 'comparison')}"
+    if seeds < (fewest := fewest_seeds(m)):
+        yield f"with {family} nothing can be settled: {fewest} seeds are needed at least"
+    alike = _alike(_earlier(store), runs)
+    margin = raised(study.margin, one_image(alike, study.metric)[1])
+    spread, source = _spread(study, runs, alike)
+    if math.isnan(spread):
+        yield (
+            f"how small a difference this finds is not known: {source}; study.spread=NUMBER says by how much "
+            f"differences between two variants scatter from seed to seed{', in' * bool(study.unit)}{_in_unit(study)}"
+        )
+        return
+    if seeds >= fewest:
+        alone = max(deviation(each, spread) for each in ours if len(each.factors) == 1)
+        together = max((deviation(each, spread) for each in ours if len(each.factors) > 1), default=0.0)
+        found = [smallest_difference(seeds, m, sd, margin) for sd in (alone, together) if sd]
+        beside = f", an interaction of {_sized(found[1], study)}" if len(found) > 1 else ""
+        yield (
+            f"with {family} a difference of {_sized(found[0], study)} is settled with probability {PROBABILITY}"
+            f"{beside} (spread {spread:.2g}, {source})"
+        )
+    if margin:
+        sd = max(deviation(each, spread) for each in ours if len(each.factors) == 1)
+        needed = seeds_for(margin, m, sd, margin)
+        told = f"more than {MOST_SEEDS} seeds" if needed is None else f"about {many(needed, 'seed')}"
+        yield f"a difference of the margin's size, {margin:.2g}{_in_unit(study)}, would need {told}"
+
+
+def _sized(difference: float, study: Study) -> str:
+    return f"{difference:.2g}{_in_unit(study)}"
+
+
+def _in_unit(study: Study) -> str:
+    return f" {study.unit}" if study.unit else ""
+
+
+def _earlier(store: Store) -> "pd.DataFrame":
+    """All runs of the store, none where there is no store yet."""
+    import pandas as pd
+
+    from ablations.tracking.reader import Reader
+
+    try:
+        return Reader(store).runs()
+    except InputError:
+        return pd.DataFrame()
+
+
+def _spread(study: Study, runs: Sequence[PlannedRun], alike: "pd.DataFrame") -> tuple[float, str]:
+    """By how much the differences of two variants scatter, and who says it; NaN where nobody does, and why."""
+    from ablations.comparison.power import spread
+
+    said = runs[0].config.study.spread
+    if said is not None:
+        if isinstance(said, bool) or not isinstance(said, int | float) or not 0 < said < math.inf:
+            raise InputError(f"study.spread: must be a number above 0, in the metric's unit; got {said}")
+        return float(said), "as study.spread says"
+    if alike.empty:
+        return math.nan, "there are no earlier runs of this data set and length"
+    found, counted = spread(alike, study.metric)
+    kind = "earlier runs of this data set and length"
+    if math.isnan(found):
+        return found, f"no {kind} have two variants with two seeds in common and {study.metric}"
+    return (
+        (found, f"as in {counted} {kind}") if found else (math.nan, f"in {kind} every difference is the same")
+    )
+
+
+def _alike(earlier: "pd.DataFrame", runs: Sequence[PlannedRun]) -> "pd.DataFrame":
+    """The runs whose data set and number of epochs some planned run has."""
+    kinds: dict[str, set[str]] = defaultdict(set)
+    for run in runs:
+        for key, value in logged_params(run.config, run.choices).items():
+            if key == "trainer.epochs" or (is_below(key, ["dataset"]) and not is_below(key, PLACES)):
+                kinds[key].add(str(value))
+    for key, values in kinds.items():
+        earlier = earlier[column(earlier, param(key)).map(str).isin(values)]
+    return earlier
 
 
 def _estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float, str]:

@@ -1,5 +1,6 @@
 """From the `study:` section of the configuration to the record of the study, which is kept beside its runs."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from typing import Any
@@ -8,12 +9,13 @@ from omegaconf import OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.job import logged_params
+from ablations.sweep.designs import FRACTION, LADDER, in_order
 from ablations.sweep.plan import SEED, Plan, PlannedRun
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
 from ablations.tracking.study import Study, tag_of
 
-OF_THE_PLAN = {"seeds", "reproduces"}
+OF_THE_PLAN = {"seeds", "reproduces", "start", "spread"}
 """Keys of the section that the record of a study does not have."""
 
 
@@ -27,7 +29,7 @@ def study_of(
     if unknown := section.keys() - {each.name for each in fields(Study)} - OF_THE_PLAN:
         raise InputError(f"study.{min(unknown)}: there is no such key; accepted: those of conf/config.yaml")
     logged = {key: list(dict.fromkeys(run.logged(key) for run in runs)) for key in planned.factors}
-    wanted = {key: str(level) for key, level in section["baseline"].items()}
+    wanted = {key: str(level) for key, level in section["baseline"].items()} | _as_logged(planned, runs)
     found = {
         "name": name,
         "factors": planned.factors,
@@ -40,18 +42,45 @@ def study_of(
         ],
         "published": _published(section["reproduces"], runs),
         "command": command,
-        "brings": brought(planned, runs),
+        "brings": brought(planned, runs, section["design"] == FRACTION),
+        "steps": steps(planned, runs) if section["design"] == LADDER else None,
     }
     study = Study.read({**section, **found})
     study.require_directions()
     return study
 
 
-def brought(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, dict[str, list[str]]]:
+def _as_logged(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, str]:
+    """The baseline of the plan, its levels as the runs will log them."""
+    names = logged_names(planned, runs)
+    return {key: names[key, level] for key, level in planned.baseline.items()}
+
+
+def logged_names(planned: Plan, runs: Sequence[PlannedRun]) -> dict[tuple[str, str], str]:
+    """By factor and level, as overrides have it, the level as the runs log it."""
+    found = {}
+    for overrides, run in zip(planned.runs, runs, strict=False):  # those of one seed are enough
+        for override in overrides:
+            key, _, level = override.lstrip("+").partition("=")
+            if key in planned.levels:
+                found[key, level] = run.logged(key)
+    return found
+
+
+def steps(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, tuple[str, ...]]:
+    """Of a ladder each factor's levels in the order in which they are added."""
+    names, order = logged_names(planned, runs), in_order(planned.levels, planned.baseline)
+    return {key: tuple(names[key, level] for level in of) for key, of in order.items()}
+
+
+def brought(
+    planned: Plan, runs: Sequence[PlannedRun], fraction: bool = False
+) -> dict[str, dict[str, list[str]]]:
     """By factor and level the keys in which its runs differ from those of the factor's first level by design.
 
-    Two runs are compared that differ in no other varied key. The factor's own section is not listed, nor is a level
-    that brings nothing.
+    Two runs are compared that differ in no other varied key; of a fraction, which has no such runs, all of one level
+    with all of the other: what another factor brings is there as often on either side. The factor's own section is
+    not listed, nor is a level that brings nothing.
     """
     found: dict[str, dict[str, set[str]]] = {key: {} for key in planned.factors}
     first = {run.logged(SEED) for run in runs[:1]}
@@ -62,14 +91,44 @@ def brought(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, dict[str, li
     ]
     for factor in planned.factors:
         twins: dict[tuple[str, ...], dict[str, object]] = {}
-        for levels, params in settings:
+        for levels, params in settings if not fraction else ():
             others = tuple(level for key, level in levels.items() if key != factor)
             twin = twins.setdefault(others, params)
             keys = {key for key in {**params, **twin} if params.get(key) != twin.get(key)}
             keys = {key for key in keys - {*planned.varied} if not key.startswith(f"{factor}.")}
             if keys:
                 found[factor].setdefault(levels[factor], set()).update(keys)
-    return {key: {level: sorted(keys) for level, keys in of.items()} for key, of in found.items() if of}
+    if fraction:
+        found = {factor: _by_level(factor, planned, settings) for factor in planned.factors}
+    return {
+        key: {level: sorted(keys) for level, keys in of.items()}
+        for key, of in found.items()
+        if any(of.values())
+    }
+
+
+def _by_level(
+    factor: str, planned: Plan, settings: Sequence[tuple[Mapping[str, str], Mapping[str, object]]]
+) -> dict[str, set[str]]:
+    """The keys whose values, over all variants, are other ones at a level of a factor than at its first level."""
+    variants = {
+        tuple(levels[key] for key in planned.factors): (levels, params) for levels, params in settings
+    }
+    of_level: dict[str, list[Mapping[str, object]]] = {}
+    for levels, params in variants.values():
+        of_level.setdefault(levels[factor], []).append(params)
+    first, *others = of_level.values()
+    keys = {key for _, params in settings for key in params} - {*planned.varied}
+
+    def values(of: Sequence[Mapping[str, object]], key: str) -> Counter[str]:
+        return Counter(str(params.get(key)) for params in of)
+
+    return {
+        level: {
+            key for key in keys if not key.startswith(f"{factor}.") and values(of, key) != values(first, key)
+        }
+        for level, of in zip(list(of_level)[1:], others, strict=True)
+    }
 
 
 def _published(experiments: Sequence[str], runs: Sequence[PlannedRun]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from ablations.commands.signals import watch_workers
 from ablations.errors import InputError
 from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.progress import sweep_bar
+from ablations.sweep.command_line import REPORTS
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import Plan, PlannedRun, composed, plan
@@ -143,6 +144,7 @@ def _report(name: str, store: Store, formats: Sequence[str]) -> int:
     report = compile_report(name, store, formats=formats)
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
+    REPORTS.append(str(report.path))
     if report.remark:
         print(report.remark)
     if problem := keep_in_store(report, store):

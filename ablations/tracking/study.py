@@ -41,7 +41,7 @@ class Study:
         smaller_is_better: None: told from the metric's name, where that leaves no doubt.
         tuned_smaller_is_better: the same of `tuned_on`.
         question: in words.
-        design: `grid` or `one_at_a_time`, whose interactions nobody asks for.
+        design: `grid`; `one_at_a_time`, `add_one_in` and `ladder`, whose interactions nobody asks for; `fraction`.
         seed_param: the param that pairs runs.
         nuisance: keys of which each variant gets its own best value, without `params.`.
         tuned_on: the metric that chooses it, without `metrics.`.
@@ -58,6 +58,8 @@ class Study:
         blocks: the param with the data sets or folds within which variants are compared.
         unpaired: whether runs without seeds are compared group by group.
         value: of a metric logged several times: `best`, `last`, `mean-of-last-N`; None: the last.
+        where: the expression that the combinations of a grid had to fulfil.
+        steps: of a ladder, by factor its levels in the order in which they are added, first the one it starts from.
     """
 
     name: str
@@ -83,6 +85,8 @@ class Study:
     blocks: str | None = None
     unpaired: bool = False
     value: str | None = None
+    where: str | None = None
+    steps: Mapping[str, tuple[str, ...]] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
@@ -252,9 +256,12 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "blocks": or_none(is_text),
     "unpaired": lambda value: isinstance(value, bool),
     "value": or_none(is_text),
+    "where": or_none(is_text),
+    "steps": or_none(by_name(list_of(is_level))),
 }
 """What each field of a study may be in JSON."""
 YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
+YOUNGER |= {"where", "steps"}
 """Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 

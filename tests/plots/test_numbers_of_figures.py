@@ -8,6 +8,7 @@ from ablations.comparison.pairs import comparisons
 from ablations.plots.disagreements import disagreement
 from ablations.plots.effects import seed_pairs
 from ablations.plots.factors import interaction_means, marginal_means
+from ablations.plots.ladder import rungs
 
 
 def runs(*rows: tuple, factors: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
@@ -162,3 +163,42 @@ def test_runs_on_different_test_sets_are_not_compared():
         disagreement([predictions(0, 1, 2, 3, 4)], [other])
     with pytest.raises(ValueError, match="needs a run"):
         disagreement([], [other])
+
+
+def test_in_a_fraction_every_run_of_a_level_counts_and_a_seed_needs_all_of_them():
+    half = runs(
+        *[("0", "0", "0", "0", 1), ("0", "1", "1", "0", 3), ("1", "0", "1", "0", 5), ("1", "1", "0", "0", 9)],
+        *[
+            ("0", "0", "0", "1", 2),
+            ("0", "1", "1", "1", 2),
+            ("1", "0", "1", "1", None),
+            ("1", "1", "0", "1", 4),
+        ],
+        factors=("a", "b", "c"),
+    )
+    means = marginal_means(half, ["a", "b", "c"], everywhere=True)
+    assert listed(means)[:3] == [
+        ("a", "0", 2.0, 2.0, 2.0, 2),
+        ("a", "1", 7.0, 7.0, 7.0, 1),
+        ("b", "0", 3.0, 3.0, 3.0, 1),
+    ]
+    assert not marginal_means(half, ["a", "b", "c"])["n"].any()
+
+
+def test_the_rungs_of_a_ladder_have_their_own_runs_and_intervals():
+    values = [2.0, 4.0, 3.0, 5.0, 6.0, 7.0]
+    ladder = runs(
+        *[("x", "1", str(seed), value) for seed, value in enumerate(values)],
+        *[("y", "1", str(seed), value - 2) for seed, value in enumerate(values[:5])],
+        *[("y", "2", "0", 4), ("y", "2", "1", None), ("x", "2", "0", 99)],
+    )
+    reached = rungs(ladder, {"a": ("x", "y"), "b": ("1", "2", "3")})
+    assert listed(reached[["factor", "level", "mean", "n"]])[:3] == [
+        ("start", "", 4.5, 6),
+        ("a", "y", 2.0, 5),
+        ("b", "2", 4.0, 1),
+    ]
+    # With six seeds the interval at 95 % is the one from the lowest to the highest; with fewer there is none.
+    assert listed(reached[["low", "high"]])[:3] == [(2.0, 7.0), (0.0, 4.0), (4.0, 4.0)]
+    assert reached["n"].tolist()[3] == 0
+    assert reached["values"].tolist()[2] == (4.0,)

@@ -1,11 +1,13 @@
 """What a user types, before Hydra reads it."""
 
 import shlex
+import sys
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from ablations.errors import InputError
+from ablations.sweep import command_line
 from ablations.sweep.command_line import command_lines
 
 
@@ -97,3 +99,44 @@ def test_without_assertions_there_is_one_line(monkeypatch):
     monkeypatch.setattr("sys.flags", Optimized)
     with pytest.raises(InputError, match=r"^PYTHONOPTIMIZE, python -O: "):
         command_lines([])
+
+
+def test_a_study_that_is_named_twice_is_refused_before_anything_runs():
+    with pytest.raises(InputError, match=r"^study=pool: it is named twice; each study is run once$"):
+        command_lines(["-m", "+study=pool,activation,pool"])
+
+
+def test_of_several_studies_one_that_fails_leaves_the_others_and_the_last_lines_name_all_reports(
+    monkeypatch, capsys
+):
+    ran = []
+
+    def main():
+        ran.append(sys.argv[1:])
+        study = sys.argv[2].partition("=")[2]
+        if study == "pool":
+            raise InputError("no such thing")
+        command_line.REPORTS.append(f"/reports/{study}/README.md")
+        if study == "c3":
+            raise SystemExit(1)
+
+    monkeypatch.setattr(command_line, "REPORTS", [])
+    monkeypatch.setattr("sys.argv", ["run.py", "-m", "+study=pool,c3,activation", "seed=3"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.for_each_study(main)
+    assert ended.value.code == 1
+    assert ran == [["-m", f"+study={study}", "seed=3"] for study in ("pool", "c3", "activation")]
+    said, errors = capsys.readouterr()
+    assert said.splitlines() == ["report: /reports/c3/README.md", "report: /reports/activation/README.md"]
+    assert errors.splitlines() == ["error: no such thing", "2 of 3 studies failed"]
+
+
+def test_one_study_alone_fails_as_it_always_did(monkeypatch, capsys):
+    def main():
+        raise SystemExit(3)
+
+    monkeypatch.setattr("sys.argv", ["run.py", "+study=pool"])
+    with pytest.raises(SystemExit) as ended:
+        command_line.for_each_study(main)
+    assert ended.value.code == 3
+    assert capsys.readouterr() == ("", "")

@@ -46,6 +46,15 @@ def planned(*words: str) -> tuple[str, Plan, list[PlannedRun]]:
         ("+study=activation", "activation"),
         ("+study=activation seed=0", "activation"),
         ("+study=activation study.margin=0.2", "activation"),
+        ("+study=activation study.spread=0.2", "activation"),
+        ("+study=ladder study.design=ladder", "ladder"),
+        ("+study=ladder study.design=one_at_a_time", "ladder,study.design=one_at_a_time"),
+        ("activation=relu,tanh pool=max,avg study.design=ladder", "activation-pool,study.design=ladder"),
+        (
+            "activation=relu,tanh pool=max,avg study.where=\"pool=='max'\"",
+            "activation-pool,study.where=pool=='max'",
+        ),
+        ("+study=some_combinations study.where=null", "some_combinations,study.where=None"),
         ("+study=activation activation=relu,tanh", "activation,activation=relu+tanh"),
         ("+study=activation_x_pool activation=relu", "activation_x_pool,activation=relu"),
         (

@@ -12,6 +12,7 @@ from ablations.sweep.plan import Plan, plan
 
 def a_study(**said: object) -> dict:
     defaults = {"design": "grid", "factors": {}, "baseline": {}, "seeds": None, "nuisance": []}
+    defaults |= {"where": None, "start": {}}
     return defaults | said
 
 
@@ -235,7 +236,10 @@ def test_lists_and_mappings_have_hydras_form():
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        ({"design": "star"}, "study.design: must be grid or one_at_a_time, got star"),
+        (
+            {"design": "star"},
+            "study.design: must be grid, one_at_a_time, add_one_in, ladder or fraction, got star",
+        ),
         ({"seeds": 0}, "study.seeds: must be how many, or a list of them; got 0"),
         ({"seeds": []}, r"study.seeds: must be how many, or a list of them; got \[\]"),
         ({"seeds": True}, "study.seeds: must be how many, or a list of them; got True"),

@@ -1,0 +1,108 @@
+"""What a report says of each design, from runs whose numbers were planted."""
+
+from itertools import product
+
+import pytest
+from test_report import answer_of, compiled, rows_of
+
+from ablations.report.check import check
+from ablations.report.request import UNSAID
+from ablations.tracking.study import Study
+
+pytestmark = pytest.mark.usefixtures("without_figures")
+
+LEVELS = {
+    "activation": ("tanh", "relu"),
+    "pool": ("avg", "max"),
+    "c3": ("sparse", "full"),
+    "head": ("mse", "softmax"),
+}
+
+
+def a_study(*factors: str, **other: object) -> Study:
+    defaults = {"metric": "test/error_pct", "margin": 0.1, **UNSAID}
+    return Study("s", factors, {key: LEVELS[key][0] for key in factors}, **defaults | other)
+
+
+def planted(store, study: Study, settings, error, seeds: int = 8) -> None:
+    store.keep(study)
+    for seed, setting in product(range(seeds), settings):
+        levels = dict(zip(study.factors, setting, strict=True))
+        store.add(error(seed, *setting), seed=seed, factors=",".join(study.factors), **levels)
+
+
+def follows(tmp_path, store) -> None:
+    assert "follow from" in check("s", store, tmp_path / "reports")
+
+
+def test_a_ladder_is_told_step_by_step_and_as_a_whole(store, tmp_path):
+    study = a_study(
+        "activation", "pool", design="ladder", steps={key: LEVELS[key] for key in ("activation", "pool")}
+    )
+    reached = {("tanh", "avg"): 5.0, ("relu", "avg"): 4.0, ("relu", "max"): 4.5}
+    planted(store, study, reached, lambda seed, *at: reached[at] + seed / 10)
+    _, text = compiled(tmp_path)
+    assert rows_of(text, "## Verdicts") == [
+        ["activation", "relu", "tanh", "better", r"-1.00 \[-1.00, -1.00\]", "8"],
+        ["pool", "max", "avg", "worse", r"+0.50 \[+0.50, +0.50\]", "8"],
+        ["all steps", "last", "first", "better", r"-0.50 \[-0.50, -0.50\]", "8"],
+    ]
+    assert "A ladder: each step keeps all changes before it" in text
+    assert "3 comparisons share an error of 5 % (Holm)" in text
+    assert "**all steps: last** against first is better" in answer_of(text)[1]
+    follows(tmp_path, store)
+
+
+def test_add_one_in_says_where_it_starts(store, tmp_path):
+    study = a_study("activation", "pool", design="add_one_in")
+    reached = {("tanh", "avg"): 5.0, ("relu", "avg"): 4.0, ("tanh", "max"): 4.5}
+    planted(store, study, reached, lambda seed, *at: reached[at] + seed / 10)
+    _, text = compiled(tmp_path)
+    assert "the runs start from *activation=tanh pool=avg*, the opposite of the full system" in text
+    assert rows_of(text, "## Verdicts") == [
+        ["activation", "relu", "tanh", "better", r"-1.00 \[-1.00, -1.00\]", "8"],
+        ["pool", "max", "avg", "better", r"-0.50 \[-0.50, -0.50\]", "8"],
+    ]
+
+
+def test_a_fraction_gives_main_effects_and_names_what_it_cannot_tell_apart(store, tmp_path):
+    study = a_study(*LEVELS, design="fraction", brings={})
+    half = [
+        tuple(of[at] for of, at in zip(LEVELS.values(), (*three, sum(three) % 2), strict=True))
+        for three in product((0, 1), repeat=3)
+    ]
+
+    def error(seed, activation, pool, c3, head):
+        both = 2.0 * (activation == "relu" and pool == "max")
+        return 5.0 - (c3 == "full") + both + seed / 10
+
+    planted(store, study, half, error)
+    _, text = compiled(tmp_path)
+    assert [row[:4] for row in rows_of(text, "## Verdicts")] == [
+        ["activation", "relu", "tanh", "worse"],  # half of what it does together with the pooling
+        ["pool", "max", "avg", "worse"],
+        ["c3", "full", "sparse", "better"],
+        ["head", "softmax", "mse", "no difference that matters"],
+    ]
+    assert "8 of the 16 combinations of two levels each were run" in text
+    assert rows_of(text, "### Which interactions cannot be told apart") == [
+        ["activation × pool = c3 × head", "+2.00", r"\[+2.00, +2.00\]"],
+        ["activation × c3 = pool × head", "+0.00", r"\[+0.00, +0.00\]"],
+        ["activation × head = pool × c3", "+0.00", r"\[+0.00, +0.00\]"],
+    ]
+    assert "the interaction of activation and pool cannot be told from that of c3 and head" in text
+    assert "Confounded" not in text
+    follows(tmp_path, store)
+
+
+def test_a_filter_says_what_was_left_out(store, tmp_path):
+    where = "not (activation == 'relu' and pool == 'max') or `x|<b>"
+    study = a_study("activation", "pool", where=where)
+    reached = {("tanh", "avg"): 5.0, ("relu", "avg"): 4.0, ("tanh", "max"): 4.5}
+    planted(store, study, reached, lambda seed, *at: reached[at] + seed / 10)
+    _, text = compiled(tmp_path)
+    assert (
+        "Only combinations with `not (activation == 'relu' and pool == 'max') or 'x|<b>` were run: 3 of the 4 that "
+        "these levels make. Left out: activation=relu pool=max. A level"
+    ) in text
+    follows(tmp_path, store)
