@@ -116,6 +116,7 @@ class Comparison:
         averaged: the other factors of which several levels are averaged over.
         at: the level of another factor to which it is confined, of a simple effect; else empty.
         groups: the values of the variant's runs and of the baseline's, where nothing is paired.
+        settings: those whose runs it takes, by the level of each factor, then of what is averaged over.
     """
 
     factors: tuple[str, ...]
@@ -137,6 +138,7 @@ class Comparison:
     averaged: tuple[str, ...] = ()
     at: tuple[tuple[str, str], ...] = ()
     groups: tuple[tuple[float, ...], ...] = ()
+    settings: tuple[tuple[str, ...], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
@@ -298,6 +300,7 @@ class _Cells:
             signs=tuple(1 if weight > 0 else -1 for weight in weights.values()),
             averaged=self._averaged(weights, variant),
             at=at,
+            settings=tuple(weights),
         )
 
     def _differing(

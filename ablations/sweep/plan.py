@@ -31,21 +31,33 @@ class Plan:
     Attributes:
         factors: the keys that are compared, in order.
         nuisance: the keys of which each variant is given its own best value.
-        runs: the overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds.
+        settings: the overrides of each variant, the seed aside.
         levels: of each factor, as overrides have them; without those that levels of others bring.
         remarks: what was not done as the command line has it.
+        seeds: with which each setting is run; None for the configuration's own.
     """
 
     factors: tuple[str, ...]
     nuisance: tuple[str, ...]
-    runs: tuple[tuple[str, ...], ...]
+    settings: tuple[tuple[str, ...], ...]
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    seeds: tuple[str | None, ...] = (None,)
+
+    @property
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        """The overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds."""
+        return tuple(with_seed(setting, seed) for seed in self.seeds for setting in self.settings)
 
     @property
     def varied(self) -> tuple[str, ...]:
         """Everything that tells runs of one seed apart."""
         return (*self.factors, *self.nuisance)
+
+
+def with_seed(setting: tuple[str, ...], seed: str | None) -> tuple[str, ...]:
+    """The overrides of the run of a setting with a seed."""
+    return setting if seed is None else (*setting, f"{SEED}={seed}")
 
 
 @dataclass(frozen=True)
@@ -170,12 +182,10 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
             more = [f"{key}={value}" for key, value in zip(ours, values, strict=True)]
             settings.append((*chosen, *more, *here))
 
-    seeds = given[SEED].values if SEED in given else _seeds(study["seeds"])
-    chosen_seeds = [() if seed is None else (f"{SEED}={seed}",) for seed in seeds]
     return Plan(
         factors=tuple(key for key in dict.fromkeys((*levels, *several)) if key not in study["nuisance"]),
         nuisance=tuple(key for key in study["nuisance"] if key not in given or given[key].swept),
-        runs=tuple((*setting, *seed) for seed in chosen_seeds for setting in settings),
+        settings=tuple(settings),
         levels={key: tuple(of) for key, of in levels.items()},
         remarks=tuple(
             f"{held[key]}: {_group(key)}={', '.join(each for each in levels[_group(key)] if each not in of)} "
@@ -183,6 +193,7 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
             for key, of in having.items()
             if len(of) < len(levels[_group(key)])
         ),
+        seeds=tuple(given[SEED].values if SEED in given else _seeds(study["seeds"])),
     )
 
 

@@ -14,6 +14,11 @@ def is_number(value: Any) -> bool:
     return type(value) in (int, float) and abs(value) < 1e300
 
 
+def is_count(value: Any) -> bool:
+    """Whether it is a number of things that somebody may have counted."""
+    return type(value) is int and 0 < value < 1_000_000
+
+
 def is_level(value: Any) -> bool:
     """Whether it can be the level of a factor."""
     return isinstance(value, str | bool) or is_number(value)

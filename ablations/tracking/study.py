@@ -13,7 +13,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ablations.errors import InputError, printable
-from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, or_none, with_keys
+from ablations.tracking.accepted import (
+    by_name,
+    is_count,
+    is_level,
+    is_number,
+    is_text,
+    list_of,
+    or_none,
+    with_keys,
+)
 from ablations.tracking.direction import direction
 
 LOOK = "look."
@@ -58,6 +67,8 @@ class Study:
         blocks: the param with the data sets or folds within which variants are compared.
         unpaired: whether runs without seeds are compared group by group.
         value: of a metric logged several times: `best`, `last`, `mean-of-last-N`; None: the last.
+        until: of a study that runs until it is settled: `seeds_at_least`, `seeds_at_most`; once it has ended `ended`:
+            `done` or `budget`, with that one `budget_s` and `next_s`, what another round would have taken (seconds).
     """
 
     name: str
@@ -83,6 +94,7 @@ class Study:
     blocks: str | None = None
     unpaired: bool = False
     value: str | None = None
+    until: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
@@ -223,6 +235,10 @@ _PUBLISHED = with_keys(
         "why": or_none(lambda value: isinstance(value, str)),
     },
 )
+_is_until = with_keys(
+    {"seeds_at_least": is_count, "seeds_at_most": is_count},
+    {"ended": is_text, "budget_s": is_number, "next_s": is_number},
+)
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
     "factors": list_of(is_text),
@@ -252,9 +268,19 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "blocks": or_none(is_text),
     "unpaired": lambda value: isinstance(value, bool),
     "value": or_none(is_text),
+    "until": or_none(_is_until),
 }
 """What each field of a study may be in JSON."""
-YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
+YOUNGER = {
+    "tuned_smaller_is_better",
+    "brings",
+    "ignore",
+    "average_over",
+    "blocks",
+    "unpaired",
+    "value",
+    "until",
+}
 """Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 
