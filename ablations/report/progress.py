@@ -22,7 +22,7 @@ BUDGET = "budget"
 
 GOES_ON = "**In progress**, {}: {}. The same command goes on from here."
 HAS_ENDED = "**Run until settled**, {}: {}{}."
-OUT_OF_TIME = ". It ended before a round of about {1} that would have gone beyond its budget of {0}; the same command goes on"
+OUT_OF_TIME = ". Another round, of about {1}, would have gone beyond the budget of {0}; the same command goes on"
 STOPPED = "A comparison that is settled or given up gets no more seeds: some rest on fewer seeds than others."
 
 

@@ -187,7 +187,10 @@ def _until_settled(
     seconds = (
         estimate([(run.config, determining(run.config)) for run in runs])[0] / len(runs) if probe else 0.0
     )
-    cells = course.first(ongoing.numbers(only_seen=True), there, seconds)
+    seen = ongoing.numbers(only_seen=True)
+    cells = course.first(seen, there, seconds)
+    if seen is not None:
+        ongoing.below = table(replace(seen, study=replace(seen.study, until=course.told())))
     while True:
         overrides = [with_seed(each, seed) for setting, seed in cells for each in variants[setting]]
         ongoing.study = replace(ongoing.study, until=course.told())
