@@ -22,7 +22,9 @@ BUDGET = "budget"
 
 GOES_ON = "**In progress**, {}: {}. The same command goes on from here."
 HAS_ENDED = "**Run until settled**, {}: {}{}."
-OUT_OF_TIME = ". Another round, of about {1}, would have gone beyond the budget of {0}; the same command goes on"
+OUT_OF_TIME = (
+    ". Another round, of about {1}, would have gone beyond the budget of {0}; the same command goes on"
+)
 STOPPED = "A comparison that is settled or given up gets no more seeds: some rest on fewer seeds than others."
 
 
@@ -74,7 +76,8 @@ def head(analysis: Analysis) -> Iterator[Markdown]:
         yield md(
             HAS_ENDED, far, md("; ").join([md("{}", _settled(found)), *_left(found, until)]), out_of_time
         )
-    if len({len(each.comparison.seeds) for each in found}) > 1:
+    stopped = any(each.standing in (Standing.SETTLED, Standing.GIVEN_UP) for each in found)
+    if stopped and len({len(each.comparison.seeds) for each in found}) > 1:
         yield md(STOPPED)
 
 

@@ -41,7 +41,13 @@ class FakeStudy:
         seed: int = 0,
         fails: Iterable[tuple[str, ...]] = (),
     ) -> None:
-        self.levels, self.effects, self.noise, self.seed, self.fails = levels, effects, noise, seed, set(fails)
+        self.levels, self.effects, self.noise, self.seed, self.fails = (
+            levels,
+            effects,
+            noise,
+            seed,
+            set(fails),
+        )
         self.settings = list(product(*levels.values()))
         baseline = {key: of[0] for key, of in levels.items()}
         asked = {**UNSAID, "design": "grid"}
@@ -88,6 +94,7 @@ class FakeStudy:
             "tags.sweep": "s",
             "tags.sweep_id": id,
             "tags.first_sweep_id": id,
+            "tags.config_hash": f"{setting} {seed}",
             "tags.failure": "diverged" if fails else None,
         }
 
