@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.commands import columns, shortened
-from ablations.report.escaping import plain, unmarked
+from ablations.report.escaping import crossed, plain, unmarked
 
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
@@ -61,6 +61,32 @@ def console(analysis: "Analysis") -> str:
         said = f"{plain(each.claim.text).removesuffix('.')}: {each.finding}"
         text += f"\n{_filled(said, width)}"
     return text
+
+
+def in_short(analysis: "Analysis", with_table: bool) -> list[str]:
+    """How far the study is: a line, and one for each comparison."""
+    from ablations.report import progress
+
+    first = [unmarked(sentence) for sentence in progress.head(analysis)][:1]
+    return [*first, *(standings(analysis) if with_table else ())]
+
+
+def standings(analysis: "Analysis") -> list[str]:
+    """One line for each comparison, below a head, as wide as the terminal: for the console after each round."""
+    from ablations.report import progress
+    from ablations.report.numbers import forms
+
+    form, rows = forms(analysis), []
+    effects = analysis.all_effects.to_dict("records")
+    for each, row in zip(progress.prospects_so_far(analysis), effects, strict=True):
+        shown = form[row["metric"]]
+        ends = shown.ends(row["ci_low"], row["ci_high"]) if row["n"] else ""
+        difference = shown.difference(row["mean_diff"]) + (f" [{ends}]" if ends else "")
+        factor = crossed(row["factors"]) + (f" at {row['at']}" if row["at"] else "")
+        names = factor, crossed(row["variant"]), crossed(row["baseline"])
+        rows.append((*names, progress.state(each, row["verdict"]), str(row["n"]), difference))
+    columns = ("factor", "variant", "against", "state", "seeds", "difference [95 % interval]")
+    return aligned(columns, rows, 3, 4, (5, 2), in_terminal()).splitlines()
 
 
 def in_terminal() -> int | None:

@@ -12,9 +12,7 @@ from ablations.comparison.pairs import Comparison, Unpaired
 from ablations.comparison.prospects import Prospect, Standing, prospects
 from ablations.report.analysis import Analysis, answered_at_levels, at_level, family, rules_of
 from ablations.report.confounds import named_comparison
-from ablations.report.console import aligned, in_terminal
-from ablations.report.escaping import Markdown, crossed, md, unmarked
-from ablations.report.numbers import forms
+from ablations.report.escaping import Markdown, md
 
 MOST_NAMED = 3
 BUDGET = "budget"
@@ -64,7 +62,7 @@ def head(analysis: Analysis) -> Iterator[Markdown]:
     until = analysis.study.until
     if until is None:
         return
-    found = _of(analysis)
+    found = prospects_so_far(analysis)
     looks, seeds = len(analysis.looks), max((len(each.comparison.seeds) for each in found), default=0)
     if until.get("ended") is None:
         yield md(GOES_ON, f"look {looks}", f"{_settled(found)}, {many(seeds, 'seed')} so far")
@@ -81,7 +79,8 @@ def head(analysis: Analysis) -> Iterator[Markdown]:
         yield md(STOPPED)
 
 
-def _of(analysis: Analysis) -> list[Prospect]:
+def prospects_so_far(analysis: Analysis) -> list[Prospect]:
+    """The same with the numbers of seeds that the study itself allows."""
     until = analysis.study.until or {}
     return prospects_of(analysis, int(until["seeds_at_least"]), int(until["seeds_at_most"]))
 
@@ -122,28 +121,8 @@ def name(each: Prospect) -> str:
     return named_comparison(each.comparison) + (f" at {at}" if at else "")
 
 
-def in_short(analysis: Analysis, with_table: bool) -> list[str]:
-    """How far the study is: a line, and one for each comparison."""
-    first = next(iter(head(analysis)), md(""))
-    return [unmarked(first), *(table(analysis) if with_table else ())]
-
-
-def table(analysis: Analysis) -> list[str]:
-    """One line for each comparison, below a head, as wide as the terminal: for the console after each round."""
-    form, rows = forms(analysis), []
-    effects = analysis.all_effects.to_dict("records")
-    for each, row in zip(_of(analysis), effects, strict=True):
-        shown = form[row["metric"]]
-        ends = shown.ends(row["ci_low"], row["ci_high"]) if row["n"] else ""
-        difference = shown.difference(row["mean_diff"]) + (f" [{ends}]" if ends else "")
-        factor = crossed(row["factors"]) + (f" at {row['at']}" if row["at"] else "")
-        names = factor, crossed(row["variant"]), crossed(row["baseline"])
-        rows.append((*names, _state(each, row["verdict"]), str(row["n"]), difference))
-    columns = ("factor", "variant", "against", "state", "seeds", "difference [95 % interval]")
-    return aligned(columns, rows, 3, 4, (5, 2), in_terminal()).splitlines()
-
-
-def _state(each: Prospect, verdict: str) -> str:
+def state(each: Prospect, verdict: str) -> str:
+    """Where a comparison stands, in a word or its verdict."""
     match each.standing:
         case Standing.SETTLED:
             return verdict

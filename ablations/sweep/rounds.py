@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from ablations.commands import duration, many
-from ablations.comparison.outcomes import Outcome
-from ablations.comparison.prospects import Prospect, Standing
 from ablations.errors import InputError
 from ablations.sweep.overrides import Given
 from ablations.sweep.plan import Plan, PlannedRun
@@ -20,6 +18,7 @@ from ablations.tracking.accepted import is_count
 from ablations.tracking.columns import param, text
 
 if TYPE_CHECKING:
+    from ablations.comparison.prospects import Prospect
     from ablations.report.analysis import Analysis
 
 SETTLED = "settled"
@@ -123,7 +122,7 @@ def seconds_of(budget: Any) -> float:
 
 
 def next_round(
-    found: Sequence[Prospect],
+    found: "Sequence[Prospect]",
     settings: Mapping[Setting, int],
     there: Collection[Cell],
     asked: Collection[Cell],
@@ -145,6 +144,8 @@ def next_round(
         left_s: seconds of the budget that are left.
         pace: how fast runs are made.
     """
+    from ablations.comparison.prospects import Standing
+
     begun = {setting for setting, _ in asked}
     if settings.keys() <= begun:
         wanted = {
@@ -164,7 +165,7 @@ def next_round(
     return Round(cells, runs, seconds) if seconds <= left_s else End(OUT_OF_TIME, runs, seconds)
 
 
-def _needed(each: Prospect, settings: Mapping[Setting, int], asked: Collection[Cell]) -> Iterator[Cell]:
+def _needed(each: "Prospect", settings: Mapping[Setting, int], asked: Collection[Cell]) -> Iterator[Cell]:
     """The cells of a comparison at the seeds of its next look."""
     count = len(next(iter(settings)))
     own = [setting[:count] for setting in each.comparison.settings]
@@ -176,6 +177,8 @@ def _needed(each: Prospect, settings: Mapping[Setting, int], asked: Collection[C
 
 def cells_in(analysis: "Analysis", settings: Mapping[Setting, int]) -> tuple[set[Cell], set[Cell]]:
     """The cells all of whose runs have a result, and those with any run at all."""
+    from ablations.comparison.outcomes import Outcome
+
     runs = analysis.everything
     levels = [runs[param(key)].map(text) for key in analysis.study.factors]
     cells = list(zip(zip(*levels, strict=True), runs[param("seed")].map(text), strict=True))

@@ -32,7 +32,6 @@ from ablations.tracking.study import Study, look_tag
 from ablations.tracking.views import share_views
 
 if TYPE_CHECKING:
-    from ablations.report import Report
     from ablations.report.analysis import Analysis
 
 
@@ -78,7 +77,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     ongoing = Ongoing(config, launcher, planned, study, store, formats)
     if goal is None:
         ongoing.make(planned.runs, runs)
-        failed = ongoing.look().failed
+        failed = ongoing.look()
     else:
         failed = _until_settled(ongoing, runs, goal, began, loader)
     for result in ongoing.results:
@@ -151,12 +150,12 @@ class Ongoing:
         except InputError:
             return None
 
-    def look(self, last: bool = True) -> "Report":
-        """Compile the report, show it or, where it is not the last, how far the study is, and count it as a look."""
-        report = _report(self.study.name, self.store, self.formats, last)
+    def look(self, last: bool = True) -> int:
+        """Compile the report and count it as a look; how many of its runs have no result."""
+        failed = _report(self.study.name, self.store, self.formats, last)
         with suppress(InputError):  # a store that went away since has a report that counts as none
             self.store.tag_experiment(self.experiment_id, look_tag(self.sweep_id), self.study.name)
-        return report
+        return failed
 
 
 def _until_settled(
@@ -177,20 +176,13 @@ def _until_settled(
     Returns:
         How many runs have no result.
     """
-    from ablations.report.progress import table
-    from ablations.sweep.preview import estimate
-
     variants = variants_of(ongoing.planned, runs)
     course = Course(goal, {key: len(of) for key, of in variants.items()}, _at_once(ongoing.config), began)
-    there = ongoing.numbers()
-    probe = there is None and goal.budget_s < math.inf
-    seconds = (
-        estimate([(run.config, determining(run.config)) for run in runs])[0] / len(runs) if probe else 0.0
-    )
-    seen = ongoing.numbers(only_seen=True)
+    seen, there = ongoing.numbers(only_seen=True), ongoing.numbers()
+    seconds = _probed(runs) if there is None and goal.budget_s < math.inf else 0.0
     cells = course.first(seen, there, seconds)
     if seen is not None:
-        ongoing.below = table(replace(seen, study=replace(seen.study, until=course.told())))
+        ongoing.below = _standings(seen, course)
     while True:
         overrides = [with_seed(each, seed) for setting, seed in cells for each in variants[setting]]
         ongoing.study = replace(ongoing.study, until=course.told())
@@ -206,11 +198,25 @@ def _until_settled(
         numbers = ongoing.numbers()
         step = course.next(numbers, numbers)
         ongoing.keep(replace(ongoing.study, until=course.told(step)))
-        report = ongoing.look(last=isinstance(step, End))
+        failed = ongoing.look(last=isinstance(step, End))
         if isinstance(step, End):
-            return report.failed
-        ongoing.below, cells = table(report.analysis), step.cells
+            return failed
+        ongoing.below, cells = _standings(numbers, course), step.cells
         say(f"next: {many(step.runs, 'run')}, about {duration(step.seconds)}")
+
+
+def _standings(numbers: "Analysis", course: Course) -> list[str]:
+    """One line for each comparison."""
+    from ablations.report.console import standings
+
+    return standings(replace(numbers, study=replace(numbers.study, until=course.told())))
+
+
+def _probed(runs: Sequence[PlannedRun]) -> float:
+    """Seconds that one of these takes on average, from short trainings."""
+    from ablations.sweep.preview import estimate
+
+    return estimate([(run.config, determining(run.config)) for run in runs])[0] / len(runs)
 
 
 def _at_once(config: DictConfig) -> int:
@@ -279,12 +285,11 @@ def _deliver(store: Store) -> None:
             )
 
 
-def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> "Report":
-    """Compile the report and show it; in short where it is not the last."""
+def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
+    """Compile the report and show it, in short where it is not the last; how many of its runs have no result."""
     from ablations.comparison.selection import belonging
     from ablations.report import compile_report
-    from ablations.report.console import coloured
-    from ablations.report.progress import in_short
+    from ablations.report.console import coloured, in_short
     from ablations.report.stored import keep_in_store
 
     say_doing("writing the report")
@@ -294,7 +299,7 @@ def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> "Rep
         # On a terminal the table has its place below the bar.
         for line in in_short(report.analysis, with_table=not sys.stderr.isatty()):
             say(line)
-        return report
+        return report.failed
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
     if report.remark:
@@ -302,4 +307,4 @@ def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> "Rep
     if problem := keep_in_store(report, store):
         print(f"the report is not in the store: {problem}; the same command puts it there")
     print(f"look at the runs: {module_command('ui', *about(report.name, store.option))}")
-    return report
+    return report.failed

@@ -12,7 +12,8 @@ from omegaconf import OmegaConf
 from ablations.comparison.prospects import Standing
 from ablations.errors import InputError
 from ablations.report.analysis import analyse
-from ablations.report.progress import head, prospects_of, table
+from ablations.report.console import standings
+from ablations.report.progress import head, prospects_of
 from ablations.sweep.overrides import Given
 from ablations.sweep.rounds import Course, End, Goal, Round, goal_of, next_round, seconds_of
 from ablations.tracking.study import Study
@@ -288,7 +289,7 @@ def said(study: FakeStudy, **until) -> list[str]:
     asked = replace(study.study, until={"seeds_at_least": 8, "seeds_at_most": 40, **until})
     numbers = study.numbers()
     analysis = analyse(asked, numbers.everything.drop(columns="look"), (), False, study.looks)
-    return [*map(str, head(analysis)), *table(analysis)]
+    return [*map(str, head(analysis)), *standings(analysis)]
 
 
 def test_the_head_says_how_far_it_is_and_what_ended_it():
