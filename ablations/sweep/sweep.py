@@ -101,6 +101,7 @@ class Ongoing:
         below: lines that a terminal shows below the bar of a round.
         results: what each run came to that was launched.
         sweep_id: of the last round.
+        experiment_id: of the runs, from the first round on.
     """
 
     config: DictConfig
@@ -112,10 +113,10 @@ class Ongoing:
     below: Sequence[str] = ()
     results: list[JobReturn] = field(default_factory=list)
     sweep_id: str = ""
+    experiment_id: str = ""
 
     def __post_init__(self) -> None:
         self.own_overrides = list(self.config.hydra.overrides.hydra)
-        self.experiment_id = self.store.prepare(self.config.tracking.experiment)
 
     def make(self, overrides: Sequence[Sequence[str]], runs: Sequence[PlannedRun]) -> int:
         """Launch what has no result yet of these runs, by their overrides and configurations; how many those are."""
@@ -125,6 +126,7 @@ class Ongoing:
         with read_write(config.hydra.overrides):
             # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
             config.hydra.overrides.hydra = [*self.own_overrides, *told]
+        self.experiment_id = self.experiment_id or self.store.prepare(config.tracking.experiment)
         self.keep(self.study)
         _deliver(self.store)  # what an earlier command could not
         left, first = _unfinished(overrides, runs, self.store), len(self.results)
