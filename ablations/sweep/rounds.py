@@ -14,7 +14,7 @@ from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.sweep.overrides import Given
 from ablations.sweep.plan import Plan, PlannedRun
-from ablations.tracking.accepted import is_count
+from ablations.tracking.accepted import MOST_SEEDS, is_seeds
 from ablations.tracking.columns import param, text
 
 if TYPE_CHECKING:
@@ -103,8 +103,8 @@ def goal_of(config: DictConfig, given: Mapping[str, Given]) -> Goal | None:
     if config.sweep.id is not None:
         raise InputError("sweep.id: until=settled has one for each of its rounds; leave it out")
     for key in OPTIONS[1:]:
-        if not is_count(config[key]):
-            raise InputError(f"{key}: a number of seeds is expected, got {config[key]}")
+        if not is_seeds(config[key]):
+            raise InputError(f"{key}: a number of seeds up to {MOST_SEEDS} is expected, got {config[key]}")
     least, most = config.seeds_at_least, config.seeds_at_most
     if least > most:
         raise InputError(f"seeds_at_least: must be at most seeds_at_most={most}, got {least}")

@@ -15,9 +15,9 @@ from typing import Any
 from ablations.errors import InputError, printable
 from ablations.tracking.accepted import (
     by_name,
-    is_count,
     is_level,
     is_number,
+    is_seeds,
     is_text,
     list_of,
     or_none,
@@ -236,7 +236,7 @@ _PUBLISHED = with_keys(
     },
 )
 _is_until = with_keys(
-    {"seeds_at_least": is_count, "seeds_at_most": is_count},
+    {"seeds_at_least": is_seeds, "seeds_at_most": is_seeds},
     {"ended": is_text, "budget_s": is_number, "next_s": is_number},
 )
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {

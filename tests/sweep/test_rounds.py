@@ -71,8 +71,8 @@ def test_any_other_budget_is_one_line(budget):
         ({}, ["seed=3"], "seed=3: until=settled decides which seeds are run; leave it out"),
         ({}, ["study.seeds=20"], "study.seeds=20: until=settled decides which seeds are run; leave it out"),
         ({"sweep": {"id": "1"}}, [], "sweep.id: until=settled has one for each of its rounds; leave it out"),
-        ({"seeds_at_most": 0}, [], "seeds_at_most: a number of seeds is expected, got 0"),
-        ({"seeds_at_least": "few"}, [], "seeds_at_least: a number of seeds is expected, got few"),
+        ({"seeds_at_most": 0}, [], "seeds_at_most: a number of seeds up to 1000 is expected, got 0"),
+        ({"seeds_at_least": "few"}, [], "seeds_at_least: a number of seeds up to 1000 is expected, got few"),
         ({"seeds_at_least": 50}, [], "seeds_at_least: must be at most seeds_at_most=40, got 50"),
     ],
 )
