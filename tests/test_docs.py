@@ -61,6 +61,8 @@ NOT_RUN = {  # command: why
     "python run.py -m optimizer.lr=0.001,0.003 hydra/launcher=joblib": TRAINS,
     "python run.py -m pool=max,avg hydra/launcher=joblib hydra.launcher.n_jobs=2": TRAINS,
     "python run.py +study=activation": TRAINS,
+    "python run.py +study=pool until=settled budget=30m hydra/launcher=joblib": TRAINS,
+    "python run.py -m activation=relu,tanh until=settled budget=2h seeds_at_most=60": TRAINS,
     "python run.py +study=activation hydra/launcher=joblib": TRAINS,
     "python run.py +study=activation activation=relu,tanh trainer.epochs=5": TRAINS,
     "python run.py +study=reproductions": TRAINS,

@@ -297,3 +297,40 @@ def test_exit_codes():
     assert exit_code(KeyboardInterrupt()) == 130
     assert exit_code(Terminated()) == 143
     assert exit_code(Terminated(signal.SIGHUP)) == 129
+
+
+LAST_WORDS = """
+signals.GRACE_S = 0.3
+try:
+    say("ready"); time.sleep(60)
+except KeyboardInterrupt:
+    with signals.last_words():
+        say("begun")
+        {what}
+        say("said")
+    raise
+"""
+
+
+def test_after_ctrl_c_there_is_time_for_last_words():
+    process = start(LAST_WORDS.format(what="time.sleep(1.5)"))
+    process.send_signal(signal.SIGINT)
+    assert end(process) == (130, "begun\nsaid\n", QUIET)
+
+
+@pytest.mark.parametrize("what", ["time.sleep(60)", "import select; select.poll().poll(1000)"])
+def test_the_next_signal_ends_last_words(what):
+    process = start(LAST_WORDS.format(what=what))
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    assert end(process) == (130, "", QUIET)
+
+
+def test_what_hangs_in_its_last_words_is_cut_off():
+    process = start(LAST_WORDS.format(what="ctypes.CDLL(None).sleep(60)"), before="import ctypes\n")
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "begun\n"
+    process.send_signal(signal.SIGINT)
+    code, out, _ = end(process)
+    assert (code, out) == (130, "")

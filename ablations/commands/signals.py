@@ -1,7 +1,9 @@
 """Ctrl-C, SIGTERM and a closed terminal: stop soon, leave everything in order, and take the workers along."""
 
+import math
 import multiprocessing
 import os
+import select
 import signal
 import sys
 import threading
@@ -46,6 +48,7 @@ class _Process:
     listening = False  # for signals
     busy = False  # something wants to be told by an exception
     undisturbed = False  # but not now
+    excused = -math.inf  # when what was told before was dealt with
     lost = False  # the exception was raised where nothing can be raised, as in a finalizer
 
 
@@ -91,6 +94,18 @@ def undisturbed() -> Iterator[None]:
         _Process.undisturbed = before
     if not before:
         stop_if_told()
+
+
+@contextmanager
+def last_words() -> Iterator[None]:
+    """Once Ctrl-C has stopped what was going on, time for what is to be done before the end, however long it takes;
+    the next signal ends that at once."""
+    number, _Process.signal = _Process.signal, None
+    _Process.lost, _Process.excused = False, time.monotonic()
+    try:
+        yield
+    finally:
+        _Process.signal = _Process.signal or number
 
 
 def stop_if_told() -> None:
@@ -245,18 +260,37 @@ def _follow_parent() -> None:
 
 
 def _hear(heard: int) -> None:
-    """Cut the process off after a signal, also where the main thread is inside a call, as to a locked database, that
-    does not return so soon: Python handles signals between two of its own instructions."""
+    """Cut the process off some time after a signal, unless that was dealt with.
+
+    `heard` says when one came, also where the main thread is inside a call, as to a locked database, that does not
+    return so soon: Python handles signals between two of its own instructions.
+    """
+    told, until, code = -math.inf, math.inf, 0  # when the first signal came that was not dealt with
     with open(heard, "rb", buffering=0) as signals:
-        while number := signals.read(1):
-            if number[0] in STOPS:
-                _cut_off(number[0])
+        while True:
+            waiting = None if until == math.inf else max(until - time.monotonic(), 0.0)
+            if select.select([signals], [], [], waiting)[0]:
+                if not (number := signals.read(1)):
+                    return
+                if number[0] in STOPS and (until == math.inf or told <= _Process.excused):
+                    told, code = time.monotonic(), 128 + number[0]
+                    until = told + _grace()
+            elif told > _Process.excused:
+                os._exit(code)
+            else:
+                until = math.inf
 
 
 def _cut_off(number: int) -> None:
-    """End the process some time after a signal."""
-    time.sleep(_patience(WORKER_GRACE_S if _is_worker() else GRACE_S))
-    os._exit(128 + number)
+    """The same for the one signal of Windows that `_stop` was told."""
+    told = time.monotonic()
+    time.sleep(_grace())
+    if told > _Process.excused:
+        os._exit(128 + number)
+
+
+def _grace() -> float:
+    return _patience(WORKER_GRACE_S if _is_worker() else GRACE_S)
 
 
 def _patience(seconds: float) -> float:

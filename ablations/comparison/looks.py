@@ -9,6 +9,7 @@ import math
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import dropwhile
 from typing import TYPE_CHECKING
 
 from ablations.comparison import tests
@@ -32,6 +33,22 @@ def share(n: int, pairs: Sequence[int] = ()) -> float:
     w₁ = 0.8, w_k = 0.2 · (n₁/n_(k−1) − n₁/n_k).
     """
     return (1 - FIRST) * (pairs[0] / pairs[-1] - pairs[0] / n) if pairs else FIRST
+
+
+def next_look(n: int) -> int:
+    """The number of pairs at which to look after a look at n: half as many again, as 8, 12, 18, 27, 40, 60."""
+    return n + max(n // 2, 1)
+
+
+def counted(seen: Sequence[int], comparisons: int) -> tuple[int, ...]:
+    """How many pairs there were at each look that counts.
+
+    Args:
+        seen: for each pair the number of the look at which it was first there.
+        comparisons: of the study.
+    """
+    pairs = (sum(at <= look for at in seen) for look in sorted(set(seen)))
+    return tuple(dropwhile(lambda n: not can_reach(n, comparisons), pairs))
 
 
 def can_reach(n: int, comparisons: int) -> bool:
@@ -110,6 +127,12 @@ def numbered(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.DataFrame":
     at = first_invocations(runs).map(lambda id: bisect_left(ends, id))
     used = sorted(set(at))
     return runs.assign(**{LOOK: at.map({place: number for number, place in enumerate(used, 1)})})
+
+
+def seen(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.Series":
+    """Which runs somebody has seen in a report, as `numbered` takes them: first results of invocations up to the last
+    look."""
+    return first_invocations(runs) <= max(looks, default="")
 
 
 def first_invocations(runs: "pd.DataFrame") -> "pd.Series":

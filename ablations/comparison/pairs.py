@@ -117,6 +117,7 @@ class Comparison:
         averaged: the other factors of which several levels are averaged over.
         at: the level of another factor to which it is confined, of a simple effect; else empty.
         groups: the values of the variant's runs and of the baseline's, where nothing is paired.
+        settings: those whose runs it takes, by the level of each factor, then of what is averaged over.
     """
 
     factors: tuple[str, ...]
@@ -138,6 +139,7 @@ class Comparison:
     averaged: tuple[str, ...] = ()
     at: tuple[tuple[str, str], ...] = ()
     groups: tuple[tuple[float, ...], ...] = ()
+    settings: tuple[tuple[str, ...], ...] = ()
 
     @property
     def beyond_seeds(self) -> bool:
@@ -344,6 +346,7 @@ class Cells:
             censored=tuple(seed for seed, runs in pairs.items() if any(map(self._censored, runs))),
             signs=tuple(1 if weight > 0 else -1 for weight in weights.values()),
             averaged=self._averaged(weights, variant),
+            settings=tuple(weights),
         )
 
     def _differing(

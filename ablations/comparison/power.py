@@ -17,7 +17,7 @@ from ablations.comparison.looks import FIRST, can_reach
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.tests import ALPHA
 from ablations.comparison.verdicts import ALMOST_SURE, MOST_SEEDS, fewest_seeds
-from ablations.tracking.columns import column, numbers, param
+from ablations.tracking.columns import column, numbers, param, tag
 from ablations.tracking.columns import metric as metric_column
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def spread(runs: pd.DataFrame, metric: str) -> tuple[float, int]:
         metric: name of the outcome.
     """
     values = numbers(runs, metric_column(metric))
-    good = (runs["status"] == "FINISHED") & values.notna() & column(runs, "tags.did_not_learn").isna()
+    good = (runs["status"] == "FINISHED") & values.notna() & column(runs, tag("did_not_learn")).isna()
     runs = runs.assign(value=values)[good & column(runs, param("seed")).notna()]
     squares, degrees, counted = 0.0, 0, set()
     for variants in _variants(runs):
@@ -138,7 +138,7 @@ def spread(runs: pd.DataFrame, metric: str) -> tuple[float, int]:
 
 def _variants(runs: pd.DataFrame) -> Iterator[list[dict[str, tuple[float, str]]]]:
     """For each sweep its variants: of each by seed the value and the id of its last run."""
-    for _, own in runs.groupby(column(runs, "tags.sweep").fillna("")):
+    for _, own in runs.groupby(column(runs, tag("sweep")).fillna("")):
         keys = [name for name in own if name.startswith(param("")) and name != param("seed")]
         setting = pd.util.hash_pandas_object(own[keys].astype(str), index=False)
         found: dict[int, dict[str, tuple[float, str]]] = {}

@@ -18,7 +18,18 @@ from ablations.tracking.store import Store
 from ablations.training.recipe import Recipe, assemble, typed
 
 NOT_DETERMINING = (
-    *("name", "sweep", "study", "dry_run", "figures", "tracking"),
+    *(
+        "name",
+        "sweep",
+        "study",
+        "until",
+        "budget",
+        "seeds_at_least",
+        "seeds_at_most",
+        "dry_run",
+        "figures",
+        "tracking",
+    ),
     *("dataset.root", "dataset.mirrors"),
 )
 """Keys that do not change the result of a run, and so do not enter its `config_hash` unless they are compared."""
@@ -26,7 +37,7 @@ NOT_DETERMINING = (
 DATA = "data_sha256"
 """The tag of the data, which a run gets to know last."""
 
-NOT_PARAMS = ("name", "sweep", "study", "dry_run", "figures", "tracking")
+NOT_PARAMS = tuple(key for key in NOT_DETERMINING if "." not in key)
 """Sections that are no params of a run."""
 
 

@@ -1,5 +1,6 @@
 """What runs and sweeps show while they go on; on a terminal only."""
 
+import shutil
 import sys
 import threading
 import time
@@ -24,11 +25,17 @@ BAR_AND_NUMBERS = 55
 
 
 @contextmanager
-def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
+def sweep_bar(folder: Path, runs: int, first: int = 0, below: Sequence[str] = ()) -> Iterator[None]:
     """A bar over the runs of a sweep with the time that is left, whatever launches them.
 
     Each has a numbered folder in `folder` from its beginning on. One that has ended says so by a file named `DONE`
     there, with the seconds that it trained.
+
+    Args:
+        folder: of the runs' folders.
+        runs: how many are launched.
+        first: the number of the first of them.
+        below: lines to be shown below the bar, and that of a run, as long as it is there.
     """
     if not sys.stderr.isatty():
         yield
@@ -43,11 +50,13 @@ def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
         def refresh() -> None:
             workers = 1
             while not ended.wait(REFRESH_S):
-                ages, results = _look(folder)
+                ages, results = _look(folder, first)
                 workers = max(workers, len(ages))
                 left = seconds_left(runs - len(results) - len(ages), ages, results, workers)
                 bar.n = len(results)
                 bar.set_postfix_str("" if left is None else f"{bar.format_interval(left)} left")
+                if below:
+                    _draw(below)
 
         watcher = threading.Thread(target=refresh, daemon=True)
         watcher.start()
@@ -56,6 +65,25 @@ def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
         finally:
             ended.set()
             watcher.join()
+            if below:
+                _draw(())
+
+
+def _draw(lines: Sequence[str]) -> None:
+    """Show lines two below the cursor in place of what stands there, and leave it where it is.
+
+    The cursor rests on the bar, so that whatever is printed over it, by any process, moves the bar down by a line, and
+    all below it where it is drawn again.
+    """
+    from tqdm import tqdm
+
+    width, height = shutil.get_terminal_size()
+    shown = [shortened(line, width - 1) for line in lines[: max(height - 4, 1)]]
+    up = 1 + max(len(shown), 1)
+    with tqdm.get_lock():
+        text = "\n".join(shown)
+        sys.stderr.write(f"\n\n\x1b[J{text}\x1b[{up}A\r")
+        sys.stderr.flush()
 
 
 def seconds_left(
@@ -88,10 +116,12 @@ def _took(ended: Sequence[tuple[float, float]], at: int) -> float:
     return end - max((before for before, _ in ended[:at] if before <= end - seconds), default=end - seconds)
 
 
-def _look(folder: Path) -> tuple[list[float], list[tuple[float, float]]]:
+def _look(folder: Path, first: int) -> tuple[list[float], list[tuple[float, float]]]:
     """The runs under way and those that have ended, as `seconds_left` takes them."""
     ages, ended = [], []
     for run in folder.glob("[0-9]*"):
+        if run.name.isdecimal() and int(run.name) < first:
+            continue
         with suppress(OSError, ValueError):  # a file that is just being written
             try:
                 ended.append(((run / DONE).stat().st_mtime, float((run / DONE).read_text() or 0)))

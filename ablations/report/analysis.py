@@ -218,10 +218,15 @@ def _looked_at(
 
 def _judged(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame) -> pd.DataFrame:
     """The verdict table of one family."""
-    least = {each.metric: one_image(runs, each.metric)[1] for each in comparisons}
-    rules = [_rule(study, each, least[each.metric]) for each in comparisons]
+    rules = rules_of(study, comparisons, runs)
     tabulate = unpaired.tabulate if study.unpaired else verdicts.tabulate
     return tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+
+
+def rules_of(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame) -> list[tuple[float, bool]]:
+    """The margin of each comparison, and whether smaller is better in its metric."""
+    least = {each.metric: one_image(runs, each.metric)[1] for each in comparisons}
+    return [_rule(study, each, least[each.metric]) for each in comparisons]
 
 
 def family(simple: Comparison) -> tuple[object, ...]:
@@ -238,11 +243,15 @@ def _judged_apart(study: Study, simple: Sequence[Comparison], runs: pd.DataFrame
 
 def _without_seeds_for(effects: pd.DataFrame, simple: Sequence[Comparison]) -> pd.DataFrame:
     """The verdict table, which asks for no seeds for an average that simple effects answer in place of."""
-    apart = {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
-    averages = [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
-    averages = pd.Series(averages, effects.index, bool)
+    averages = pd.Series(answered_at_levels(effects, simple), effects.index, bool)
     needed = ("seeds_needed", "seeds_needed_at_least")
     return effects.assign(**{name: effects[name].mask(averages) for name in needed})
+
+
+def answered_at_levels(effects: pd.DataFrame, simple: Sequence[Comparison]) -> list[bool]:
+    """For each row of a verdict table whether it is an average that simple effects answer in place of."""
+    apart = {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
+    return [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
 
 
 def at_level(comparison: Comparison) -> str:

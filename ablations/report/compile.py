@@ -275,16 +275,42 @@ def _lost(folder: Path, shown: set[str] | None) -> str:
 def answered(reader: "Reader | Results", name: str | None, request: Request) -> Answered:
     """The numbers of a report. Raises InputError as `compile_report` does."""
     from ablations.comparison.images import over_seeds_and_images
+    from ablations.report.readings import Readings
+
+    found = compared_only(reader, name, request)
+    comparisons = (*found.analysis.comparisons, *found.analysis.simple)
+    wide = over_seeds_and_images(comparisons, Readings(reader))
+    return dataclasses.replace(found, analysis=dataclasses.replace(found.analysis, images=wide))
+
+
+def compared_only(
+    reader: "Reader | Results", name: str | None, request: Request, only_seen: bool = False
+) -> Answered:
+    """The same without what other test images would say, whose readings take longer than all the rest.
+
+    Args:
+        reader: of the runs.
+        name: the sweep's.
+        request: what to compare and how, where the store does not say it.
+        only_seen: leave out what was in no report yet.
+
+    Raises:
+        InputError: as `compile_report` does; also where nothing is left.
+    """
+    from ablations.comparison.looks import seen
     from ablations.comparison.selection import select
     from ablations.comparison.units import differing_within
     from ablations.comparison.variants import with_times
     from ablations.report.analysis import analyse
-    from ablations.report.readings import Readings
     from ablations.report.runs import disagreeing, prepared, require_named
     from ablations.report.tables import left_out
 
     name, request = everywhere(reader, name, request)
     study, runs, own, unread = asked(reader, name, request)
+    if only_seen:
+        runs = runs[seen(runs, looks_at(reader, runs))]
+        if runs.empty:
+            raise InputError(f"no report has shown a run of {study.name} yet")
     study, runs, parts, remarks = prepared(reader, study, runs, request.of_others)
     selection = select(runs, study.varied, study.metric, study.ignore)
     disagreements = disagreeing(selection.disagreeing, study.metric)
@@ -298,8 +324,7 @@ def answered(reader: "Reader | Results", name: str | None, request: Request) -> 
     if strict:
         seeded = not study.unpaired
         require_named(differing_within(analysis.everything, study.varied, study.ignore, seeded), study)
-    wide = over_seeds_and_images((*analysis.comparisons, *analysis.simple), Readings(reader))
-    return Answered(dataclasses.replace(analysis, images=wide), histories, own, request)
+    return Answered(analysis, histories, own, request)
 
 
 def compiled_from(

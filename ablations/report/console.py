@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ablations.commands import columns, shortened
-from ablations.report.escaping import plain, unmarked
+from ablations.report.escaping import crossed, plain, unmarked
 
 if TYPE_CHECKING:
     from ablations.report.analysis import Analysis
@@ -35,21 +35,22 @@ COLOURS = {
 
 def console(analysis: "Analysis") -> str:
     """The answer, the results, where runs were compared the verdicts, and the answers to claims."""
-    from ablations.report import blocks
+    from ablations.report import blocks, progress
     from ablations.report.answer import answer
     from ablations.report.tables import measures, result_rows, verdict_rows
 
-    width = columns(sys.stdout)
+    width = in_terminal()
     head, rows = result_rows(analysis)
     factors = len(analysis.study.factors)
     head = (*head[:factors], *measures(analysis).values())
-    text = "\n".join(_filled(unmarked(sentence), width) for sentence in answer(analysis)) + "\n\n"
-    text += _aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
+    said = [*progress.head(analysis), *answer(analysis)]
+    text = "\n".join(_filled(unmarked(sentence), width) for sentence in said) + "\n\n"
+    text += aligned(head, rows, factors, factors, range(len(head) - 1, factors + 1, -1), width)
     if len(analysis.effects):
         ours = analysis.effects["metric"] == analysis.study.metric
         rows = [row for row, own in zip(verdict_rows(analysis, SHOWN)[1], ours, strict=True) if own]
         spare = [*([0] if len({row[0] for row in rows}) == 1 else []), *map(SHOWN.index, SPARE)]
-        text += "\n\n" + _aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
+        text += "\n\n" + aligned([SHORT.get(name, name) for name in SHOWN], rows, 3, 4, spare, width)
     if len(analysis.effects) or analysis.ranks is not None:
         text += f"\n\n{direction(analysis)}"
         for line in (*blocks.in_console(analysis), *analysis.remarks):
@@ -60,6 +61,37 @@ def console(analysis: "Analysis") -> str:
         said = f"{plain(each.claim.text).removesuffix('.')}: {each.finding}"
         text += f"\n{_filled(said, width)}"
     return text
+
+
+def in_short(analysis: "Analysis", with_table: bool) -> list[str]:
+    """How far the study is: a line, and one for each comparison."""
+    from ablations.report import progress
+
+    first = [unmarked(sentence) for sentence in progress.head(analysis)][:1]
+    return [*first, *(standings(analysis) if with_table else ())]
+
+
+def standings(analysis: "Analysis") -> list[str]:
+    """One line for each comparison, below a head, as wide as the terminal: for the console after each round."""
+    from ablations.report import progress
+    from ablations.report.numbers import forms
+
+    form, rows = forms(analysis), []
+    effects = analysis.all_effects.to_dict("records")
+    for each, row in zip(progress.prospects_so_far(analysis), effects, strict=True):
+        shown = form[row["metric"]]
+        ends = shown.ends(row["ci_low"], row["ci_high"]) if row["n"] else ""
+        difference = shown.difference(row["mean_diff"]) + (f" [{ends}]" if ends else "")
+        factor = crossed(row["factors"]) + (f" at {row['at']}" if row["at"] else "")
+        names = factor, crossed(row["variant"]), crossed(row["baseline"])
+        rows.append((*names, progress.state(each, row["verdict"]), str(row["n"]), difference))
+    columns = ("factor", "variant", "against", "state", "seeds", "difference [95 % interval]")
+    return aligned(columns, rows, 3, 4, (5, 2), in_terminal()).splitlines()
+
+
+def in_terminal() -> int | None:
+    """How wide text may be on stdout; None where it is no terminal."""
+    return columns(sys.stdout)
 
 
 def _filled(text: str, width: int | None) -> str:
@@ -73,7 +105,7 @@ def direction(analysis: "Analysis") -> str:
     return f"{plain(study.label)}: {'smaller' if study.smaller else 'larger'} is better ({said})"
 
 
-def _aligned(
+def aligned(
     head: Sequence[str],
     rows: Sequence[Sequence[str]],
     names: int,

@@ -10,7 +10,7 @@ import pandas as pd
 from ablations.commands import many
 from ablations.comparison.pairs import Gap, Reason, Unpaired
 from ablations.comparison.verdicts import Verdict, fewest_seeds
-from ablations.report import tables
+from ablations.report import progress, tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
 from ablations.report.answer import answer, variant_name
 from ablations.report.attribution import shares_of_factors
@@ -98,12 +98,17 @@ AT_EDGE = (
 )
 
 
+CHOOSE_SEEDS = {"seed", "until", "budget", "seeds_at_least", "seeds_at_most"}
+"""Words of a command that say which seeds there are."""
+
+
 def before_figures(analysis: Analysis, forest: Sequence[Markdown]) -> Iterator[Markdown]:
     """Title, answer, the figure of all differences, verdicts, claims, what to do next, results."""
     study = analysis.study
     yield md("# {}", study.name)
     if study.question:
         yield md("*{}*", study.question)
+    yield from progress.head(analysis)
     yield listed(answer(analysis))
     yield from published(analysis.runs, study)
     compared = [*forest, *_lost(analysis), *_compared(analysis)]
@@ -293,7 +298,7 @@ def _unpaired(analysis: Analysis) -> Iterator[Markdown]:
         for each in comparison.unpaired:
             if each.reason is Reason.FINGERPRINTS:
                 refused.append((named_comparison(comparison), each.seed))
-            else:
+            elif not progress.was_spared(analysis, each):
                 rest.setdefault(named_comparison(comparison), []).append(each)
     if refused:
         yield _refused(analysis, refused)
@@ -349,7 +354,7 @@ def _gap(gap: Gap) -> str:
 def _next_step(analysis: Analysis) -> Iterator[Markdown]:
     """The command that adds the missing seeds."""
     seeds, within, beyond = more_seeds(analysis)
-    if not len(within) and not len(beyond):
+    if progress.goes_on(analysis) or (not len(within) and not len(beyond)):
         return
     yield md("## Add the seeds")
     if len(within):
@@ -381,7 +386,7 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
 
 def with_seeds(command: str, seeds: str) -> str:
     """A command of run.py with other seeds."""
-    words = [word for word in shlex.split(command) if not word.startswith("seed=")]
+    words = [word for word in shlex.split(command) if word.partition("=")[0] not in CHOOSE_SEEDS]
     flags = {"-m", "--multirun"} & set(words)
     if not flags and not any(word.startswith("+study=") for word in words):
         words.insert(2, "-m")

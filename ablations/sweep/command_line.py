@@ -56,7 +56,14 @@ def for_each_study(main: Callable[[], object]) -> None:
 
 
 def hand_on(config: "DictConfig") -> None:
-    """Do the one run that a configuration asks for, or say what it would be."""
+    """Do the one run that a configuration asks for, or say what it would be.
+
+    Raises InputError where it is to be a study, which one run is not.
+    """
+    if config.until is not None and config.sweep.id is None:
+        raise InputError(
+            f"until={config.until}: one run has nothing to be compared with; accepted: a study, or -m"
+        )
     if config.dry_run:
         from ablations.sweep.preview import preview_alone as run
     else:

@@ -32,23 +32,35 @@ class Plan:
     Attributes:
         factors: the keys that are compared, in order.
         nuisance: the keys of which each variant is given its own best value.
-        runs: the overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds.
+        settings: the overrides of each variant, the seed aside.
         levels: of each factor, as overrides have them; without those that levels of others bring.
         baseline: of each of these the level that the others are compared with, as overrides have it.
         remarks: what was not done as the command line has it.
+        seeds: with which each setting is run; None for the configuration's own.
     """
 
     factors: tuple[str, ...]
     nuisance: tuple[str, ...]
-    runs: tuple[tuple[str, ...], ...]
+    settings: tuple[tuple[str, ...], ...]
     levels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     baseline: Mapping[str, str] = field(default_factory=dict)
     remarks: tuple[str, ...] = ()
+    seeds: tuple[str | None, ...] = (None,)
+
+    @property
+    def runs(self) -> tuple[tuple[str, ...], ...]:
+        """The overrides of each run, seed by seed, so that a sweep that is stopped holds whole seeds."""
+        return tuple(with_seed(setting, seed) for seed in self.seeds for setting in self.settings)
 
     @property
     def varied(self) -> tuple[str, ...]:
         """Everything that tells runs of one seed apart."""
         return (*self.factors, *self.nuisance)
+
+
+def with_seed(setting: tuple[str, ...], seed: str | None) -> tuple[str, ...]:
+    """The overrides of the run of a setting with a seed."""
+    return setting if seed is None else (*setting, f"{SEED}={seed}")
 
 
 @dataclass(frozen=True)
@@ -180,15 +192,14 @@ def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:
         held_factors = {key: own.values[0] for key, own in given.items() if key in prefixes and not own.swept}
         found = _filtered(study["where"], design, baseline, held_factors, found)
 
-    seeds = given[SEED].values if SEED in given else _seeds(study["seeds"])
-    chosen_seeds = [() if seed is None else (f"{SEED}={seed}",) for seed in seeds]
     return Plan(
         factors=factors,
         nuisance=tuple(key for key in study["nuisance"] if key not in given or given[key].swept),
-        runs=tuple((*each.overrides, *seed) for seed in chosen_seeds for each in found),
+        settings=tuple(each.overrides for each in found),
         levels={key: tuple(of) for key, of in levels.items()},
         baseline=opposite(levels, baseline, start) if design == ADD_ONE_IN else baseline,
         remarks=_remarks(held, having, levels),
+        seeds=tuple(given[SEED].values if SEED in given else _seeds(study["seeds"])),
     )
 
 

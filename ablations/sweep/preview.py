@@ -40,7 +40,7 @@ def preview(study: Study, runs: Sequence[PlannedRun], store: Store, launcher: Di
     names = [" ".join(f"{key}={run.logged(key)}" for key in (*study.varied, SEED)) for run in runs]
     configs = [run.config for run in runs]
     lines = [study.question] if study.question else []
-    told = _told(names, configs, study.name, store, _workers(launcher))
+    told = _told(names, configs, study.name, store, workers_of(launcher))
     return "\n".join([*lines, *told, *power(study, runs, store)])
 
 
@@ -73,7 +73,7 @@ def _told(
     if ahead:
         at_once = "one at a time" if workers == 1 else f"{workers} at a time"
         try:
-            seconds, timed = _estimate(ahead)
+            seconds, timed = estimate(ahead)
             how_long = f"about {duration(seconds / min(workers, len(ahead)))}, {at_once}{timed}"
         except InputError as error:  # the data are not at hand, as a rule
             how_long = f"a time that is not known: {error}"
@@ -178,7 +178,20 @@ def _alike(earlier: "pd.DataFrame", runs: Sequence[PlannedRun]) -> "pd.DataFrame
     return earlier
 
 
-def _estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float, str]:
+def at_most(configs: Sequence[DictConfig], times: float, workers: int) -> str:
+    """In words how long all rounds can take together, where that is so many `times` the first one."""
+    runs = round(len(configs) * times)
+    try:
+        seconds, _ = estimate([(config, determining(config)) for config in configs])
+        how_long = f", about {duration(seconds * times / min(workers, runs))}"
+    except InputError:
+        how_long = ""
+    return (
+        f"this is the first round; if nothing is ever settled, all of them make {many(runs, 'run')}{how_long}"
+    )
+
+
+def estimate(ahead: Sequence[tuple[DictConfig, dict[str, Any]]]) -> tuple[float, str]:
     """Seconds that these runs would take one after the other, from a short training of each kind, and a word on
     those for which there was no time."""
     import numpy as np
@@ -225,7 +238,7 @@ def _seconds_per_epoch(config: DictConfig) -> float:
     return seconds * len(recipe.training) / len(some)
 
 
-def _workers(launcher: DictConfig) -> int:
+def workers_of(launcher: DictConfig) -> int:
     """How many runs go on at once, as far as the launcher's configuration says it."""
     from joblib import effective_n_jobs
 

@@ -1,31 +1,39 @@
 """Plan a sweep, store its study, launch its runs, compile its report."""
 
+import math
 import sys
+import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
 from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 
-from ablations.commands import about, here, many, module_command, run_command, say, say_doing
-from ablations.commands.signals import watch_workers
+from ablations.commands import about, duration, here, many, module_command, run_command, say, say_doing
+from ablations.commands.signals import Terminated, last_words, watch_workers
 from ablations.errors import InputError
 from ablations.experiment.finished import Planned, adopt_finished
+from ablations.experiment.job import determining
 from ablations.experiment.progress import sweep_bar
 from ablations.sweep.command_line import REPORTS
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import quoted, read_overrides
-from ablations.sweep.plan import Plan, PlannedRun, composed, plan
+from ablations.sweep.plan import Plan, PlannedRun, composed, plan, with_seed
+from ablations.sweep.rounds import Course, End, Goal, goal_of, variants_of
 from ablations.sweep.study import keep, study_of
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, look_tag
 from ablations.tracking.views import share_views
+
+if TYPE_CHECKING:
+    from ablations.report.analysis import Analysis
 
 
 def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, arguments: Sequence[str]) -> Any:
@@ -42,9 +50,13 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     """
     from ablations.report.compile import vector_formats
 
+    began = time.monotonic()
     section = OmegaConf.to_container(config.study, resolve=True)
     given = read_overrides(loader, arguments)
+    goal = goal_of(config, given)
     planned = plan(section, given)
+    if goal is not None:
+        planned = replace(planned, seeds=tuple(map(str, range(goal.at_least))))
     if config.dry_run:
         print(f"dry run of {many(len(planned.runs), 'run')}: nothing is trained or stored", flush=True)
     runs = composed(loader, config, planned.runs)  # all of them: mistakes are found before anything starts
@@ -56,30 +68,169 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     for remark in planned.remarks:
         print(remark)
     if config.dry_run:
-        from ablations.sweep.preview import preview
+        from ablations.sweep.preview import at_most, preview
 
         print(preview(study, runs, store, config.hydra.launcher))
+        if goal is not None:
+            print(at_most([run.config for run in runs], goal.at_most / goal.at_least, _at_once(config)))
         return None
 
-    sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    with read_write(config.hydra.overrides):
-        # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
-        config.hydra.overrides.hydra.extend(_told(study, planned, runs, sweep_id))
-    experiment_id = store.prepare(config.tracking.experiment)
-    keep(study, store, experiment_id)
-    _deliver(store)  # what an earlier command could not
-    left = _unfinished(planned, runs, store)
-    with sweep_bar(Path(config.hydra.sweep.dir), len(left)):
-        results = _launched(launcher, left, config.hydra.runtime.choices["hydra/launcher"])
-    _deliver(store)
-    failed = _report(name, store, formats)
-    with suppress(InputError):  # a store that went away since has a report that counts as none
-        store.tag_experiment(experiment_id, look_tag(sweep_id), name)
-    for result in results:
+    ongoing = Ongoing(config, launcher, planned, study, store, formats)
+    if goal is None:
+        ongoing.make(planned.runs, runs)
+        failed = ongoing.look()
+    else:
+        failed = _until_settled(ongoing, runs, goal, began, loader)
+    for result in ongoing.results:
         _ = result.return_value  # raises what the job raised, if it did: not even its failure is in the store
     if failed:
         sys.exit(1)
-    return results
+    return ongoing.results
+
+
+@dataclass
+class Ongoing:
+    """A sweep that is under way, in one round or several.
+
+    Attributes:
+        config: composed without the swept keys.
+        launcher: Hydra's, set up.
+        planned: what is asked for.
+        study: the record of it.
+        store: of the runs.
+        formats: of figures, besides PNG.
+        below: lines that a terminal shows below the bar of a round.
+        results: what each run came to that was launched.
+        sweep_id: of the last round.
+        experiment_id: of the runs, from the first round on.
+    """
+
+    config: DictConfig
+    launcher: Launcher
+    planned: Plan
+    study: Study
+    store: Store
+    formats: Sequence[str]
+    below: Sequence[str] = ()
+    results: list[JobReturn] = field(default_factory=list)
+    sweep_id: str = ""
+    experiment_id: str = ""
+
+    def __post_init__(self) -> None:
+        self.own_overrides = list(self.config.hydra.overrides.hydra)
+
+    def make(self, overrides: Sequence[Sequence[str]], runs: Sequence[PlannedRun]) -> int:
+        """Launch what has no result yet of these runs, by their overrides and configurations; how many those are."""
+        config = self.config
+        self.sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        told = _told(self.study, self.planned, runs, self.sweep_id)
+        with read_write(config.hydra.overrides):
+            # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
+            config.hydra.overrides.hydra = [*self.own_overrides, *told]
+        self.experiment_id = self.experiment_id or self.store.prepare(config.tracking.experiment)
+        self.keep(self.study)
+        _deliver(self.store)  # what an earlier command could not
+        left, first = _unfinished(overrides, runs, self.store), len(self.results)
+        with sweep_bar(Path(config.hydra.sweep.dir), len(left), first, self.below):
+            name = config.hydra.runtime.choices["hydra/launcher"]
+            self.results += _launched(self.launcher, left, name, first)
+        _deliver(self.store)
+        return len(left)
+
+    def keep(self, study: Study) -> None:
+        """Leave the record of the study in the store."""
+        self.study = study
+        keep(study, self.store, self.experiment_id)
+
+    def numbers(self, only_seen: bool = False) -> "Analysis | None":
+        """What there is to compare, or what of it some report has shown; None where that is nothing."""
+        from ablations.report.compile import compared_only
+        from ablations.report.request import Request
+        from ablations.tracking.reader import Reader
+
+        try:
+            return compared_only(Reader(self.store), self.study.name, Request(), only_seen).analysis
+        except InputError:
+            return None
+
+    def look(self, last: bool = True) -> int:
+        """Compile the report and count it as a look; how many of its runs have no result."""
+        failed = _report(self.study.name, self.store, self.formats, last)
+        with suppress(InputError):  # a store that went away since has a report that counts as none
+            self.store.tag_experiment(self.experiment_id, look_tag(self.sweep_id), self.study.name)
+        return failed
+
+
+def _until_settled(
+    ongoing: Ongoing, runs: Sequence[PlannedRun], goal: Goal, began: float, loader: ConfigLoader
+) -> int:
+    """Round after round until all is settled or given up, or the next round would go beyond the budget.
+
+    What is run next follows from what reports have shown, so that a command that was killed within a round goes on
+    with the same round. Ctrl-C ends the runs in hand, and the report of what is there is compiled.
+
+    Args:
+        ongoing: the sweep.
+        runs: the configurations of the first round.
+        goal: what is to be reached.
+        began: when the command did, by `time.monotonic`.
+        loader: Hydra's.
+
+    Returns:
+        How many runs have no result.
+    """
+    variants = variants_of(ongoing.planned, runs)
+    course = Course(goal, {key: len(of) for key, of in variants.items()}, _at_once(ongoing.config), began)
+    seen, there = ongoing.numbers(only_seen=True), ongoing.numbers()
+    seconds = _probed(runs) if there is None and goal.budget_s < math.inf else 0.0
+    cells = course.first(seen, there, seconds)
+    if seen is not None:
+        ongoing.below = _standings(seen, course)
+    while True:
+        overrides = [with_seed(each, seed) for setting, seed in cells for each in variants[setting]]
+        ongoing.study = replace(ongoing.study, until=course.told())
+        started = time.monotonic()
+        try:
+            made = ongoing.make(overrides, composed(loader, ongoing.config, overrides))
+        except KeyboardInterrupt as stop:
+            if not isinstance(stop, Terminated):
+                with last_words(), suppress(InputError):  # there may be no run yet
+                    ongoing.look()
+            raise
+        course.took(made, time.monotonic() - started)
+        numbers = ongoing.numbers()
+        step = course.next(numbers, numbers)
+        ongoing.keep(replace(ongoing.study, until=course.told(step)))
+        failed = ongoing.look(last=isinstance(step, End))
+        if isinstance(step, End):
+            return failed
+        ongoing.below, cells = _standings(numbers, course), step.cells
+        say(f"next: {many(step.runs, 'run')}, about {duration(step.seconds)}")
+
+
+def _standings(numbers: "Analysis", course: Course) -> list[str]:
+    """One line for each comparison."""
+    from ablations.report.console import standings
+
+    return standings(replace(numbers, study=replace(numbers.study, until=course.told())))
+
+
+def _probed(runs: Sequence[PlannedRun]) -> float:
+    """Seconds that one of these takes on average, from short trainings."""
+    from ablations.sweep.preview import estimate
+
+    return estimate([(run.config, determining(run.config)) for run in runs])[0] / len(runs)
+
+
+def _at_once(config: DictConfig) -> int:
+    """How many runs go on at a time, as far as the launcher's configuration says it."""
+    from joblib import cpu_count
+
+    from ablations.sweep.preview import workers_of
+
+    if config.hydra.runtime.choices["hydra/launcher"] == "submitit_local":
+        return config.sweep.at_once or cpu_count()
+    return workers_of(config.hydra.launcher)
 
 
 def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> list[str]:
@@ -96,9 +247,11 @@ def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str
     ]
 
 
-def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list[list[str]]:
+def _unfinished(
+    planned: Sequence[Sequence[str]], runs: Sequence[PlannedRun], store: Store
+) -> list[list[str]]:
     """The overrides of the runs that are to be launched: the others have their results, which is said."""
-    overrides = [list(each) for each in planned.runs]
+    overrides = [list(each) for each in planned]
     config = runs[0].config
     if config.tracking.rerun is not False:
         return overrides
@@ -107,14 +260,17 @@ def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list
     return [each for each, finished in zip(overrides, done, strict=True) if not finished]
 
 
-def _launched(launcher: Launcher, runs: Sequence[Sequence[str]], name: str) -> Sequence[JobReturn]:
-    """What the runs came to; raises InputError where the launcher or one of its processes failed."""
+def _launched(
+    launcher: Launcher, runs: Sequence[Sequence[str]], name: str, first: int
+) -> Sequence[JobReturn]:
+    """What the runs came to, `first` the number of the first; raises InputError where the launcher or one of its
+    processes failed."""
     if not runs:
         return []
     if name == "joblib":
         watch_workers()
     try:
-        return launcher.launch(runs, initial_job_idx=0)
+        return launcher.launch(runs, initial_job_idx=first)
     except Exception as error:  # any: each launcher has its own; what a run raises is in its result
         what = next(iter(str(error).strip().splitlines()), "")[:300]
         raise InputError(
@@ -132,16 +288,21 @@ def _deliver(store: Store) -> None:
             )
 
 
-def _report(name: str, store: Store, formats: Sequence[str]) -> int:
-    """Compile and show the report; how many of its runs have no result."""
+def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
+    """Compile the report and show it, in short where it is not the last; how many of its runs have no result."""
     from ablations.comparison.selection import belonging
     from ablations.report import compile_report
-    from ablations.report.console import coloured
+    from ablations.report.console import coloured, in_short
     from ablations.report.stored import keep_in_store
 
     say_doing("writing the report")
     share_views(store, name, belonging)
     report = compile_report(name, store, formats=formats)
+    if not last:
+        # On a terminal the table has its place below the bar.
+        for line in in_short(report.analysis, with_table=not sys.stderr.isatty()):
+            say(line)
+        return report.failed
     print(f"\n{coloured(report.summary)}\n")
     print(f"report: {report.path}")
     REPORTS.append(str(report.path))

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+MOST_SEEDS = 1000
+
 
 def is_text(value: Any) -> bool:
     """Whether it is a text that is not empty."""
@@ -12,6 +14,11 @@ def is_text(value: Any) -> bool:
 def is_number(value: Any) -> bool:
     """Whether it is a number that can be computed with."""
     return type(value) in (int, float) and abs(value) < 1e300
+
+
+def is_seeds(value: Any) -> bool:
+    """Whether it is how many seeds somebody may ask for."""
+    return type(value) is int and 0 < value <= MOST_SEEDS
 
 
 def is_level(value: Any) -> bool:

@@ -13,7 +13,16 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from ablations.errors import InputError, printable
-from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, or_none, with_keys
+from ablations.tracking.accepted import (
+    by_name,
+    is_level,
+    is_number,
+    is_seeds,
+    is_text,
+    list_of,
+    or_none,
+    with_keys,
+)
 from ablations.tracking.direction import direction
 
 LOOK = "look."
@@ -60,6 +69,8 @@ class Study:
         value: of a metric logged several times: `best`, `last`, `mean-of-last-N`; None: the last.
         where: the expression that the combinations of a grid had to fulfil.
         steps: of a ladder, by factor its levels in the order in which they are added, first the one it starts from.
+        until: of a study that runs until it is settled: `seeds_at_least`, `seeds_at_most`; once it has ended `ended`:
+            `done` or `budget`, with that one `budget_s` and `next_s`, what another round would have taken (seconds).
     """
 
     name: str
@@ -87,6 +98,7 @@ class Study:
     value: str | None = None
     where: str | None = None
     steps: Mapping[str, tuple[str, ...]] | None = None
+    until: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
@@ -227,6 +239,10 @@ _PUBLISHED = with_keys(
         "why": or_none(lambda value: isinstance(value, str)),
     },
 )
+_is_until = with_keys(
+    {"seeds_at_least": is_seeds, "seeds_at_most": is_seeds},
+    {"ended": is_text, "budget_s": is_number, "next_s": is_number},
+)
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
     "factors": list_of(is_text),
@@ -258,10 +274,11 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "value": or_none(is_text),
     "where": or_none(is_text),
     "steps": or_none(by_name(list_of(is_level))),
+    "until": or_none(_is_until),
 }
 """What each field of a study may be in JSON."""
 YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
-YOUNGER |= {"where", "steps"}
+YOUNGER |= {"where", "steps", "until"}
 """Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 
