@@ -6,6 +6,7 @@ import nturl2path
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -190,14 +191,16 @@ def test_no_other_module_asks_for_the_system():
 def as_windows(*command: str, cwd: Path = ROOT, project: Path = ROOT) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment["PYTHONPATH"] = os.pathsep.join(map(str, (AS_WINDOWS, project)))
-    return subprocess.run(
-        [sys.executable, *command],
-        cwd=cwd,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE_S,
-    )
+    # The played locks do not see real ones: it would remove what other tests keep in the common folder.
+    with tempfile.TemporaryDirectory() as own:
+        return subprocess.run(
+            [sys.executable, *command],
+            cwd=cwd,
+            env=environment | {"TMPDIR": own},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_S,
+        )
 
 
 def test_the_played_windows_refuses_what_windows_refuses(tmp_path):
