@@ -3,9 +3,9 @@
 In come tables of runs as the store's reader gives them, out go tables, comparisons and verdicts: no words, no
 pictures. `selection` says which runs belong together, `outcomes` how each ended, `variants` what each variant reached,
 `pairs` the differences seed by seed, `tests` how often chance makes such ones, `verdicts` what may be said of them,
-`designs` at which nuisance values variants are compared and which effects depend on each other, `claims` what that
-makes of a source's claims, `images` how far a difference would move with other test images, `attribution` what each
-factor has to do with the outcome, `exact` how sums are rounded. This room knows the names of columns and what a study
-is (`tracking`), and nothing else.
+`designs` at which nuisance values variants are compared and which effects depend on each other, `tuning` what they
+chose in trials, `claims` what that makes of a source's claims, `images` how far a difference would move with other
+test images, `attribution` what each factor has to do with the outcome, `exact` how sums are rounded. This room knows
+the names of columns and what a study is (`tracking`), and nothing else.
 docs/statistics.md has the rules, the formulae and what simulation says about them.
 """

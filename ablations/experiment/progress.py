@@ -24,8 +24,8 @@ BAR_AND_NUMBERS = 55
 
 
 @contextmanager
-def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
-    """A bar over the runs of a sweep with the time that is left, whatever launches them.
+def sweep_bar(folder: Path, runs: int, first: int = 0) -> Iterator[None]:
+    """A bar over the runs of a sweep from the `first` on, with the time that is left, whatever launches them.
 
     Each has a numbered folder in `folder` from its beginning on. One that has ended says so by a file named `DONE`
     there, with the seconds that it trained.
@@ -43,7 +43,7 @@ def sweep_bar(folder: Path, runs: int) -> Iterator[None]:
         def refresh() -> None:
             workers = 1
             while not ended.wait(REFRESH_S):
-                ages, results = _look(folder)
+                ages, results = _look(folder, first)
                 workers = max(workers, len(ages))
                 left = seconds_left(runs - len(results) - len(ages), ages, results, workers)
                 bar.n = len(results)
@@ -88,10 +88,12 @@ def _took(ended: Sequence[tuple[float, float]], at: int) -> float:
     return end - max((before for before, _ in ended[:at] if before <= end - seconds), default=end - seconds)
 
 
-def _look(folder: Path) -> tuple[list[float], list[tuple[float, float]]]:
+def _look(folder: Path, first: int) -> tuple[list[float], list[tuple[float, float]]]:
     """The runs under way and those that have ended, as `seconds_left` takes them."""
     ages, ended = [], []
     for run in folder.glob("[0-9]*"):
+        if run.name.isdecimal() and int(run.name) < first:
+            continue
         with suppress(OSError, ValueError):  # a file that is just being written
             try:
                 ended.append(((run / DONE).stat().st_mtime, float((run / DONE).read_text() or 0)))

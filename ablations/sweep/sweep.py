@@ -1,9 +1,11 @@
 """Plan a sweep, store its study, launch its runs, compile its report."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,11 @@ from ablations.errors import InputError
 from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.progress import sweep_bar
 from ablations.sweep.naming import name_of, require_own_name
+from ablations.sweep.offers import read_tuning, variants_of
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import Plan, PlannedRun, composed, plan
 from ablations.sweep.study import keep, study_of
+from ablations.sweep.tuning import tune
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, look_tag
@@ -43,6 +47,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
 
     section = OmegaConf.to_container(config.study, resolve=True)
     given = read_overrides(loader, arguments)
+    tuning, section = read_tuning(section, given)
     planned = plan(section, given)
     if config.dry_run:
         print(f"dry run of {many(len(planned.runs), 'run')}: nothing is trained or stored", flush=True)
@@ -51,25 +56,30 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     study = study_of(name, section, planned, runs, run_command(sys.argv[1:]))
     formats = vector_formats(runs[0].config.figures.format)
     store = Store(config.tracking.uri)
-    require_own_name(name, planned, runs, store)
+    variants = [] if tuning is None else variants_of(tuning, study, planned, runs)
+    if tuning is not None:
+        study = replace(study, tuning=tuning.record([each.id for each in variants]))
+    require_own_name(name, planned, runs, store, study.chosen)
     for remark in planned.remarks:
         print(remark)
     if config.dry_run:
-        from ablations.sweep.preview import preview
+        from ablations.sweep.preview import preview, preview_tuning
 
+        if tuning is not None:
+            print(preview_tuning(tuning, variants, study, planned, runs, store, config.hydra.launcher))
         print(preview(study, runs, store, config.hydra.launcher))
         return None
 
     sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-    with read_write(config.hydra.overrides):
-        # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
-        config.hydra.overrides.hydra.extend(_told(study, planned, runs, sweep_id))
+    told = _told(study, planned, runs, sweep_id)
     experiment_id = store.prepare(config.tracking.experiment)
     keep(study, store, experiment_id)
     _deliver(store)  # what an earlier command could not
+    if tuning is not None:
+        launch = partial(_launch_aside, config, launcher, told)
+        planned = tune(tuning, variants, study, store, planned, runs, launch)
     left = _unfinished(planned, runs, store)
-    with sweep_bar(Path(config.hydra.sweep.dir), len(left)):
-        results = _launched(launcher, left, config.hydra.runtime.choices["hydra/launcher"])
+    results = _launched(launcher, left, config, told)
     _deliver(store)
     failed = _report(name, store, formats)
     with suppress(InputError):  # a store that went away since has a report that counts as none
@@ -81,18 +91,22 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     return results
 
 
-def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> list[str]:
+def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> dict[str, str]:
     """Tell each planned run which sweep it belongs to; the same as overrides, for those that are launched."""
     for run in runs:
         with open_dict(run.config):
             run.config.name, run.config.sweep.id = study.name, sweep_id
             run.config.sweep.factors, run.config.sweep.command = list(planned.varied), study.command
-    return [
-        f"name={quoted(study.name)}",
-        f"sweep.id={quoted(sweep_id)}",
-        f"sweep.factors=[{','.join(map(quoted, planned.varied))}]",
-        f"sweep.command={quoted(study.command)}",
-    ]
+    return {
+        "name": quoted(study.name),
+        "sweep.id": quoted(sweep_id),
+        "sweep.factors": _list(planned.varied),
+        "sweep.command": quoted(study.command),
+    }
+
+
+def _list(keys: Sequence[str]) -> str:
+    return f"[{','.join(map(quoted, keys))}]"
 
 
 def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list[list[str]]:
@@ -106,19 +120,48 @@ def _unfinished(planned: Plan, runs: Sequence[PlannedRun], store: Store) -> list
     return [each for each, finished in zip(overrides, done, strict=True) if not finished]
 
 
-def _launched(launcher: Launcher, runs: Sequence[Sequence[str]], name: str) -> Sequence[JobReturn]:
+def _launch_aside(
+    config: DictConfig,
+    launcher: Launcher,
+    told: Mapping[str, str],
+    name: str,
+    varied: Sequence[str],
+    more: Mapping[str, str],
+    runs: Sequence[Sequence[str]],
+) -> None:
+    """Train runs of a sweep of their own, `name`, which vary these keys and are told `more`, and wait for them."""
+    own = {**told, "name": quoted(name), "sweep.factors": _list(varied), **more}
+    results = _launched(launcher, runs, config, own)
+    _deliver(Store(config.tracking.uri))
+    for result in results:
+        _ = result.return_value  # raises what the job raised, if it did
+
+
+def _launched(
+    launcher: Launcher, runs: Sequence[Sequence[str]], config: DictConfig, told: Mapping[str, str]
+) -> Sequence[JobReturn]:
     """What the runs came to; raises InputError where the launcher or one of its processes failed."""
     if not runs:
         return []
+    name, folder = config.hydra.runtime.choices["hydra/launcher"], Path(config.hydra.sweep.dir)
     if name == "joblib":
         watch_workers()
+    first = len(list(folder.glob("[0-9]*")))
+    # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
+    before, every = config.hydra.overrides.hydra, [f"{key}={value}" for key, value in told.items()]
+    with read_write(config.hydra.overrides):
+        config.hydra.overrides.hydra = [*before, *every]
     try:
-        return launcher.launch(runs, initial_job_idx=0)
+        with sweep_bar(folder, len(runs), first):
+            return launcher.launch(runs, initial_job_idx=first)
     except Exception as error:  # any: each launcher has its own; what a run raises is in its result
         what = next(iter(str(error).strip().splitlines()), "")[:300]
         raise InputError(
             f"hydra/launcher={name}: {type(error).__name__}: {what}; the same command goes on from here"
         ) from error
+    finally:
+        with read_write(config.hydra.overrides):
+            config.hydra.overrides.hydra = before
 
 
 def _deliver(store: Store) -> None:

@@ -58,6 +58,8 @@ class Study:
         blocks: the param with the data sets or folds within which variants are compared.
         unpaired: whether runs without seeds are compared group by group.
         value: of a metric logged several times: `best`, `last`, `mean-of-last-N`; None: the last.
+        tuning: what each variant chose for itself: `keys`, `trials`, `seeds`, `sampler`, `curve` and `prune` as in
+            conf/config.yaml, and the `ids` by which the runs of the trials are found.
     """
 
     name: str
@@ -83,6 +85,7 @@ class Study:
     blocks: str | None = None
     unpaired: bool = False
     value: str | None = None
+    tuning: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
@@ -95,6 +98,11 @@ class Study:
         """Everything that tells runs of one seed apart."""
         blocks = () if self.blocks is None else (self.blocks,)
         return (*self.factors, *self.nuisance, *self.average_over, *blocks)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The keys that variants choose for themselves: among values that all seeds were run with, or in trials."""
+        return (*self.nuisance, *(self.tuning["keys"] if self.tuning else ()))
 
     @property
     def smaller(self) -> bool:
@@ -123,7 +131,7 @@ class Study:
         """Raise InputError where nobody says which values of a metric that the study asks for are better."""
         for metric in (self.metric, *(claim.get("metric", self.metric) for claim in self.claims)):
             self.smaller_in(metric)
-        if self.nuisance:
+        if self.chosen:
             _ = self.smaller_tuned
         if self.target is not None:
             target_is_small(self.target)
@@ -223,6 +231,17 @@ _PUBLISHED = with_keys(
         "why": or_none(lambda value: isinstance(value, str)),
     },
 )
+_TUNING = with_keys(
+    {
+        "keys": list_of(is_text),
+        "trials": lambda value: type(value) is int and value > 0,
+        "seeds": list_of(lambda value: type(value) is int),
+        "sampler": is_text,
+        "ids": list_of(is_text),
+        "curve": lambda value: isinstance(value, bool),
+    },
+    {"prune": or_none(by_name(is_number))},
+)
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
     "factors": list_of(is_text),
@@ -252,9 +271,11 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "blocks": or_none(is_text),
     "unpaired": lambda value: isinstance(value, bool),
     "value": or_none(is_text),
+    "tuning": or_none(_TUNING),
 }
 """What each field of a study may be in JSON."""
 YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
+YOUNGER |= {"tuning"}
 """Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 
@@ -284,6 +305,16 @@ def look_tag(invocation: str) -> str:
 def looks_in(tags: Mapping[str, str]) -> dict[str, str]:
     """By id of each invocation whose report was compiled the name of its sweep, from the tags of an experiment."""
     return {key.removeprefix(LOOK): sweep for key, sweep in tags.items() if key.startswith(LOOK)}
+
+
+def sweep_of_trials(name: str) -> str:
+    """What the sweep of a study's trials is called, which its report does not compare."""
+    return f"{name}/tuning"
+
+
+def sweep_of_prefixes(name: str) -> str:
+    """What the sweep is called that evaluates what would be chosen after fewer trials."""
+    return f"{name}/fewer-trials"
 
 
 def tag_of(name: str) -> str:
