@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import SymmetricalLogLocator
 
 from ablations.comparison.verdicts import Verdict
 from ablations.plots import style
@@ -119,36 +120,46 @@ def verdicts_by_trials(
     size = (1.6 + 3.2 * across, 1.7 + 2.5 * down)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
-    sizes = table[["mean_diff", "ci_low", "ci_high"]].abs().to_numpy(dtype=float)
-    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
-    linear = max(margin, float(np.median(sizes)) / 4) if sizes.size else 1.0
-    wide = sizes.size > 0 and is_wide(np.maximum(sizes, linear))
+    linear = _linear(table, margin)
     for axes, (levels, rows) in zip(panels.flat, groups, strict=False):
-        if wide:
+        if linear:
             axes.set_yscale("symlog", linthresh=linear)
+            axes.yaxis.set_major_locator(SymmetricalLogLocator(linthresh=linear, base=10, subs=[1.0]))
             axes.yaxis.set_major_formatter(lambda value, _: f"{value:+g}" if value else "0")
         _panel(axes, rows, counts, margin)
         _, variant, baseline = levels
-        axes.set_title(f"{fitted(variant, 14)} against {fitted(baseline, 14).lstrip()}", fontsize="medium")
+        title = f"{fitted(variant, 14)} against {fitted(baseline, 14).lstrip()}"
+        axes.set_title(title, fontsize="medium")
     for axes in panels.flat[len(groups) :]:
         axes.set_visible(False)
     for axes in panels.flat[max(len(groups) - across, 0) : len(groups)]:
         axes.tick_params(labelbottom=True)
         axes.set_xlabel("trials")
-    worse, better = ("worse ↑", "better ↓") if smaller_is_better else ("better ↑", "worse ↓")
-    scale = ", symmetric log" if wide else ""
+    sides = (
+        "better  ←      →  worse" if smaller_is_better else "worse  ←      →  better"
+    )  # the text is turned
+    scale = ", symmetric logarithmic" if linear else ""
     of = f"{fitted(unit, 24)}{scale}".removeprefix(", ")
+    lines = [f"difference in {fitted(label, 26)}", *([f"({of})"] if of else []), sides]
     for row in panels:
-        row[0].set_ylabel(f"{better}      {worse}", fontsize=9)
-    figure.supylabel(
-        f"difference in {fitted(label, 26)}" + (f"\n({of})" if of else ""), fontsize=10, ha="center"
-    )
+        row[0].set_ylabel("\n".join(lines), fontsize=8)
     there = [verdict for verdict in Verdict if verdict in set(table["verdict"])]
     handles = [Line2D([], [], linestyle="", label=str(verdict), **_mark(verdict)) for verdict in there]
     figure.legend(
         handles=handles, loc="outside upper center", ncols=min(len(handles), across + 1), frameon=False
     )
     return figure
+
+
+def _linear(table: pd.DataFrame, margin: float) -> float:
+    """Up to which power of ten the axis of differences is linear, and logarithmic beyond; 0: all of it is linear."""
+    sizes = table[["mean_diff", "ci_low", "ci_high"]].abs().to_numpy(dtype=float)
+    sizes = sizes[np.isfinite(sizes) & (sizes > 0)]
+    if not sizes.size or not is_wide(sizes):
+        return 0.0
+    least = margin if margin > 0 else float(np.quantile(sizes, 0.25))
+    linear = 10.0 ** np.ceil(np.log10(least))
+    return linear if sizes.max() > 10 * linear else 0.0
 
 
 def _panel(axes: Axes, rows: pd.DataFrame, counts: Sequence[int], margin: float) -> None:

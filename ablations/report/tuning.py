@@ -41,7 +41,10 @@ PRUNING = (
 )
 COST = "The trials took {} and {}; {} more show what fewer trials would have chosen ({})."
 COST_ALONE = "The trials took {} and {}."
-OPTIMISTIC = "The {} of the choice is the best of so many, and so better than the next run's will be; the test error is not."
+OPTIMISTIC = (
+    "The {} at the choice is the best of so many, and so better than that of further runs will be; what is compared "
+    "comes from seeds that had no part in the choice."
+)
 REPEATED = "A setting that was proposed twice was trained once: {} in all."
 AT_EDGE = (
     "**At the edge of its range**: {}. A better value may lie beyond, so that such a variant may be better than it "
@@ -49,8 +52,9 @@ AT_EDGE = (
 )
 WITHOUT = "**No choice**: none of the trials of {} was complete, so that it is compared at its defaults."
 FEWER = (
-    "What the verdict on the same seeds would be if everybody had stopped after so many trials. Each column is a study by "
-    "itself: nothing is corrected for looking at several of them."
+    "What the verdict on the same seeds would be had everybody stopped after so many trials. Each column is a study by "
+    "itself: nothing is corrected for looking at several of them. It is one path of trials: another "
+    "`study.tuning.seed` draws others."
 )
 
 
