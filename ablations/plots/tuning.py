@@ -1,12 +1,14 @@
 """Tuning: how the best value of each variant moves with its trials, and the verdicts after so many of them."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import SymmetricalLogLocator
 
 from ablations.comparison.verdicts import Verdict
@@ -144,7 +146,11 @@ def verdicts_by_trials(
     for row in panels:
         row[0].set_ylabel("\n".join(lines), fontsize=8)
     there = [verdict for verdict in Verdict if verdict in set(table["verdict"])]
-    handles = [Line2D([], [], linestyle="", label=str(verdict), **_mark(verdict)) for verdict in there]
+    handles: list[Any] = [
+        Line2D([], [], linestyle="", label=str(verdict), **_mark(verdict)) for verdict in there
+    ]
+    if margin > 0:
+        handles.append(Patch(color=style.MARGIN, label=f"±{margin:g}: does not matter"))
     figure.legend(
         handles=handles, loc="outside upper center", ncols=min(len(handles), across + 1), frameon=False
     )
@@ -191,7 +197,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, counts: Sequence[int], margin: float)
     axes.grid(axis="y", alpha=0.3)
 
 
-def _mark(verdict: str) -> dict[str, object]:
+def _mark(verdict: str) -> dict[str, Any]:
     colour, marker, filled = LOOKS[Verdict(verdict)]
     return {
         "color": colour,

@@ -6,8 +6,9 @@ launcher. A trial is a set of ordinary runs of a sweep of their own; Optuna prop
 
 import json
 import math
-import shutil
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from ablations.tracking.columns import TRIAL, TUNING, column, param, tag
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, sweep_of_prefixes, sweep_of_trials
+from ablations.tracking.views import share_views
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,6 +131,8 @@ def tune(
 
     Raises InputError where Optuna is not there, or a trial came to nothing that could be told.
     """
+    from ablations.comparison.selection import belonging
+
     require_optuna()
     folder = checkpoints(store) / f"tuning-{digest({'name': study.name, 'store': store.shown})}"
     experiment = runs[0].config.tracking.experiment
@@ -136,6 +140,7 @@ def tune(
         tuned = _Rounds(tuning, variants, study, store, experiment, storage, launch).made()
     for line in tuned.told():
         say(line)
+    share_views(store, sweep_of_trials(study.name), belonging)
     if tuning.curve:
         _evaluate(tuned.of_prefixes(planned, runs), tuned, store, experiment, launch)
     return tuned.applied(planned, runs)
@@ -154,7 +159,8 @@ def foreseen(
     if not known.exists():
         return None, len(offered) * tuning.trials
     with draft_folder() as folder:
-        shutil.copy(known, folder / known.name)
+        with closing(sqlite3.connect(known)) as db, closing(sqlite3.connect(folder / known.name)) as copy:
+            db.backup(copy)
         with opened(folder / known.name) as storage:
             try:
                 rounds = _Rounds(tuning, variants, study, store, experiment, storage, _nothing)

@@ -317,6 +317,12 @@ def sweep_of_prefixes(name: str) -> str:
     return f"{name}/fewer-trials"
 
 
+def is_aside(name: object) -> bool:
+    """Whether a sweep's name is that of trials, or of what fewer of them would have chosen: it is nobody's last sweep,
+    and its runs are compared where they are asked for by that name alone."""
+    return str(name).endswith((sweep_of_trials(""), sweep_of_prefixes("")))
+
+
 def tag_of(name: str) -> str:
     """The tag of the experiment that keeps the study of a sweep's name."""
     return f"study.{hashlib.sha256(name.encode()).hexdigest()[:16]}"
