@@ -72,7 +72,7 @@ def opened(path: Path) -> "Iterator[BaseStorage]":
 
 
 def _quick(connection: sqlite3.Connection, _: object) -> None:
-    """What was told last may be lost with the power: it is told again. Otherwise each number would wait for the disk."""
+    """What was told last may be lost with the power, and is told again: else each number would wait for the disk."""
     connection.execute("PRAGMA synchronous=NORMAL")
 
 

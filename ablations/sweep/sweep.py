@@ -131,6 +131,9 @@ def _launch_aside(
 ) -> None:
     """Train runs of a sweep of their own, `name`, which vary these keys and are told `more`, and wait for them."""
     own = {**told, "name": quoted(name), "sweep.factors": _list(varied), **more}
+    runs = [
+        [each for each in run if not each.startswith("name=")] for run in runs
+    ]  # what was given is the study's
     results = _launched(launcher, runs, config, own)
     _deliver(Store(config.tracking.uri))
     for result in results:

@@ -211,7 +211,7 @@ class _Rounds:
         self._histories = lambda ids: Reader(store).histories(ids, [study.tuned_on])
         offered = [variant for variant in variants if variant.offered]
         self._proposals = [Proposals(storage, tuning, each, study.smaller_tuned) for each in offered]
-        self._runs = self._reader()
+        self._read()
 
     def made(self) -> "Tuned":
         """What came of all trials, once they are made and Optuna knows of them."""
@@ -219,8 +219,7 @@ class _Rounds:
         for number in numbers:
             self._round(number)
         settings = {(each.variant.id, n): each.setting(n) for each in self._proposals for n in numbers}
-        table = self._table(self._tuning.trials)
-        return Tuned(self._tuning, self._variants, self._study, table, settings)
+        return Tuned(self._tuning, self._variants, self._study, self._table, settings)
 
     def left(self) -> int:
         """How many trials are to be made, or lack a result in the store."""
@@ -272,31 +271,33 @@ class _Rounds:
         varied = (*self._study.varied, *self._tuning.keys)
         hidden = {"sweep.tuning": quoted(json.dumps(told))}
         self._launch(sweep_of_trials(self._study.name), varied, hidden, overrides)
+        self._read()
+
+    def _read(self) -> None:
+        """The runs of all trials, and what these came to."""
+        from ablations.comparison.tuning import trials
+
+        study, tuning = self._study, self._tuning
         self._runs = self._reader()
+        ids = [each.variant.id for each in self._proposals]
+        how = study.tuned_on, study.smaller_tuned, tuning.trials
+        self._table = trials(self._runs, ids, study.factors, tuning.keys, tuning.seeds, *how)
 
     def _missing(self, each: Proposals, number: int) -> list[int]:
         """The seeds on which a trial has no result."""
         there = _results(self._runs, each.variant.id, number)
         return [seed for seed in self._tuning.seeds if str(seed) not in set(column(there, param(SEED)))]
 
-    def _table(self, most: int, variant: Variant | None = None) -> "pd.DataFrame":
-        from ablations.comparison.tuning import trials
-
-        study, tuning = self._study, self._tuning
-        ids = [each.variant.id for each in self._proposals if variant is None or each.variant is variant]
-        how = study.tuned_on, study.smaller_tuned, most
-        return trials(self._runs, ids, study.factors, tuning.keys, tuning.seeds, *how)
-
     def _bounds(self, each: Proposals, number: int) -> dict[str, list[float | None]]:
         """By seed and epoch what a run of this trial must not be behind."""
         from ablations.comparison.tuning import State, bounds
 
-        table = self._table(number - 1, each.variant)
-        complete = table.loc[table["state"] == State.COMPLETE, "trial"]
+        table = self._table[self._table["tuning"] == each.variant.id]
+        complete = table.loc[(table["state"] == State.COMPLETE) & (table["trial"] < number), "trial"]
         if self._tuning.after_trials is None or len(complete) < self._tuning.after_trials:
             return {}
         runs = self._runs[column(self._runs, tag(TUNING)) == each.variant.id]
-        runs = runs[runs[tag(TRIAL)].isin(complete.map(str))]
+        runs = runs[column(runs, tag(TRIAL)).isin(complete.map(str))]
         histories = self._histories(list(runs["run_id"]))
         found, epochs = {}, int(each.variant.config.trainer.epochs)
         for seed in map(str, self._tuning.seeds):
@@ -308,12 +309,12 @@ class _Rounds:
         """Say what a trial came to. Raises InputError where that cannot be known."""
         from ablations.comparison.tuning import State
 
-        table = self._table(number, each.variant)
+        table = self._table[self._table["tuning"] == each.variant.id]
         row = table[table["trial"] == number].to_dict("records")
         state = row[0]["state"] if row else State.UNFINISHED
         own = self._runs[column(self._runs, tag(TUNING)) == each.variant.id]
-        own = own[own[tag(TRIAL)] == str(number)]
-        if state is State.UNFINISHED:
+        own = own[column(own, tag(TRIAL)) == str(number)]
+        if state == State.UNFINISHED:  # as text, in a frame
             reasons = column(own, tag("failure_reason")).dropna()
             reason = printable(reasons.iloc[-1]) if len(reasons) else "it has no result in the store"
             where = " ".join([each.variant.name, *as_overrides(each.setting(number))])
