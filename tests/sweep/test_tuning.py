@@ -11,7 +11,6 @@ import pytest
 from omegaconf import OmegaConf
 from project import Project
 
-from ablations.comparison.tuning import State
 from ablations.errors import InputError
 from ablations.experiment.trial import PrunedError, Trial
 from ablations.sweep import tuning as module
@@ -629,7 +628,3 @@ def test_launchers_and_a_kill_change_no_choice(project):
         return [line for line in text.splitlines() if " chose " in line]
 
     assert chosen(again.stdout) == chosen(done.stdout) != []
-
-
-def test_states_are_words():
-    assert [*map(str, State)] == ["complete", "pruned", "diverged", "unfinished"]
