@@ -14,6 +14,7 @@ import pandas as pd
 
 from ablations.comparison import exact
 from ablations.comparison.outcomes import Outcome, with_outcomes
+from ablations.tracking.accepted import is_level, is_number, list_of, or_none, with_keys
 from ablations.tracking.columns import (
     OFFERED,
     TRIAL,
@@ -30,6 +31,14 @@ from ablations.tracking.columns import (
 
 EDGE = 0.01
 """This near to an end of its range, as a part of it, a value is at its edge."""
+
+
+_RANGE = with_keys({"low": is_number, "high": is_number}, {"log": is_level, "step": is_number})
+_VALUES = with_keys({"values": list_of(or_none(is_level))}, {})
+
+
+def _is_offer(value: Any) -> bool:
+    return _RANGE(value) or _VALUES(value)
 
 
 class State(StrEnum):
@@ -116,7 +125,8 @@ def _offered(runs: pd.DataFrame) -> Mapping[str, Any]:
         found = json.loads(str(column(runs, tag(OFFERED)).iloc[0]))
     except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    found = found if isinstance(found, dict) else {}
+    return {key: of for key, of in found.items() if _is_offer(of)}
 
 
 def is_better(value: float, other: float, smaller: bool) -> bool:

@@ -152,7 +152,7 @@ def verdicts_by_trials(
     if margin > 0:
         handles.append(Patch(color=style.MARGIN, label=f"±{margin:g}: does not matter"))
     figure.legend(
-        handles=handles, loc="outside upper center", ncols=min(len(handles), across + 1), frameon=False
+        handles=handles, loc="outside upper center", ncols=min(len(handles), 2 * across + 1), frameon=False
     )
     return figure
 

@@ -36,8 +36,8 @@ HOW = (
     "with the best mean {}; the test images had no say in it.{}"
 )
 PRUNING = (
-    " From the trial on that follows {} complete ones, and after epoch {}, a run was stopped whose best value so far "
-    "was behind the median of the trials before."
+    " After {} complete trials of a variant, and from epoch {} on, a run was stopped when its best value so far was "
+    "behind the median of these."
 )
 COST = "The trials took {} and {}; {} more show what fewer trials would have chosen ({})."
 COST_ALONE = "The trials took {} and {}."
@@ -46,6 +46,7 @@ OPTIMISTIC = (
     "comes from seeds that had no part in the choice."
 )
 REPEATED = "A setting that was proposed twice was trained once: {} in all."
+GONE = "The runs of the trials are not in the store, so that nothing can be said of them."
 AT_EDGE = (
     "**At the edge of its range**: {}. A better value may lie beyond, so that such a variant may be better than it "
     "looks here."
@@ -147,10 +148,13 @@ def tuning(analysis: Analysis, figures: Sequence[Markdown]) -> Iterator[Markdown
     yield md("## Tuning")
     seeds = many(len(tuned["seeds"]), "seed"), ", ".join(map(str, tuned["seeds"]))
     prune = tuned.get("prune")
-    stopped = md(PRUNING, prune["after_trials"], prune["after_epochs"]) if prune else md("")
+    stopped = md(PRUNING, prune["after_trials"], prune["after_epochs"] + 1) if prune else md("")
     what = many(tuned["trials"], "setting"), ", ".join(tuned["keys"])
     how = SAMPLERS.get(tuned["sampler"], tuned["sampler"])
     yield md(HOW, *what, how, *seeds, label(study.tuned_on), stopped)
+    if found.trials.empty:
+        yield md(GONE)
+        return
     head, rows = trial_rows(analysis)
     yield table(head, rows, numeric=5)
     yield md(" ").join(_legend(analysis, found))
