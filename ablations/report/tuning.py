@@ -79,10 +79,8 @@ def with_trials(analysis: Analysis, runs: pd.DataFrame, at_seeds: Sequence[int] 
     asked = tuning["ids"], study.factors, tuning["keys"], tuning["seeds"]
     found = trials(runs, *asked, study.tuned_on, study.smaller_tuned, tuning["trials"])
     tried = runs[column(runs, tag(TRIAL)).notna()]
-    pairs = set(zip(found["tuning"], found["trial"].map(str), strict=True))
-    tried = tried[
-        [pair in pairs for pair in zip(column(tried, tag(TUNING)), column(tried, tag(TRIAL)), strict=True)]
-    ]
+    counting = set(zip(found["tuning"], found["trial"].map(str), strict=True))
+    tried = _among(tried, [tag(TUNING), tag(TRIAL)], counting)
     evaluated = _prefix_runs(analysis, runs, found)
     tables = []
     for after in prefixes(tuning["trials"]) if tuning["curve"] else ():
@@ -104,11 +102,16 @@ def _prefix_runs(analysis: Analysis, runs: pd.DataFrame, found: pd.DataFrame) ->
         chosen(found, study.factors, study.smaller_tuned, after)[keys] for after in prefixes(tuning["trials"])
     ]
     settings = set(_settings(pd.concat(wanted), keys))
-    rest = rest[[each in settings for each in _settings(rest, keys)]]
+    rest = _among(rest, keys, settings)
     order = rest.assign(done=rest["status"] == "FINISHED").sort_values(["done", "start_time", "run_id"])
     rest = rest.loc[order.index]
     again = pd.Series(_settings(rest, [*keys, param("seed")]), rest.index, object).duplicated(keep="last")
     return rest[~again].sort_index()
+
+
+def _among(runs: pd.DataFrame, keys: Sequence[str], settings: set[tuple[str, ...]]) -> pd.DataFrame:
+    """The runs whose values of these columns are among others."""
+    return runs[pd.Series([each in settings for each in _settings(runs, keys)], runs.index, bool)]
 
 
 def _settings(runs: pd.DataFrame, keys: Sequence[str]) -> list[tuple[str, ...]]:
@@ -130,7 +133,7 @@ def _after(
         names = [param(key) for key in (*study.factors, *study.tuning["keys"])]
         settings = set(_settings(choice, names))
         pool = pd.concat([everything, evaluated], ignore_index=True)
-        everything = pool[[each in settings for each in _settings(pool, names)]].reset_index(drop=True)
+        everything = _among(pool, names, settings).reset_index(drop=True)
     if everything.empty:
         return analysis.effects.iloc[:0]
     looks = [look.invocation for look in analysis.looks if look.invocation]

@@ -157,7 +157,7 @@ def rates(planned) -> dict[str, float]:
 
 
 def test_each_variant_finds_its_own_optimum(world):
-    tuned = world(trials=20, curve=False)
+    tuned = world(trials=16, curve=False)
     found = rates(tuned.tune())
     for name, best in OPTIMA.items():
         assert abs(math.log10(found[name] / best)) < 0.35, (name, found[name])
@@ -228,7 +228,7 @@ def test_the_same_command_again_trains_nothing(world):
     assert count >= len(left)
 
 
-@pytest.mark.parametrize("kill_at", [1, 3, 9, 14, 17])
+@pytest.mark.parametrize("kill_at", [1, 9, 14])
 def test_a_tuning_that_is_stopped_goes_on_as_if_it_had_not_been(world, kill_at):
     prune = {"after_trials": 2, "after_epochs": 1}
     whole = world("whole", trials=6, prune=prune, curve=False)
@@ -310,9 +310,9 @@ def test_a_grid_is_tried_whole_and_once(world):
 
 def test_pruning_spares_epochs_and_not_the_best(world):
     prune = {"after_trials": 3, "after_epochs": 1}
-    pruned, whole = world("a", trials=16, prune=prune, curve=False), world("b", trials=16, curve=False)
+    whole = world("b", trials=12, curve=False)
     whole.tune()
-    pruned = world("a", trials=16, prune=prune, curve=False)
+    pruned = world("a", trials=12, prune=prune, curve=False)
     found = rates(pruned.tune())
     assert len(pruned.points) < 0.9 * len(whole.points)
     assert {row.get("tags.failure") for row in pruned.rows} == {None, "pruned"}
@@ -567,6 +567,13 @@ def test_from_the_command_line_to_the_report_and_its_check(project):
         assert f"optimizer.lr={rate}" in report
     for figure in ("tuning", "tuning_verdicts"):
         assert f"figures/{figure}.png" in report
+
+    # After all trials it is the comparison itself.
+    (effect,) = pd.read_csv(project.root / "reports" / "tuned" / "effects.csv").to_dict("records")
+    (row,) = [
+        line for line in report.splitlines() if line.startswith("| optimizer | sgd | adam |") and "(" in line
+    ][-1:]
+    assert f"| {effect['verdict']} ({effect['mean_diff']:+.2f}) |" in row
 
     count = len(project.reader.runs())
     again = project.run(*TUNED)
