@@ -25,6 +25,7 @@ from ablations.tracking.columns import (
     OFFERED,
     TRIAL,
     TUNING,
+    column,
     metrics_in,
     number,
     param,
@@ -114,7 +115,7 @@ def runs_from_csv(
             raise InputError(f"{name}: column {each.removeprefix(METRIC)}: {error}") from None
     for each in TIMES:
         try:
-            frame[each] = pd.to_datetime(frame.get(each, None), utc=True, format="ISO8601")
+            frame[each] = pd.to_datetime(column(frame, each), utc=True, format="ISO8601")
         except (ValueError, OverflowError) as error:
             raise InputError(f"{name}: column {each}: {printable(error)}") from None
     return frame

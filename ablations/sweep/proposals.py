@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ablations.errors import InputError
-from ablations.paths import MLRUNS
+from ablations.ground.paths import MLRUNS
 from ablations.sweep.offers import GRID, RANDOM, Offer, Tuning, Variant, grid
 from ablations.tracking.store import Store
 

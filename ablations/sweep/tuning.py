@@ -19,7 +19,7 @@ from ablations.errors import InputError, printable
 from ablations.experiment.job import checkpoints, determining, digest
 from ablations.experiment.lease import leased
 from ablations.experiment.provenance import code_hash
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.sweep.offers import Tuning, Variant, without_seed
 from ablations.sweep.overrides import override_value, quoted
 from ablations.sweep.plan import SEED, Plan, PlannedRun
