@@ -595,7 +595,9 @@ def test_from_the_command_line_to_the_report_and_its_check(project):
     frame = pd.read_csv(table)
     frame.loc[frame["status"] == "FINISHED", "val_accuracy"] -= 0.01
     frame.to_csv(table, index=False)
-    assert project.python("-m", "ablations.report", "--check", "tuned").returncode == 1
+    check = project.python("-m", "ablations.report", "--check", "tuned")
+    assert check.returncode == 2
+    assert "tuning.csv, line 2: " in check.stderr
 
 
 def test_a_dry_run_says_what_the_tuning_takes(project):
