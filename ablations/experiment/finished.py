@@ -46,9 +46,13 @@ class Known:
         candidates = self._runs.get(digest(facts), [])
         if not candidates:
             return []
-        section = OmegaConf.to_container(config.dataset, resolve=True)
-        wanted = identity(facts, _data_sha256(json.dumps(section)))
+        wanted = identity(facts, data_sha256(config))
         return [run for run in candidates if is_of(run, wanted)]
+
+
+def data_sha256(config: DictConfig) -> str | None:
+    """Of the data of a configuration; None where they cannot be read."""
+    return _data_sha256(json.dumps(OmegaConf.to_container(config.dataset, resolve=True)))
 
 
 @cache

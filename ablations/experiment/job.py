@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.provenance import code_hash
+from ablations.experiment.trial import Trial
 from ablations.ground.paths import MLRUNS
 from ablations.tracking.store import Store
 from ablations.training.recipe import Recipe, assemble, typed
@@ -73,6 +74,11 @@ class Wanted:
         """The tags in which runs with the same result agree: of configuration, code and, where known, data."""
         return identity(determining(self.config), self.data_sha256)
 
+    @cached_property
+    def trial(self) -> Trial | None:
+        """What it is told of its trial; None where it is part of none. Raises InputError."""
+        return Trial.of(self.config)
+
     @property
     def invocation(self) -> dict[str, str]:
         """The tags that tie the runs of one command together; none for a run of its own."""
@@ -80,6 +86,7 @@ class Wanted:
             return {}
         sweep = self.config.sweep
         return {
+            **(self.trial.tags if self.trial else {}),
             "sweep": self.sweep,
             "sweep_id": sweep.id,
             "factors": ",".join(sweep.factors),

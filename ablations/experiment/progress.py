@@ -26,7 +26,7 @@ BAR_AND_NUMBERS = 55
 
 @contextmanager
 def sweep_bar(folder: Path, runs: int, first: int = 0, below: Sequence[str] = ()) -> Iterator[None]:
-    """A bar over the runs of a sweep with the time that is left, whatever launches them.
+    """A bar over the runs of a sweep from the `first` on, with the time that is left, whatever launches them.
 
     Each has a numbered folder in `folder` from its beginning on. One that has ended says so by a file named `DONE`
     there, with the seconds that it trained.

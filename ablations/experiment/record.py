@@ -30,6 +30,7 @@ from ablations.experiment.resume import (
     is_trained_elsewhere,
     stays,
 )
+from ablations.experiment.trial import PrunedError
 from ablations.ground.paths import draft_folder
 from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs, log_copied, results
 from ablations.tracking.store import AwayError
@@ -98,8 +99,10 @@ class Record:
                     self.tracker.set_tags(tags)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Take note of what an epoch measured."""
+        """Take note of what an epoch measured. Raises PrunedError where its trial need not go on."""
         self._measure(epoch_metrics(epoch), epoch.number)
+        if self.job.trial is not None:
+            self.job.trial.require_ahead(self._history())
 
     def keep(self, state: State) -> None:
         """Keep a checkpoint, and send what it holds."""
@@ -123,7 +126,7 @@ class Record:
         self.learned = has_learned(test.accuracy, self.job.recipe.test.labels)
         if not self.learned:
             self.tracker.set_tags({DID_NOT_LEARN: "true"})
-        history = [each.metrics for each in self._measured if EVERY_EPOCH in each.metrics]
+        history = self._history()
         with draft_folder() as folder:
             write_artifacts(folder, self.job.config, self.job.recipe, history, test)
             with undisturbed():
@@ -134,7 +137,13 @@ class Record:
             self._checkpoints.remove()
 
     def fail(self, error: BaseException) -> None:
-        """End the run as FAILED, saying why; the traceback goes to the log file and the artifacts."""
+        """End the run, saying why it has no result: as KILLED where it was pruned, else as FAILED; the traceback goes
+        to the log file and the artifacts."""
+        if isinstance(error, PrunedError):
+            self._send()
+            self.tracker.fail("pruned", one_line(error), "KILLED")
+            self._checkpoints.remove()
+            return
         if isinstance(error, KeyboardInterrupt):
             by = error.signal.name if isinstance(error, Terminated) else "Ctrl-C"
             with suppress(InputError):  # the run is taken up again in any case
@@ -146,6 +155,10 @@ class Record:
         self.tracker.fail("diverged" if diverged else "error", one_line(error))
         if diverged:  # as it would again
             self._checkpoints.remove()
+
+    def _history(self) -> list[Mapping[str, float]]:
+        """The metrics of each epoch."""
+        return [each.metrics for each in self._measured if EVERY_EPOCH in each.metrics]
 
     def _measure(self, metrics: Mapping[str, float], step: int) -> None:
         self._measured.append(Measured(metrics, step, time.time_ns() // 1_000_000))

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from ablations.commands import say
 from ablations.errors import one_line
+from ablations.experiment.trial import PrunedError
 from ablations.tracking.earlier import EarlierRun
 from ablations.training.loop import DivergedError
 
@@ -46,4 +47,6 @@ class Result:
     def say(self, name: str, seconds: float) -> None:
         """Print the line of a sweep's run."""
         outcome = f"FAILED: {one_line(self.error)}" if self.error else f"{self.remark}{self.test_error}"
+        if isinstance(self.error, PrunedError):
+            outcome = one_line(self.error)
         say(f"{name}: {outcome}, {seconds:.1f} s")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError, printable
-from ablations.report.compile import TABLES
+from ablations.report.compile import TABLES, TRIALS
 from ablations.report.escaping import Markdown
 from ablations.report.request import Request
 from ablations.tracking.accepted import by_name, is_level, is_number, is_text, list_of, with_keys
@@ -45,6 +45,7 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "looks": list_of(with_keys({"invocation": lambda value: isinstance(value, str)}, {"seeds": _TEXTS})),
     "remarks": _TEXTS,
     "images": by_name(lambda value: isinstance(value, dict)),
+    "tuning": by_name(is_text),
     "request": lambda value: with_keys({}, _REQUEST)(value) and value.keys() <= _REQUEST.keys(),
 }
 """What each part of report.json may be."""
@@ -61,6 +62,7 @@ class Kept:
         study: the question.
         request: what was requested besides.
         runs: as the reader gave them.
+        tuning: those of its trials likewise; None where there were none.
     """
 
     home: Path
@@ -69,6 +71,7 @@ class Kept:
     study: Study
     request: Request
     runs: "pd.DataFrame"
+    tuning: "pd.DataFrame | None" = None
 
 
 def kept(home: Path) -> Kept:
@@ -77,7 +80,10 @@ def kept(home: Path) -> Kept:
 
     files = _files(home)
     about, study, request = _about(files["report.json"], home)
-    return Kept(home, files, about, study, request, runs_from_csv(files["runs.csv"], study, about["metrics"]))
+    runs, trials = runs_from_csv(files["runs.csv"], study, about["metrics"]), None
+    if study.tuning is not None and TRIALS in files:
+        trials = runs_from_csv(files[TRIALS], study, about["tuning"], TRIALS)
+    return Kept(home, files, about, study, request, runs, trials)
 
 
 def recomputed(kept: Kept) -> "Compiled":
@@ -133,10 +139,13 @@ class _Nothing:
 def _analysed(kept: Kept) -> "Analysis":
     from ablations.report.analysis import analyse
     from ablations.report.files import images_from_json
+    from ablations.report.tuning import with_trials
 
     looks = [look["invocation"] for look in kept.about["looks"] if look["invocation"]]
     left, remarks = kept.about["left_out"], kept.about["remarks"]
     analysis = analyse(kept.study, kept.runs, left, False, looks, kept.request.looks, remarks)
+    if kept.tuning is not None:
+        analysis = with_trials(analysis, kept.tuning, kept.request.looks)
     try:
         return replace(analysis, images=images_from_json(kept.about["images"]))
     except (ValueError, TypeError, AttributeError, LookupError) as error:
@@ -180,7 +189,13 @@ def _about(text: str, home: Path) -> tuple[dict[str, Any], Study, Request]:
         about = json.loads(text)
         if not isinstance(about, dict):
             raise ValueError("no object in JSON")
-        about = {"looks": [], "images": {}, "remarks": [], **about}  # earlier editions knew of none
+        about = {
+            "looks": [],
+            "images": {},
+            "remarks": [],
+            "tuning": {},
+            **about,
+        }  # earlier editions knew of none
         if lacking := ACCEPTED.keys() - about.keys():
             raise ValueError(f"{', '.join(sorted(lacking))} missing")
         for name, accepts in ACCEPTED.items():

@@ -68,6 +68,21 @@ class Look:
 
 
 @dataclass(frozen=True)
+class Tuned:
+    """What a study's tuning came to.
+
+    Attributes:
+        runs: of all trials, and those that evaluate what fewer trials would have chosen.
+        trials: as `comparison.tuning.trials` gives them.
+        verdicts: the table of main effects as it would be `after` 1, 2, 4, 8 … trials; columns `verdicts.COLUMNS`.
+    """
+
+    runs: pd.DataFrame
+    trials: pd.DataFrame
+    verdicts: pd.DataFrame
+
+
+@dataclass(frozen=True)
 class Analysis:
     """The numbers of a report.
 
@@ -91,6 +106,7 @@ class Analysis:
             `images.over_seeds_and_images` gives it.
         remarks: which values of the runs count, in words.
         ranks: of the variants over blocks; None without blocks.
+        trials: what each variant chose for itself, and how; None without tuning.
     """
 
     study: Study
@@ -111,6 +127,7 @@ class Analysis:
     images: pd.DataFrame
     remarks: tuple[str, ...] = ()
     ranks: Ranks | None = None
+    trials: Tuned | None = None
 
     @property
     def all_effects(self) -> pd.DataFrame:
@@ -338,7 +355,7 @@ def _within_blocks(study: Study, runs: pd.DataFrame) -> Iterator[Comparison]:
 
 def _rules(study: Study) -> Rules:
     """What the two sides of a comparison may differ in."""
-    return Rules(study.brings, study.ignore, study.nuisance)
+    return Rules(study.brings, study.ignore, study.chosen)
 
 
 def _claims(study: Study) -> list[Claim]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from ablations.commands import many
 from ablations.errors import InputError, PlainError, one_line
 from ablations.report.again import Kept, kept, recomputed
-from ablations.report.compile import TABLES, Compiled, compiled_from, home_of
+from ablations.report.compile import TABLES, TRIALS, Compiled, compiled_from, home_of
 from ablations.tracking.reader import Reader
 from ablations.tracking.reports import PAGE
 from ablations.tracking.store import Store
@@ -52,8 +52,9 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
         ) from error
     _compare(there.files, again, home)
     _require_page(home, there)
+    trials = "" if there.tuning is None else f" {TRIALS},"
     return (
-        f"{home.name}: README.md, runs.csv, effects.csv and verdicts.tex follow from {source}: "
+        f"{home.name}: README.md, runs.csv,{trials} effects.csv and verdicts.tex follow from {source}: "
         f"{many(len(there.runs), 'run')}, {many(len(again.analysis.effects), 'comparison')}"
     )
 

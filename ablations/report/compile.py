@@ -9,7 +9,7 @@ import hashlib
 import json
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from itertools import count
@@ -42,8 +42,9 @@ VECTORS = ("svg", "pdf")
 FIRST = "forest"
 """The figure that stands beside the answer."""
 
-TABLES = ("effects.csv", "verdicts.tex", "blocks.tex")
-"""What a report without comparisons, or without blocks, does not have."""
+TRIALS = "tuning.csv"
+TABLES = ("effects.csv", "verdicts.tex", "blocks.tex", TRIALS)
+"""What a report without comparisons, blocks or tuning does not have."""
 
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
@@ -304,6 +305,7 @@ def compared_only(
     from ablations.report.analysis import analyse
     from ablations.report.runs import disagreeing, prepared, require_named
     from ablations.report.tables import left_out
+    from ablations.report.tuning import runs_of_trials, with_trials
 
     name, request = everywhere(reader, name, request)
     study, runs, own, unread = asked(reader, name, request)
@@ -321,6 +323,8 @@ def compared_only(
     left = [*parts, *left_out(selection), *disagreements, *unread]
     invocations = looks_at(reader, everything)
     analysis = analyse(study, everything, left, strict, invocations, request.looks, remarks)
+    if study.tuning is not None:
+        analysis = with_trials(analysis, runs_of_trials(reader, study, everything), request.looks)
     if strict:
         seeded = not study.unpaired
         require_named(differing_within(analysis.everything, study.varied, study.ignore, seeded), study)
@@ -351,21 +355,31 @@ def assembled(
     from ablations.report import files
     from ablations.report.blocks import blocks_tex
     from ablations.report.sections import after_figures, before_figures
+    from ablations.report.tuning import OF_TUNING, tuning
 
     first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
-    others = [drawing for drawing in drawings if drawing.stem != FIRST]
-    shown = [each for drawing in others for each in (md("### {}", drawing.heading), *_shown(drawing))]
-    page = md("\n\n").join([*before_figures(analysis, first), *shown, *after_figures(analysis, again)])
+    shown = _with_headings(each for each in drawings if each.stem not in (FIRST, *OF_TUNING))
+    tuned = tuning(analysis, _with_headings(each for each in drawings if each.stem in OF_TUNING))
+    page = md("\n\n").join(
+        [*before_figures(analysis, first), *shown, *tuned, *after_figures(analysis, again)]
+    )
     csv, metrics = files.runs_csv(analysis)
     figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
     wanted = {name: value for name, value in asdict(request).items() if value is not None}
-    about = files.about_json(analysis, metrics, figures=figures, again=again, request=wanted)
-    written = {"runs.csv": csv, "report.json": about}
+    written, more = {"runs.csv": csv}, {}
+    if analysis.trials is not None:
+        written[TRIALS], more["tuning"] = files.table_of_runs(analysis.trials.runs, analysis.study)
+    kept = {"figures": figures, "again": again, "request": wanted, **more}
+    written["report.json"] = files.about_json(analysis, metrics, **kept)
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
     if analysis.ranks is not None:
         written["blocks.tex"] = blocks_tex(analysis)
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
+
+
+def _with_headings(drawings: "Iterable[Drawing]") -> "list[Markdown]":
+    return [each for drawing in drawings for each in (md("### {}", drawing.heading), *_shown(drawing))]
 
 
 def _shown(drawing: "Drawing") -> "list[Markdown]":

@@ -18,6 +18,7 @@ from ablations.plots.ladder import ladder, rungs
 from ablations.plots.ranks import critical_difference
 from ablations.plots.run import confusion_matrix, kernels_and_maps
 from ablations.plots.style import HIGHLIGHTED
+from ablations.plots.tuning import best_by_trial, verdicts_by_trials
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report import blocks
 from ablations.report.analysis import FRACTION, Analysis, steps_of
@@ -28,7 +29,7 @@ from ablations.report.tables import in_words
 from ablations.tracking.arrays import Unreadable
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
-from ablations.tracking.study import Study
+from ablations.tracking.study import Study, label
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
 GRID_LEVELS = 24
@@ -69,6 +70,11 @@ CAPTIONS = {
     "its seeds, B {}.",
     "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
     "and how many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
+    "tuning": "A line is the best mean over the seeds of the tuning so far, a point the mean of one trial. A line that "
+    "still rises at its right end: more trials may find a better setting yet.",
+    "tuning_verdicts": "Each column of points is the study as it would be had every variant stopped after so many "
+    "trials: its difference to the baseline, the 95 % interval, and the verdict. Where marks change from left to right "
+    "the verdict is one on how long was tuned.",
     "inside": "{}: the kernels of C1, and what each layer makes of the first test image. Early maps still look like "
     "the digit; from C5 on only codes are left.",
 }
@@ -133,6 +139,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     yield _confusion(reader, run, chosen)
     yield from _disagreements(reader, analysis)
     yield from _inside(reader, run, chosen)
+    yield from _tuning(analysis)
 
 
 def _effects(analysis: Analysis) -> Iterator[Drawing]:
@@ -193,6 +200,30 @@ def _ranks(analysis: Analysis) -> Iterator[Drawing]:
     figure = critical_difference(list(ranks.ranks), names, ranks.critical, ranks.cliques)
     heading = md("Mean ranks over {}", analysis.study.blocks)
     yield Drawing("ranks", heading, md(CAPTIONS["ranks"], analysis.study.blocks), figure)
+
+
+def _tuning(analysis: Analysis) -> Iterator[Drawing]:
+    """How the best value of each variant moved with its trials, and the verdicts after so many of them."""
+    study, found = analysis.study, analysis.trials
+    if found is None or found.trials.empty:
+        return
+    keys = [param(key) for key in study.factors]
+    order = {tuple(row[key] for key in keys): rank for rank, row in analysis.variants[keys].iterrows()}
+    levels = zip(*(found.trials[key] for key in keys), strict=True) if keys else [()] * len(found.trials)
+    trials = found.trials.assign(variant=[order.get(each, len(order)) for each in levels])
+    names = [_values(row, study.factors) or "all runs" for row in analysis.variants.to_dict("records")]
+    names.append("not evaluated")
+    measured, most = label(study.tuned_on), study.tuning["trials"]
+    accuracy = study.tuned_on.endswith("accuracy") and bool(trials["value"].dropna().between(0, 1).all())
+    if trials["best"].notna().any():
+        heading = md("{} by trial", measured[:1].upper() + measured[1:])
+        figure = best_by_trial(trials, names, f"best {measured}", ", ".join(study.factors), most, accuracy)
+        yield Drawing("tuning", heading, md(CAPTIONS["tuning"]), figure)
+    rows = in_words(found.verdicts)
+    if len(rows) and rows["after"].nunique() > 1:
+        figure = verdicts_by_trials(rows, study.noun, study.unit, analysis.margin, study.smaller)
+        heading = md("The verdicts after fewer trials")
+        yield Drawing("tuning_verdicts", heading, md(CAPTIONS["tuning_verdicts"]), figure)
 
 
 def _steepest(analysis: Analysis) -> Comparison | None:

@@ -20,7 +20,18 @@ from ablations.report.analysis import Analysis
 from ablations.report.escaping import Tex, tex
 from ablations.report.numbers import forms, p_value
 from ablations.report.tables import in_words
-from ablations.tracking.columns import METRIC, column, metrics_in, number, param, params_in, tag
+from ablations.tracking.columns import (
+    METRIC,
+    OFFERED,
+    TRIAL,
+    TUNING,
+    column,
+    metrics_in,
+    number,
+    param,
+    params_in,
+    tag,
+)
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
@@ -35,7 +46,7 @@ TAGS = (
     "stream",
     "data_sha256",
 )
-TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn")
+TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn", TUNING, TRIAL, OFFERED)
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
@@ -47,15 +58,20 @@ FORMULA = tuple("=+-@＝＋－＠")
 
 
 def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
+    """The table of all runs, the best variant's first, and for each column of a metric the metric's name."""
+    runs = analysis.everything
+    runs = runs.assign(rank=runs["run_id"].map(analysis.runs.set_index("run_id")["variant"]))
+    return table_of_runs(runs.sort_values(["rank", "start_time", "run_id"], kind="stable"), analysis.study)
+
+
+def table_of_runs(runs: pd.DataFrame, study: Study) -> tuple[str, dict[str, str]]:
     """One row per run in full precision, and for each column of a metric the metric's name.
 
     First what `runs.csv` promises to other programs; then, under the names of the store's reader, everything else
     that the report's text was made from, so that it can be recomputed.
     """
-    runs, study = analysis.everything, analysis.study
-    runs = runs.assign(rank=runs["run_id"].map(analysis.runs.set_index("run_id")["variant"]))
-    runs = runs.sort_values(["rank", "start_time", "run_id"], kind="stable")
-    promised = {name: name for name in FIRST} | {param(key): key for key in study.varied}
+    told = dict.fromkeys((*study.varied, *study.chosen))
+    promised = {name: name for name in FIRST} | {param(key): key for key in told}
     promised[param("seed")] = "seed"
     named: dict[str, str] = {}
     for key in sorted(metrics_in(runs)):
@@ -75,30 +91,33 @@ def runs_csv(analysis: Analysis) -> tuple[str, dict[str, str]]:
     return _csv(frame), {column: name for name, column in named.items()}
 
 
-def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.DataFrame:
-    """The runs as the reader gave them, from what `runs_csv` wrote. Raises InputError for another table."""
+def runs_from_csv(
+    text: str, study: Study, metrics: Mapping[str, str], name: str = "runs.csv"
+) -> pd.DataFrame:
+    """The runs as the reader gave them, from what `table_of_runs` wrote. Raises InputError for another table."""
     try:
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
     except ValueError as error:
-        raise InputError(f"runs.csv: {' '.join(str(error).split())}") from None
+        raise InputError(f"{name}: {' '.join(str(error).split())}") from None
     frame = _cells(frame, original)
-    names = {key: param(key) for key in study.varied} | {"seed": param("seed")} | dict(metrics)
+    told = dict.fromkeys((*study.varied, *study.chosen))
+    names = {key: param(key) for key in told} | {"seed": param("seed")} | dict(metrics)
     lacking = {"run_id", "status", *study.varied, *metrics} - set(frame)
     if lacking:
-        raise InputError(f"runs.csv: the columns {', '.join(sorted(lacking))} are missing")
+        raise InputError(f"{name}: the columns {', '.join(sorted(lacking))} are missing")
     frame = frame.rename(columns=names)
     frame = frame.where(frame != "", None)
-    frame = frame.assign(**{name: None for name in DERIVED if name not in frame})
-    for name in {*map(metric_column, metrics_in(frame)), *DERIVED, "seconds"} & set(frame):
+    frame = frame.assign(**{each: None for each in DERIVED if each not in frame})
+    for each in {*map(metric_column, metrics_in(frame)), *DERIVED, "seconds"} & set(frame):
         try:
-            frame[name] = frame[name].astype(float)
+            frame[each] = frame[each].astype(float)
         except ValueError as error:
-            raise InputError(f"runs.csv: column {name.removeprefix(METRIC)}: {error}") from None
-    for name in TIMES:
+            raise InputError(f"{name}: column {each.removeprefix(METRIC)}: {error}") from None
+    for each in TIMES:
         try:
-            frame[name] = pd.to_datetime(column(frame, name), utc=True, format="ISO8601")
+            frame[each] = pd.to_datetime(column(frame, each), utc=True, format="ISO8601")
         except (ValueError, OverflowError) as error:
-            raise InputError(f"runs.csv: column {name}: {printable(error)}") from None
+            raise InputError(f"{name}: column {each}: {printable(error)}") from None
     return frame
 
 

@@ -18,7 +18,7 @@ from ablations.tracking.columns import (
     tag,
     text,
 )
-from ablations.tracking.study import Study, looks_in, tag_of, target_is_small
+from ablations.tracking.study import Study, is_aside, looks_in, tag_of, target_is_small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +124,7 @@ def asked(
     if request.of_others:
         named = request.experiment
         experiments = ",".join(named if isinstance(named, tuple) else (named,))
-        runs = reader.runs(named, **request.filter)
+        runs = _not_aside(reader.runs(named, **request.filter))
         if runs.empty:
             found = "no runs" if request.where is None else f"no runs where {request.where}"
             raise InputError(f"the experiment {experiments!r} has {found}")
@@ -241,7 +241,7 @@ def _sweep(
         runs = reader.runs(experiment, tags={"sweep": name}, **where)
         if not runs.empty:
             return name, _of_one_experiment(runs)
-    runs = reader.runs(experiment, **where)
+    runs = _not_aside(reader.runs(experiment, **where))
     sweeps = column(runs, tag("sweep")).dropna()
     sweeps = sweeps[sweeps != ""]
     if sweeps.empty:
@@ -256,6 +256,11 @@ def _sweep(
         raise InputError(f"no sweep is named {name!r}; there are: {existing}")
     newest = newest_first(runs.loc[sweeps.index]).iloc[0]
     return newest[tag("sweep")], _of_one_experiment(runs[column(runs, tag("sweep")) == newest[tag("sweep")]])
+
+
+def _not_aside(runs: "pd.DataFrame") -> "pd.DataFrame":
+    """Runs without those of trials."""
+    return runs[~column(runs, tag("sweep")).map(is_aside).astype(bool)].reset_index(drop=True)
 
 
 def _of_one_experiment(runs: "pd.DataFrame") -> "pd.DataFrame":

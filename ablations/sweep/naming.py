@@ -107,8 +107,11 @@ def _plain(value: object) -> object:
     return OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
 
 
-def require_own_name(name: str, planned: Plan, runs: Sequence[PlannedRun], store: Store) -> None:
-    """Raises InputError where the store has runs of another sweep of this name, which one report would mix up."""
+def require_own_name(
+    name: str, planned: Plan, runs: Sequence[PlannedRun], store: Store, chosen: Sequence[str] = ()
+) -> None:
+    """Raises InputError where the store has runs of another sweep of this name, which one report would mix up; keys
+    that are `chosen` may differ."""
     import pandas as pd
 
     from ablations.comparison.selection import disagreements
@@ -123,7 +126,7 @@ def require_own_name(name: str, planned: Plan, runs: Sequence[PlannedRun], store
         return
     params = [logged_params(run.config, run.choices) for run in runs]
     wanted = pd.DataFrame([{param(key): str(value) for key, value in each.items()} for each in params])
-    for found in disagreements(there, wanted, planned.varied):
+    for found in disagreements(there, wanted, (*planned.varied, *chosen)):
         # What either did not log came with another version, or with a choice that is compared itself.
         for key, theirs, ours in found:
             if None not in (theirs, ours):

@@ -16,7 +16,9 @@ from ablations.errors import InputError
 from ablations.experiment.finished import Known
 from ablations.experiment.job import determining, digest, is_below, logged_params, run_name
 from ablations.experiment.resume import Train, decide
-from ablations.sweep.plan import SEED, PlannedRun
+from ablations.sweep.offers import Tuning, Variant
+from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.tuning import foreseen
 from ablations.tracking.columns import PARAM, column, param
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
@@ -42,6 +44,41 @@ def preview(study: Study, runs: Sequence[PlannedRun], store: Store, launcher: Di
     lines = [study.question] if study.question else []
     told = _told(names, configs, study.name, store, workers_of(launcher))
     return "\n".join([*lines, *told, *power(study, runs, store)])
+
+
+def preview_tuning(
+    tuning: Tuning,
+    variants: Sequence[Variant],
+    study: Study,
+    planned: Plan,
+    runs: Sequence[PlannedRun],
+    store: Store,
+    launcher: DictConfig,
+) -> str:
+    """What the tuning before these runs takes. Where it is done, `runs` are changed to what was chosen."""
+    from ablations.comparison.tuning import prefixes
+
+    tuned, left = foreseen(tuning, variants, study, store, runs[0].config.tracking.experiment)
+    offered = [each for each in variants if each.offered]
+    seeds, trials = many(len(tuning.seeds), "seed"), many(tuning.trials, "trial")
+    lines = [
+        f"tuning: {many(len(offered), 'variant')} with {trials} of {seeds} each, {left} of them to be made"
+    ]
+    if tuned is not None:
+        earlier = len(tuned.of_prefixes(planned, runs)) if tuning.curve else 0
+        tuned.applied(planned, runs)
+        lines += [*tuned.told(), f"{many(earlier, 'run')} with what fewer trials chose"]
+        return "\n".join(lines)
+    each = {id(run.config): (run.config, determining(run.config)) for run in runs}
+    ahead = (
+        [each[id(variant.config)] for variant in offered] * math.ceil(left / len(offered)) * len(tuning.seeds)
+    )
+    text = f"at most {many(left * len(tuning.seeds), 'run')}, as some are pruned"
+    if tuning.curve:
+        earlier = (len(prefixes(tuning.trials)) - 1) * len(runs)
+        ahead += list(each.values()) * (len(prefixes(tuning.trials)) - 1)
+        text += f"; then at most {many(earlier, 'run')} with what fewer trials chose"
+    return "\n".join([*lines, f"{text}: {_how_long(ahead, workers_of(launcher))}"])
 
 
 def preview_alone(config: DictConfig) -> None:
@@ -71,14 +108,17 @@ def _told(
     ahead = [each for *each, there in zip(configs, facts, exist, strict=True) if not there]
     summary = f"{many(len(names), 'run')} planned, {sum(exist)} of them finished already"
     if ahead:
-        at_once = "one at a time" if workers == 1 else f"{workers} at a time"
-        try:
-            seconds, timed = estimate(ahead)
-            how_long = f"about {duration(seconds / min(workers, len(ahead)))}, {at_once}{timed}"
-        except InputError as error:  # the data are not at hand, as a rule
-            how_long = f"a time that is not known: {error}"
-        summary += f"; the other {len(ahead)} train for {how_long}"
+        summary += f"; the other {len(ahead)} train for {_how_long(ahead, workers)}"
     yield summary
+
+
+def _how_long(ahead: Sequence[tuple[DictConfig, dict[str, Any]]], workers: int) -> str:
+    at_once = "one at a time" if workers == 1 else f"{workers} at a time"
+    try:
+        seconds, timed = estimate(ahead)
+        return f"about {duration(seconds / min(workers, len(ahead)))}, {at_once}{timed}"
+    except InputError as error:  # the data are not at hand, as a rule
+        return f"a time that is not known: {error}"
 
 
 def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[str]:

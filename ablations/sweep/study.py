@@ -17,6 +17,8 @@ from ablations.tracking.study import Study, tag_of
 
 OF_THE_PLAN = {"seeds", "reproduces", "start", "spread"}
 """Keys of the section that the record of a study does not have."""
+MOST_IDS = 200
+"""Of tunings: the record has room for few thousand characters."""
 
 
 def study_of(
@@ -41,6 +43,7 @@ def study_of(
             if {str(claim["variant"]), str(claim["baseline"])} <= set(logged.get(claim["factor"], ()))
         ],
         "published": _published(section["reproduces"], runs),
+        "tuning": None,
         "command": command,
         "brings": brought(planned, runs, section["design"] == FRACTION),
         "steps": steps(planned, runs) if section["design"] == LADDER else None,
@@ -153,9 +156,18 @@ def keep(study: Study, store: Store, experiment_id: str) -> None:
 
 
 def _with_levels_of(before: str | None, study: Study) -> Study:
-    """The study with what the levels brought that it had before and this command does not name."""
+    """The study with what is known of the levels that it had before and this command does not name."""
     if before is None:
         return study
-    earlier = study.with_readable(before)[0].brings or {}
+    kept = study.with_readable(before)[0]
+    earlier = kept.brings or {}
     brings = {key: {**earlier.get(key, {}), **(study.brings or {}).get(key, {})} for key in study.factors}
-    return replace(study, brings={key: of for key, of in brings.items() if of})
+    return replace(study, brings={key: of for key, of in brings.items() if of}, tuning=_tuning(kept, study))
+
+
+def _tuning(earlier: Study, study: Study) -> dict[str, Any] | None:
+    """What the study keeps of its tuning, with the ids of earlier commands behind its own: they have other levels."""
+    if study.tuning is None or earlier.tuning is None:
+        return study.tuning
+    ids = dict.fromkeys([*study.tuning["ids"], *earlier.tuning["ids"]])
+    return {**study.tuning, "ids": list(ids)[:MOST_IDS]}

@@ -3,10 +3,11 @@
 import math
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,10 +24,12 @@ from ablations.experiment.job import determining
 from ablations.experiment.progress import sweep_bar
 from ablations.sweep.command_line import REPORTS
 from ablations.sweep.naming import name_of, require_own_name
+from ablations.sweep.offers import offered_variants, read_tuning
 from ablations.sweep.overrides import quoted, read_overrides
 from ablations.sweep.plan import Plan, PlannedRun, composed, plan, with_seed
 from ablations.sweep.rounds import Course, End, Goal, goal_of, variants_of
 from ablations.sweep.study import keep, study_of
+from ablations.sweep.tuning import tune
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, look_tag
@@ -54,6 +57,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     section = OmegaConf.to_container(config.study, resolve=True)
     given = read_overrides(loader, arguments)
     goal = goal_of(config, given)
+    tuning, section = read_tuning(section, given)
     planned = plan(section, given)
     if goal is not None:
         planned = replace(planned, seeds=tuple(map(str, range(goal.at_least))))
@@ -64,20 +68,29 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     study = study_of(name, section, planned, runs, run_command(sys.argv[1:]))
     formats = vector_formats(runs[0].config.figures.format)
     store = Store(config.tracking.uri)
-    require_own_name(name, planned, runs, store)
+    variants = [] if tuning is None else offered_variants(tuning, study, planned, runs)
+    if tuning is not None:
+        study = replace(study, tuning=tuning.record([each.id for each in variants]))
+    require_own_name(name, planned, runs, store, study.chosen)
     for remark in planned.remarks:
         print(remark)
     if config.dry_run:
-        from ablations.sweep.preview import at_most, preview
+        from ablations.sweep.preview import at_most, preview, preview_tuning
 
+        if tuning is not None:
+            print(preview_tuning(tuning, variants, study, planned, runs, store, config.hydra.launcher))
         print(preview(study, runs, store, config.hydra.launcher))
         if goal is not None:
             print(at_most([run.config for run in runs], goal.at_most / goal.at_least, _at_once(config)))
         return None
 
     ongoing = Ongoing(config, launcher, planned, study, store, formats)
+    if tuning is not None:
+        ongoing.ready()
+        aside = partial(ongoing.make_aside, ongoing.tell(runs))
+        ongoing.planned = tune(tuning, variants, study, store, planned, runs, aside)
     if goal is None:
-        ongoing.make(planned.runs, runs)
+        ongoing.make(ongoing.planned.runs, runs)
         failed = ongoing.look()
     else:
         failed = _until_settled(ongoing, runs, goal, began, loader)
@@ -116,26 +129,42 @@ class Ongoing:
     sweep_id: str = ""
     experiment_id: str = ""
 
-    def __post_init__(self) -> None:
-        self.own_overrides = list(self.config.hydra.overrides.hydra)
+    def ready(self) -> None:
+        """Have the store and the record of the study in it, and there what an earlier command could not deliver."""
+        self.experiment_id = self.experiment_id or self.store.prepare(self.config.tracking.experiment)
+        self.keep(self.study)
+        _deliver(self.store)
+
+    def tell(self, runs: Sequence[PlannedRun]) -> dict[str, str]:
+        """Tell runs which sweep they belong to, of which a further round begins; the same as hidden overrides."""
+        self.sweep_id = self.config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
+        return _told(self.study, self.planned, runs, self.sweep_id)
 
     def make(self, overrides: Sequence[Sequence[str]], runs: Sequence[PlannedRun]) -> int:
         """Launch what has no result yet of these runs, by their overrides and configurations; how many those are."""
-        config = self.config
-        self.sweep_id = config.sweep.id or datetime.now(UTC).strftime("%Y%m%dT%H%M%S%f")
-        told = _told(self.study, self.planned, runs, self.sweep_id)
-        with read_write(config.hydra.overrides):
-            # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
-            config.hydra.overrides.hydra = [*self.own_overrides, *told]
-        self.experiment_id = self.experiment_id or self.store.prepare(config.tracking.experiment)
-        self.keep(self.study)
-        _deliver(self.store)  # what an earlier command could not
-        left, first = _unfinished(overrides, runs, self.store), len(self.results)
-        with sweep_bar(Path(config.hydra.sweep.dir), len(left), first, self.below):
-            name = config.hydra.runtime.choices["hydra/launcher"]
-            self.results += _launched(self.launcher, left, name, first)
+        told = self.tell(runs)
+        self.ready()
+        left = _unfinished(overrides, runs, self.store)
+        self.results += _launched(self.launcher, left, self.config, told, self.below)
         _deliver(self.store)
         return len(left)
+
+    def make_aside(
+        self,
+        told: Mapping[str, str],
+        name: str,
+        varied: Sequence[str],
+        more: Mapping[str, str],
+        runs: Sequence[Sequence[str]],
+    ) -> None:
+        """Train runs of a sweep of their own, `name`, which vary these keys and are told `more`, and wait for them."""
+        own = {**told, "name": quoted(name), "sweep.factors": _list(varied), **more}
+        # A name that was given is that of the study.
+        runs = [[each for each in run if not each.startswith("name=")] for run in runs]
+        results = _launched(self.launcher, runs, self.config, own)
+        _deliver(self.store)
+        for result in results:
+            _ = result.return_value  # raises what the job raised, if it did
 
     def keep(self, study: Study) -> None:
         """Leave the record of the study in the store."""
@@ -233,18 +262,22 @@ def _at_once(config: DictConfig) -> int:
     return workers_of(config.hydra.launcher)
 
 
-def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> list[str]:
+def _told(study: Study, planned: Plan, runs: Sequence[PlannedRun], sweep_id: str) -> dict[str, str]:
     """Tell each planned run which sweep it belongs to; the same as overrides, for those that are launched."""
     for run in runs:
         with open_dict(run.config):
             run.config.name, run.config.sweep.id = study.name, sweep_id
             run.config.sweep.factors, run.config.sweep.command = list(planned.varied), study.command
-    return [
-        f"name={quoted(study.name)}",
-        f"sweep.id={quoted(sweep_id)}",
-        f"sweep.factors=[{','.join(map(quoted, planned.varied))}]",
-        f"sweep.command={quoted(study.command)}",
-    ]
+    return {
+        "name": quoted(study.name),
+        "sweep.id": quoted(sweep_id),
+        "sweep.factors": _list(planned.varied),
+        "sweep.command": quoted(study.command),
+    }
+
+
+def _list(keys: Sequence[str]) -> str:
+    return f"[{','.join(map(quoted, keys))}]"
 
 
 def _unfinished(
@@ -261,21 +294,34 @@ def _unfinished(
 
 
 def _launched(
-    launcher: Launcher, runs: Sequence[Sequence[str]], name: str, first: int
+    launcher: Launcher,
+    runs: Sequence[Sequence[str]],
+    config: DictConfig,
+    told: Mapping[str, str],
+    below: Sequence[str] = (),
 ) -> Sequence[JobReturn]:
-    """What the runs came to, `first` the number of the first; raises InputError where the launcher or one of its
-    processes failed."""
+    """What the runs came to; raises InputError where the launcher or one of its processes failed."""
     if not runs:
         return []
+    name, folder = config.hydra.runtime.choices["hydra/launcher"], Path(config.hydra.sweep.dir)
     if name == "joblib":
         watch_workers()
+    first = len(list(folder.glob("[0-9]*")))
+    # Hydra hands these on to every run, whatever the launcher, and prints them nowhere.
+    before, every = config.hydra.overrides.hydra, [f"{key}={value}" for key, value in told.items()]
+    with read_write(config.hydra.overrides):
+        config.hydra.overrides.hydra = [*before, *every]
     try:
-        return launcher.launch(runs, initial_job_idx=first)
+        with sweep_bar(folder, len(runs), first, below):
+            return launcher.launch(runs, initial_job_idx=first)
     except Exception as error:  # any: each launcher has its own; what a run raises is in its result
         what = next(iter(str(error).strip().splitlines()), "")[:300]
         raise InputError(
             f"hydra/launcher={name}: {type(error).__name__}: {what}; the same command goes on from here"
         ) from error
+    finally:
+        with read_write(config.hydra.overrides):
+            config.hydra.overrides.hydra = before
 
 
 def _deliver(store: Store) -> None:

@@ -23,6 +23,9 @@ NOT_LOGGED = "(not logged)"
 KIND, REPORT, REPORT_OF = "kind", "report", "report_of"
 """The tags of a run that is no run but keeps the report of a sweep: what it is, and of which sweep."""
 
+TUNING, TRIAL, OFFERED = "tuning", "trial", "offered"
+"""The tags of a run of a trial: the id of the tuning of its variant, the trial's number, and what was to be chosen."""
+
 INFINITY = 1.7976931348623157e308
 """What MLflow's databases hold in place of an infinity."""
 

@@ -71,6 +71,8 @@ class Study:
         steps: of a ladder, by factor its levels in the order in which they are added, first the one it starts from.
         until: of a study that runs until it is settled: `seeds_at_least`, `seeds_at_most`; once it has ended `ended`:
             `done` or `budget`, with that one `budget_s` and `next_s`, what another round would have taken (seconds).
+        tuning: what each variant chose for itself: `keys`, `trials`, `seeds`, `sampler`, `curve` and `prune` as in
+            conf/config.yaml, and the `ids` by which the runs of the trials are found.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Study:
     where: str | None = None
     steps: Mapping[str, tuple[str, ...]] | None = None
     until: Mapping[str, Any] | None = None
+    tuning: Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.margin, int | float) or not 0 <= self.margin < math.inf:
@@ -111,6 +114,11 @@ class Study:
         """Everything that tells runs of one seed apart."""
         blocks = () if self.blocks is None else (self.blocks,)
         return (*self.factors, *self.nuisance, *self.average_over, *blocks)
+
+    @property
+    def chosen(self) -> tuple[str, ...]:
+        """The keys that variants choose for themselves: among values that all seeds were run with, or in trials."""
+        return (*self.nuisance, *(self.tuning["keys"] if self.tuning else ()))
 
     @property
     def smaller(self) -> bool:
@@ -139,7 +147,7 @@ class Study:
         """Raise InputError where nobody says which values of a metric that the study asks for are better."""
         for metric in (self.metric, *(claim.get("metric", self.metric) for claim in self.claims)):
             self.smaller_in(metric)
-        if self.nuisance:
+        if self.chosen:
             _ = self.smaller_tuned
         if self.target is not None:
             target_is_small(self.target)
@@ -239,9 +247,20 @@ _PUBLISHED = with_keys(
         "why": or_none(lambda value: isinstance(value, str)),
     },
 )
-_is_until = with_keys(
+_UNTIL = with_keys(
     {"seeds_at_least": is_seeds, "seeds_at_most": is_seeds},
     {"ended": is_text, "budget_s": is_number, "next_s": is_number},
+)
+_TUNING = with_keys(
+    {
+        "keys": list_of(is_text),
+        "trials": lambda value: type(value) is int and value > 0,
+        "seeds": list_of(lambda value: type(value) is int),
+        "sampler": is_text,
+        "ids": list_of(is_text),
+        "curve": lambda value: isinstance(value, bool),
+    },
+    {"prune": or_none(by_name(is_number))},
 )
 ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "name": lambda value: isinstance(value, str),
@@ -274,11 +293,12 @@ ACCEPTED: Mapping[str, Callable[[Any], bool]] = {
     "value": or_none(is_text),
     "where": or_none(is_text),
     "steps": or_none(by_name(list_of(is_level))),
-    "until": or_none(_is_until),
+    "until": or_none(_UNTIL),
+    "tuning": or_none(_TUNING),
 }
 """What each field of a study may be in JSON."""
 YOUNGER = {"tuned_smaller_is_better", "brings", "ignore", "average_over", "blocks", "unpaired", "value"}
-YOUNGER |= {"where", "steps", "until"}
+YOUNGER |= {"where", "steps", "until", "tuning"}
 """Fields that studies of earlier versions lack; they are kept where they say something."""
 REQUIRED = {"name", "factors", "baseline", "metric", "margin", "design", "tuned_on"}
 
@@ -308,6 +328,22 @@ def look_tag(invocation: str) -> str:
 def looks_in(tags: Mapping[str, str]) -> dict[str, str]:
     """By id of each invocation whose report was compiled the name of its sweep, from the tags of an experiment."""
     return {key.removeprefix(LOOK): sweep for key, sweep in tags.items() if key.startswith(LOOK)}
+
+
+def sweep_of_trials(name: str) -> str:
+    """What the sweep of a study's trials is called, which its report does not compare."""
+    return f"{name}/tuning"
+
+
+def sweep_of_prefixes(name: str) -> str:
+    """What the sweep is called that evaluates what would be chosen after fewer trials."""
+    return f"{name}/fewer-trials"
+
+
+def is_aside(name: object) -> bool:
+    """Whether a sweep's name is that of trials, or of what fewer of them would have chosen: it is nobody's last sweep,
+    and its runs are compared where they are asked for by that name alone."""
+    return str(name).endswith((sweep_of_trials(""), sweep_of_prefixes("")))
 
 
 def tag_of(name: str) -> str:

@@ -22,7 +22,7 @@ from ablations.tracking.direction import smaller_is_better
 from ablations.tracking.reader import Reader
 from ablations.tracking.reports import report_address, report_run
 from ablations.tracking.store import Store
-from ablations.tracking.study import Study, tag_of
+from ablations.tracking.study import Study, is_aside, tag_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -205,6 +205,8 @@ def sweep_views(reader: Reader, name: str | None, belonging: Belonging) -> Sweep
     """
     runs = reader.runs()
     runs = runs[column(runs, SWEEP).notna()]
+    if name is None:
+        runs = runs[~column(runs, SWEEP).map(is_aside).astype(bool)]
     if runs.empty and name is None:
         return None
     name, experiment_id = newest_first(_named(runs, name)).iloc[0][[SWEEP, "experiment_id"]]

@@ -231,8 +231,8 @@ class Tracker:
         self.flush()
         self._end("FINISHED")
 
-    def fail(self, failure: str, reason: str) -> None:
-        """End the run as FAILED, with the tags `failure` (a word) and `failure_reason` (one short line).
+    def fail(self, failure: str, reason: str, status: str = "FAILED") -> None:
+        """End the run without a result, with the tags `failure` (a word) and `failure_reason` (one short line).
 
         Pending metrics are sent where that is possible; they may be what failed.
         """
@@ -242,7 +242,7 @@ class Tracker:
         with suppress(InputError):
             self.flush()
         self.set_tags({"failure": failure, "failure_reason": line})
-        self._end("FAILED")
+        self._end(status)
 
     def close(self) -> None:
         """Let go of the run; what is kept of it, any other process may deliver."""
