@@ -48,6 +48,7 @@ class World:
         section = {
             **{"design": "grid", "factors": {"optimizer": [*OPTIMA]}, "baseline": {"optimizer": "adam"}},
             **{"seeds": 3, "nuisance": [], "metric": "test/error_pct", "margin": 0.1, "claims": []},
+            **{"where": None, "start": {}},
             **{"tuned_on": "val/accuracy", "reproduces": [], "tuning": {**DEFAULTS, **said}},
         }
         self.tuning, section = read_tuning(section, {})
