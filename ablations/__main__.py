@@ -41,7 +41,10 @@ complete -o nospace -o default -F _ablations ablations"""
 SCRIPTS = {
     "bash": BASH,
     "zsh": f"autoload -Uz bashcompinit && bashcompinit\n{BASH}",
-    "fish": "complete -c ablations -a '(ablations complete (commandline -cp) 2>/dev/null)'",
+    # It puts a blank behind a word by itself, and needs to be told where words are no files.
+    "fish": """\
+complete -c ablations -a '(ablations complete (commandline -cp) 2>/dev/null | string trim -r)'
+complete -c ablations -n 'test (count (commandline -opc)) = 1; or __fish_seen_subcommand_from run describe' -f""",
 }
 
 

@@ -4,6 +4,9 @@ import ast
 import fcntl
 import nturl2path
 import os
+import re
+import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -188,15 +191,19 @@ def test_no_other_module_asks_for_the_system():
 # As Windows: see tests/as_windows/sitecustomize.py
 
 
+def environment(project: Path) -> dict[str, str]:
+    known = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    known["AS_WINDOWS"] = "1"  # by which it is known to the others, as what is set later is not
+    return known | {"PYTHONPATH": os.pathsep.join(map(str, (AS_WINDOWS, project)))}
+
+
 def as_windows(*command: str, cwd: Path = ROOT, project: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    environment["PYTHONPATH"] = os.pathsep.join(map(str, (AS_WINDOWS, project)))
     # The played locks do not see real ones: it would remove what other tests keep in the common folder.
     with tempfile.TemporaryDirectory() as own:
         return subprocess.run(
             [sys.executable, *command],
             cwd=cwd,
-            env=environment | {"TMPDIR": own},
+            env=environment(project) | {"TMPDIR": own},
             capture_output=True,
             text=True,
             timeout=PATIENCE_S,
@@ -244,6 +251,30 @@ def test_a_sweep_its_report_and_its_pictures_are_made_there(tmp_path):
     assert len(list((project.root / "pictures").rglob("*.png"))) == 4
     assert "nothing waits" in command("-m", "ablations.sync")
     assert not list((project.root / "mlruns" / "checkpoints").glob("*"))
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_the_server_of_the_ui_there(swept, tmp_path):
+    """It reaches the command alone, which there cannot tell anybody to stop."""
+    command = [sys.executable, "-m", "ablations.ui", "--tracking-uri", swept.uri, "--port", "0"]
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=environment(ROOT) | {"TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    shown = ""
+    while not shown.endswith("Ctrl-C ends the server\n"):
+        line = process.stdout.readline()
+        assert line
+        shown += line
+    server = re.search(r"http://([0-9.]+):([0-9]+)/", shown)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((server[1], int(server[2])), timeout=5).close()
 
 
 @pytest.mark.slow

@@ -172,6 +172,20 @@ def test_help_is_one_screen_and_names_every_command(capsys, monkeypatch):
     assert all(f"\n  {name} " in said for name in commands.COMMANDS)
 
 
+def test_a_package_that_is_not_installed_is_one_line(capsys, monkeypatch):
+    """As where only what compares is installed."""
+    monkeypatch.setattr(sys, "argv", ["ablations", "run"])
+
+    def missing(_: str) -> None:
+        raise ModuleNotFoundError("No module named 'hydra'", name="hydra")
+
+    monkeypatch.setattr(commands, "import_module", missing)
+    with pytest.raises(SystemExit) as stop:
+        commands.main()
+    assert stop.value.code == 2
+    assert capsys.readouterr().err.startswith("error: hydra is not installed, which this takes; accepted: ")
+
+
 def test_a_command_that_does_not_exist(capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["ablations", "reprot"])
     with pytest.raises(SystemExit) as stop:

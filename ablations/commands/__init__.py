@@ -165,6 +165,12 @@ def one_line_errors(interrupted: str = "interrupted") -> Iterator[None]:
     except Exception as error:
         if isinstance(error, OSError) and error.errno in UNWRITABLE:
             _exit(f"error: cannot write {printable(error.filename or 'the output')}: {error.strerror}", 2)
+        if isinstance(error, ModuleNotFoundError) and not (error.name or "ablations").startswith("ablations"):
+            _exit(
+                f"error: {error.name} is not installed, which this takes; accepted: an installation with all that "
+                "pyproject.toml names (docs/install.md)",
+                2,
+            )
         if not foreseen(error):
             raise
         _exit(f"error: {one_line(error)}", 2)

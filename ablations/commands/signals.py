@@ -17,6 +17,7 @@ from typing import Any
 import psutil
 
 from ablations import ground
+from ablations.commands import guard
 from ablations.ground import STOPS
 
 GRACE_S = 4.5
@@ -329,7 +330,8 @@ def _stop_children(seconds: float) -> None:
 
 
 def _children() -> set[Any]:
-    """The children that run; but multiprocessing's trackers, which ignore signals and end by themselves."""
+    """The children that run; but multiprocessing's trackers, which ignore signals and end by themselves, and guards,
+    whom who started them ends."""
     try:
         found = psutil.Process().children()
     except (psutil.Error, OSError):  # there is no /proc
@@ -337,6 +339,7 @@ def _children() -> set[Any]:
     children = set()
     for child in found:
         with suppress(psutil.Error):  # it has ended
-            if (command := child.cmdline()) and "resource_tracker" not in " ".join(command):
+            command = " ".join(child.cmdline())
+            if command and "resource_tracker" not in command and guard.__file__ not in command:
                 children.add(child)
     return children

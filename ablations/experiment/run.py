@@ -12,7 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from ablations.commands import module_command, say, settle_streams
+from ablations.commands import here, module_command, say, settle_streams
 from ablations.commands.signals import stoppable, undisturbed
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.checkpoints import Checkpoints
@@ -130,7 +130,8 @@ def _run_alone(config: DictConfig) -> None:
             raise result.error
     except Exception as error:  # Hydra would print more than the one line that is the user's concern
         hint = "" if foreseen(error) else f" (traceback in {write_traceback(error)})"
-        sys.exit(f"error: {one_line(error)}{hint}")
+        print(here(f"error: {one_line(error)}{hint}"), file=sys.stderr)
+        sys.exit(2 if isinstance(error, InputError) else 1)
     print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" {result.test_error}\n"

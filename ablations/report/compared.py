@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from ablations.commands import module_command
-from ablations.errors import InputError
+from ablations.errors import InputError, printable
 from ablations.report.request import Request
 from ablations.report.sources import Shape, in_csv, in_frame
 
@@ -188,7 +188,7 @@ def compare(
     factors: Names | None = None,
     metric: str | None = None,
     seed: str | None = None,
-    baseline: Mapping[str, object] | None = None,
+    baseline: Mapping[str, object] | str | None = None,
     margin: float | None = None,
     better: Literal["higher", "lower"] | None = None,
     *,
@@ -218,7 +218,8 @@ def compare(
         factors: the params or columns that are compared.
         metric: the outcome.
         seed: the param or column that pairs runs; `seed` by default.
-        baseline: by factor the level that the others are compared with; the first in order where it is not said.
+        baseline: by factor the level that the others are compared with, or that level where there is one factor; the
+            first in order where it is not said.
         margin: the largest difference that does not matter, in the metric's unit.
         better: which values of the metric are; by default as its name says, where that leaves no doubt.
         name: of the report.
@@ -249,6 +250,12 @@ def _compared(runs: Any, name: str | None, tracking_uri: str | None, **asked: An
     request, shape = _asked(**asked)
     if hasattr(runs, "columns"):
         return _of_table(*in_frame(runs, name or TABLE, request, shape), name or TABLE)
+    several = isinstance(runs, Sequence) and all(isinstance(each, str) for each in runs)
+    if not (isinstance(runs, os.PathLike) or several):
+        raise InputError(
+            f"runs: {printable(type(runs).__name__)}; accepted: a data frame, a CSV file, an experiment or several by "
+            "name, the folder of a report"
+        )
     path = Path(runs) if isinstance(runs, str | os.PathLike) else None
     if path is not None and (path.is_file() or path.suffix.lower() in TABLES):
         return _of_table(*in_csv(path, name or path.stem, request, shape), name or path.stem)
@@ -281,13 +288,26 @@ def _asked(
     request = Request(
         metric=metric,
         seed_param=seed,
-        baseline=None if baseline is None else {str(key): str(level) for key, level in baseline.items()},
+        baseline=_baseline(baseline, _names(others["factors"]) or ()),
         smaller_is_better=_smaller("better", better),
         tuned_smaller_is_better=_smaller("tuned_better", tuned_better),
         looks=None if looks is None else tuple(looks),
         **{key: _names(value) if key in lists else value for key, value in others.items()},
     )
     return request, Shape(wide, _names(measured) or (), step)
+
+
+def _baseline(given: Any, factors: Sequence[str]) -> dict[str, str] | None:
+    """By factor its baseline. Raises InputError for anything but a mapping, or a level where there is one factor."""
+    if given is None:
+        return None
+    if isinstance(given, Mapping):
+        return {str(key): str(level) for key, level in given.items()}
+    if len(factors) != 1:
+        raise InputError(
+            f"baseline: {printable(given)}; accepted: by factor a level, as {{'arch': 'resnet'}}"
+        )
+    return {factors[0]: str(given)}
 
 
 def _of_table(source: Any, request: Request, name: str) -> Compared:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.errors import InputError, printable
+from ablations.errors import InputError, masked, printable
 from ablations.tracking.columns import KINDS, METRIC, PARAM, metric, metrics_in, param
 from ablations.tracking.reader import HISTORY_COLUMNS, RUN_COLUMNS
 
@@ -134,7 +134,7 @@ def results(frame: "pd.DataFrame", name: str, layout: Layout) -> Results:
         InputError: no rows, a column that is missing or there twice, a measurement that is no number, or a wide table
             that is not as was said.
     """
-    frame = _with_names(frame)
+    frame = _with_names(frame).map(lambda cell: masked(cell) if isinstance(cell, str) else cell)
     if layout.wide is not None:
         frame = _long(frame, layout)
     _require_columns(frame, layout)
@@ -150,7 +150,7 @@ def _with_names(frame: "pd.DataFrame") -> "pd.DataFrame":
         raise InputError("the table: one row of headings is expected, it has several")
     if any(name is not None for name in frame.index.names):
         frame = frame.reset_index()
-    frame = frame.set_axis([str(name) for name in frame.columns], axis=1).reset_index(drop=True)
+    frame = frame.set_axis([masked(str(name)) for name in frame.columns], axis=1).reset_index(drop=True)
     if frame.empty:
         raise InputError("the table has no rows")
     if (twice := frame.columns[frame.columns.duplicated()]).size:

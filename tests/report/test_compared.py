@@ -63,6 +63,34 @@ def test_direction_factors_and_margin_are_those_that_were_said():
     assert list(wide.verdicts["verdict"]) == ["no difference that matters"]
 
 
+def test_passwords_in_a_table_stay_in_it(tmp_path):
+    secret = (
+        frame()
+        .assign(place="postgresql://bob:hunter2@host/a?password=hunter2")
+        .rename(columns={"arch": "http://bob:hunter2@host/arch"})
+    )
+    found = ablations.compare(secret, factors="http://***@host/arch", metric="acc", ignore="place")
+    found.save(tmp_path / "report", html=True)
+    said = found._repr_html_() + "".join(
+        path.read_text("utf-8") for path in (tmp_path / "report").iterdir() if path.is_file()
+    )
+    assert "http://***@host/arch" in said
+    assert "hunter2" not in said
+
+
+def test_of_one_factor_the_baseline_is_a_level():
+    found = ablations.compare(frame(), factors="arch", metric="acc", baseline="b", margin=0.01)
+    assert set(found.verdicts["baseline"]) == {"b"}
+    with pytest.raises(InputError, match=r"baseline: b; accepted: by factor a level"):
+        ablations.compare(frame(), factors=["arch", "seed"], metric="acc", baseline="b")
+
+
+@pytest.mark.parametrize("runs", [5, None, [1, 2], b"x"])
+def test_what_is_no_run_is_one_line(runs):
+    with pytest.raises(InputError, match=r"^runs: .*; accepted: a data frame, a CSV file"):
+        ablations.compare(runs, factors="arch", metric="acc")
+
+
 def test_wide_tables_and_csv_files_say_the_same(tmp_path):
     expected = ablations.compare(frame(), "arch", "acc").verdicts
     levels = frame().pivot(index="seed", columns="arch", values="acc")
