@@ -104,7 +104,7 @@ def _overrides(line: str) -> list[str]:
     from hydra._internal.core_plugins.bash_completion import BashCompletion
     from hydra._internal.utils import create_config_search_path
 
-    from ablations.paths import CONF
+    from ablations.ground.paths import CONF
     from ablations.sweep.overrides import find_plugins
 
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 from ablations.commands import command_parser, one_line_errors, run_command
 from ablations.datasets import DIGITS, Dataset
 from ablations.errors import InputError, printable
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.sweep.overrides import compose
 
 EXAMPLES = """\
@@ -53,7 +52,9 @@ def export(dataset: Dataset, folder: Path, limit: int | None = None) -> int:
                 for index, (image, label) in bar:
                     Image.fromarray(image).save(draft / "data" / part / f"idx-{index}-label-{label}.png")
                 written += len(labels)
-            os.rename(draft / "data", folder)  # onto an empty folder it works, too
+            if folder.exists():
+                folder.rmdir()  # it is empty; Windows moves nothing onto it
+            (draft / "data").rename(folder)
     except OSError as error:
         raise _unusable(folder, error) from None
     return written

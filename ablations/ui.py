@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -12,16 +11,17 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import IO
 
-from ablations.commands import command_parser, one_line_errors, say_doing
+from ablations.commands import command_parser, guard, one_line_errors, say_doing
 from ablations.errors import InputError, printable
-from ablations.paths import draft_folder
+from ablations.ground import apart
+from ablations.ground.paths import draft_folder
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.views import SweepViews, run_page, sweep_views
 
 START_SECONDS = 600.0
-UNTIL_WE_END = 'exec 3<&0; (cat <&3 >/dev/null; kill -KILL 0) 2>/dev/null & exec "$@" </dev/null 3<&-'
-"""Starts a command whose process group is killed when stdin ends: when this process does, however it ends."""
+UNTIL_WE_END = [sys.executable, guard.__file__]
+"""Starts a command that ends when stdin does: when this process does, however it ends."""
 
 TITLE_WIDTH = 10
 PAGE = 100
@@ -53,21 +53,20 @@ def server(store: Store, host: str, port: int) -> Iterator[subprocess.Popen[byte
         "MLFLOW_DISABLE_TELEMETRY": "true",
     }
     with draft_folder() as folder, open(folder / "log", "w+b") as log:
-        # A session of its own: Ctrl-C reaches us alone, and its workers can be ended together.
         process = subprocess.Popen(
-            ["sh", "-c", UNTIL_WE_END, "sh", *command],
+            [*UNTIL_WE_END, *command],
             cwd=folder,
             env=environment,
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
-            start_new_session=True,
+            **apart(),  # Ctrl-C reaches us alone
         )
         try:
             _wait(process, f"http://{_reachable(host)}:{port}", log)
             yield process
         finally:
-            _end(process)
+            guard.end(process)
 
 
 def _wait(process: subprocess.Popen[bytes], address: str, log: IO[bytes]) -> None:
@@ -83,17 +82,6 @@ def _wait(process: subprocess.Popen[bytes], address: str, log: IO[bytes]) -> Non
     log.seek(0)
     lines = log.read().decode(errors="replace").strip().splitlines() or ["it said nothing"]
     raise InputError(f"the MLflow server did not start: {lines[-1]}")
-
-
-def _end(process: subprocess.Popen[bytes]) -> None:
-    for sign in (signal.SIGTERM, signal.SIGKILL):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(timeout=5)
-        except ProcessLookupError:
-            return
-        except subprocess.TimeoutExpired:
-            continue
 
 
 def _reachable(host: str) -> str:

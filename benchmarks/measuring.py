@@ -4,16 +4,18 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import psutil
+
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package beside it, installed or not
 
-from ablations.paths import ROOT
+from ablations import ground
+from ablations.ground.paths import ROOT
 
 PACKAGES = ("numpy", "torch", "jax", "hydra-core", "mlflow")
 
@@ -71,24 +73,12 @@ def sgemm_gflops(size: int = 1024) -> float:
 def machine() -> dict[str, object]:
     """Processor, cores that this process may use, memory and system."""
     return {
-        "cpu": _cpu_model(),
+        "cpu": ground.processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "memory_gb": round(psutil.virtual_memory().total / 2**30, 1),
         "system": f"{platform.system()} {platform.machine()}",
-        "load": round(os.getloadavg()[0], 2),
+        "load": round(ground.load(), 2),
     }
-
-
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    if sys.platform == "darwin":
-        command = ["sysctl", "-n", "machdep.cpu.brand_string"]
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
-    return platform.processor() or "unknown"
 
 
 def versions() -> dict[str, str]:

@@ -36,7 +36,7 @@ from pathlib import Path
 
 from measuring import judged, mnist_folder, print_machine, print_table, versions, write_json
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.sweep.overrides import compose
 
 EXAMPLES = """examples:

@@ -28,7 +28,7 @@ from pathlib import Path
 
 from measuring import judged, mnist_folder, print_machine, print_table, versions, write_json
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 EXAMPLES = """examples:
   python benchmarks/sweep.py                          8 runs of about 10 s on MNIST, some minutes

@@ -38,11 +38,11 @@ from measuring import (
 from omegaconf import DictConfig
 from threadpoolctl import threadpool_limits
 
+from ablations.ground.paths import CONF
 from ablations.nn.activations import Activate
 from ablations.nn.feeder import IMAGES_AT_ONCE, Feeder
 from ablations.nn.network import Network
 from ablations.nn.pooling import Pooling
-from ablations.paths import CONF
 from ablations.sweep.overrides import compose
 from ablations.training.loop import gradient, train
 from ablations.training.recipe import Images, Options, Recipe, build_network

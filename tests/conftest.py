@@ -26,12 +26,30 @@ from omegaconf import DictConfig
 from project import PATIENCE_S
 from threadpoolctl import threadpool_limits
 
+from ablations.ground import WINDOWS
+from ablations.ground.paths import CONF, ROOT
 from ablations.nn.network import Network
-from ablations.paths import CONF, ROOT
 from ablations.sweep import overrides
 from ablations.tracking import AwayError, Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
+
+# They send signals, mount, fork or ask the kernel in ways that Windows has not.
+POSIX_ALONE = [
+    "test_kills.py",
+    "test_places.py",
+    "test_signals.py",
+    "test_ui.py",
+    "test_ground.py",
+    "as_windows",
+]
+POSIX_ALONE += ["tracking/test_outbox.py", "tracking/test_server.py", "report/test_terminal.py"]
+collect_ignore = POSIX_ALONE if WINDOWS else []
+
+
+def pytest_report_header() -> str | None:
+    return f"left out on Windows: {', '.join(POSIX_ALONE)}" if WINDOWS else None
+
 
 # No clock decides a test.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 Array = np.ndarray
 

@@ -11,7 +11,7 @@ import commands
 import pandas as pd
 import pytest
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.tracking import Reader, Store
 
 PATIENCE_S = 1800

@@ -12,7 +12,7 @@ import pytest
 from importlinter.cli import lint_imports
 from project import PATIENCE_S
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 PACKAGE = ROOT / "ablations"
 MOST_ENTRIES = 18

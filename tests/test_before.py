@@ -15,7 +15,7 @@ import pytest
 from project import Project
 
 from ablations.experiment.checkpoints import read
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.tracking import Reader, Store
 
 BEFORE = ROOT / "tests" / "golden" / "before"

@@ -8,7 +8,7 @@ import sys
 import pytest
 from project import PATIENCE_S
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(

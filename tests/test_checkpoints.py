@@ -30,8 +30,8 @@ from ablations.experiment.checkpoints import (
     write,
 )
 from ablations.experiment.lease import LOCK, Holder, leased
+from ablations.ground.paths import ROOT
 from ablations.nn.normalization import Normalization
-from ablations.paths import ROOT
 from ablations.training.loop import State, train
 from ablations.training.optimizers import SGD
 from ablations.training.recipe import Images, Options, Recipe

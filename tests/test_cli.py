@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 from project import PATIENCE_S, Project
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 ACTIVATIONS = sorted(path.stem for path in (ROOT / "conf" / "activation").glob("*.yaml"))
 CARD = ["activation=relu,tanh", "pool=max,avg"]

@@ -152,7 +152,7 @@ def test_what_waits_knows_its_store_by_the_shown_address(tmp_path, monkeypatch):
 
 def test_what_other_programs_logged(tmp_path, monkeypatch, capsys):
     """Params and tags with passwords, and the address with one."""
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     uri = f"postgresql://u:{SECRET}@db/m"
     for seed in (0, 1):

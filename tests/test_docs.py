@@ -24,7 +24,7 @@ from project import PATIENCE_S
 
 from ablations.comparison.verdicts import can_reach
 from ablations.describe import compose_network
-from ablations.paths import CONF, ROOT
+from ablations.ground.paths import CONF, ROOT
 from ablations.tracking import Reader, Store
 from hydra_plugins.ablations_sweeper import COMPLETION
 

@@ -3,7 +3,7 @@
 import pytest
 from expected import TABLES
 
-from ablations.paths import CONF
+from ablations.ground.paths import CONF
 
 
 @pytest.mark.parametrize("group", TABLES)

@@ -28,7 +28,7 @@ import pytest
 from project import PATIENCE_S, wait_until
 
 from ablations.commands.signals import WORKER_GRACE_S
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.tracking import Reader, Store
 
 EPOCH_METRICS = {"train/loss", "train/accuracy", "train/grad_max_abs", "val/loss", "val/accuracy"}

@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 
 from ablations.describe import compose_network, main
 from ablations.errors import InputError
+from ablations.ground.paths import CONF
 from ablations.nn import heads
 from ablations.nn.activations import ScaledTanh
 from ablations.nn.heads import PenaltyLoss, RadialBasis, read_bitmaps
 from ablations.nn.normalization import Rescaling
-from ablations.paths import CONF
 from ablations.training.loop import evaluate, train
 from ablations.training.optimizers import SDLM
 from ablations.training.recipe import Images, Options, Recipe

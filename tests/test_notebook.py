@@ -10,7 +10,7 @@ import pytest
 from project import PATIENCE_S
 
 import ablations
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 NOTEBOOK = ROOT / "docs" / "notebook.ipynb"
 MOST_BYTES = 300_000

@@ -12,8 +12,8 @@ import pytest
 from project import PATIENCE_S
 
 from ablations import __main__ as commands
-from ablations import paths
-from ablations.paths import ROOT
+from ablations.ground import paths
+from ablations.ground.paths import ROOT
 from ablations.tracking import Store, Tracker
 
 CARD = ["-m", "activation=relu,tanh", "pool=max,avg", "trainer.epochs=1"]

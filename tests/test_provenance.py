@@ -8,7 +8,7 @@ import pytest
 from project import Project
 
 from ablations.experiment.provenance import DETERMINING, code_hash
-from ablations.paths import CONF, ROOT
+from ablations.ground.paths import CONF, ROOT
 
 PACKAGE = ROOT / "ablations"
 FILES = [

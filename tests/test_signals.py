@@ -13,7 +13,7 @@ import pytest
 from project import PATIENCE_S, wait_until
 
 from ablations.commands.signals import Terminated, exit_code, stoppable
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 QUIET = "interrupted: that is all\n"
@@ -261,14 +261,15 @@ def test_nor_do_those_that_begin_when_their_parent_is_gone_already(tmp_path):
     assert group_is_gone(process)
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
 @pytest.mark.parametrize("wait_s", [0.0, 0.1])
-def test_ctrl_c_while_workers_begin_is_one_quiet_line(wait_s, tmp_path):
-    """It reaches them, too, where Python itself would still show a traceback."""
+def test_what_reaches_all_while_workers_begin_is_one_quiet_line(number, wait_s, tmp_path):
+    """It reaches them, too, where Python itself would still show a traceback, and joblib's tracker of resources."""
     process = start(WORKERS, tmp_path, 2, 6)
     wait_until(lambda: len(psutil.Process(process.pid).children()) >= 3, "the workers and their tracker")
     time.sleep(wait_s)
-    os.killpg(process.pid, signal.SIGINT)
-    assert end(process) == (130, "", QUIET)
+    os.killpg(process.pid, number)
+    assert end(process) == (CODES[number], "", QUIET)
     assert group_is_gone(process)
 
 

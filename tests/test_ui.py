@@ -16,7 +16,7 @@ import pytest
 from mlflow import MlflowClient
 from project import PATIENCE_S
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.tracking import Store
 from ablations.tracking.views import SweepViews
 from ablations.ui import _announce

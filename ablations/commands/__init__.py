@@ -21,7 +21,8 @@ from typing import TextIO
 
 from ablations.commands.signals import exit_code, stoppable
 from ablations.errors import InputError, foreseen, masked, one_line, printable
-from ablations.paths import CLONE, CONF, HOME, MLRUNS, OWN_CONF
+from ablations.ground import is_too_long, settle_terminal
+from ablations.ground.paths import CLONE, CONF, HOME, MLRUNS, OWN_CONF
 
 CLEAR_LINE = "\r\x1b[K"
 UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EBADF}
@@ -176,6 +177,7 @@ def settle_streams() -> None:
 
     What stdout's encoding lacks is shown as a question mark; a stream that was closed takes all and shows nothing.
     """
+    settle_terminal()
     logging.raiseExceptions = False  # it would show a traceback for each line that it cannot write
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
@@ -195,6 +197,11 @@ def require_usable_folders() -> None:
         folders = str(CONF.parent), str(HOME), os.getcwd()
     except FileNotFoundError:
         raise InputError("the working directory does not exist any more; change into another one") from None
+    if is_too_long(HOME):
+        raise InputError(
+            f"{printable(HOME)}: this path is too long for what is written below it; accepted: a folder with a shorter "
+            "one, or long paths, which Windows can be told to take (docs/windows.md)"
+        )
     for folder in folders:
         if "${" in folder:  # a reference to a key, for Hydra
             raise InputError(

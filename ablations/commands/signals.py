@@ -1,9 +1,8 @@
-"""SIGINT, SIGTERM and SIGHUP: stop soon, leave everything in order, and take the workers along."""
+"""Ctrl-C, SIGTERM and a closed terminal: stop soon, leave everything in order, and take the workers along."""
 
 import math
 import multiprocessing
 import os
-import select
 import signal
 import sys
 import threading
@@ -16,7 +15,8 @@ from typing import Any
 
 import psutil
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+from ablations import ground
+from ablations.ground import STOPS
 
 GRACE_S = 4.5
 """How long a process may take to put things in order before it is cut off."""
@@ -33,7 +33,7 @@ LOOK_S = 0.5
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, or SIGHUP as of a terminal that was closed; to be treated as Ctrl-C is."""
+    """SIGTERM, SIGHUP as of a terminal that was closed, or Ctrl-Break; to be treated as Ctrl-C is."""
 
     def __init__(self, number: int = signal.SIGTERM) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class _Process:
 
 @contextmanager
 def stoppable() -> Iterator[None]:
-    """Turn SIGINT into KeyboardInterrupt, SIGTERM and SIGHUP into Terminated, once; further ones change nothing.
+    """Turn SIGINT into KeyboardInterrupt, the others of STOPS into Terminated, once; further ones change nothing.
 
     Workers that were started meanwhile are told first and waited for, so that none outlives this process; should it
     be killed, they notice. What takes longer than `GRACE_S` to be put in order is cut off. Contexts may be nested:
@@ -79,7 +79,7 @@ def stoppable() -> Iterator[None]:
         if not _is_worker() and _Process.signal is None:
             ignore()
         elif not _is_worker():
-            for number in SIGNALS:  # else Python, while it ends, lets the next one kill it
+            for number in STOPS:  # else Python, while it ends, lets the next one kill it
                 signal.signal(number, signal.SIG_IGN)
 
 
@@ -127,7 +127,6 @@ def watch_workers() -> None:
     By themselves they wait for five minutes for work that nobody will send, and Ctrl-C, which reaches all of a
     terminal, would have each of them that has not begun to listen print a traceback.
     """
-    from joblib.externals.loky.backend import fork_exec as starting
     from joblib.parallel import LokyBackend, register_parallel_backend
 
     class Listening(LokyBackend):
@@ -135,27 +134,42 @@ def watch_workers() -> None:
             return super().configure(*arguments, initializer=_begin_to_work, **options)
 
     register_parallel_backend("loky", Listening)
+    if ground.WINDOWS:  # where a process cannot be started with signals held back
+        return
+    from joblib.externals.loky.backend import fork_exec as starting
+    from joblib.externals.loky.backend import resource_tracker
+
+    with _held_back(signal.SIGHUP):  # it has to outlive us, and ignores the other signals by itself
+        resource_tracker.ensure_running()
     if not hasattr(starting.fork_exec, "__wrapped__"):
         starting.fork_exec = _holding_back_ctrl_c(starting.fork_exec)
 
 
+@contextmanager
+def _held_back(number: int) -> Iterator[None]:
+    """Have a signal wait; processes that are started meanwhile inherit that."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [number])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _holding_back_ctrl_c(start: Callable[..., int]) -> Callable[..., int]:
-    """Start processes in which SIGINT waits until `_begin_to_work`; they inherit what is blocked here."""
+    """Start processes in which SIGINT waits until `_begin_to_work`."""
 
     @wraps(start)
     def started(*arguments: Any, **options: Any) -> int:
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-        try:
+        with _held_back(signal.SIGINT):
             return start(*arguments, **options)
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     return started
 
 
 def _begin_to_work() -> None:
     _listen()
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    if not ground.WINDOWS:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
     try:
         psutil.Process().memory_info()
     except (psutil.Error, OSError):  # there is no /proc, where joblib would look after each run
@@ -174,24 +188,39 @@ def _listen() -> Callable[[], None]:
     else:
         os.environ[PARENT] = str(os.getpid())
     # What `nohup` has started does not mind a terminal that is closed.
-    numbers = [n for n in SIGNALS if n != signal.SIGHUP or signal.getsignal(n) != signal.SIG_IGN]
+    numbers = [n for n in STOPS if n.name != "SIGHUP" or signal.getsignal(n) != signal.SIG_IGN]
     handlers = {number: signal.signal(number, _stop) for number in numbers}
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    deaf = _cut_off_later()
     hook, sys.unraisablehook = sys.unraisablehook, _raise_later
-    threading.Thread(target=_cut_off, args=[heard], daemon=True).start()
 
     def ignore() -> None:
         for number, handler in handlers.items():
             signal.signal(number, handler)
-        signal.set_wakeup_fd(before)
+        deaf()
         sys.unraisablehook = hook
-        os.close(told)
         os.environ.pop(PARENT, None)
         _Process.listening = False
 
     return ignore
+
+
+def _cut_off_later() -> Callable[[], None]:
+    """Have a thread hear of signals at once, which cuts the process off some time after; return what undoes it.
+
+    Windows has nothing that a thread could hear them by: there `_stop` starts the clock.
+    """
+    if ground.WINDOWS:
+        return lambda: None
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    threading.Thread(target=_hear, args=[heard], daemon=True).start()
+
+    def deaf() -> None:
+        signal.set_wakeup_fd(before)
+        os.close(told)
+
+    return deaf
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
@@ -201,6 +230,8 @@ def _stop(number: int, frame: FrameType | None) -> None:
             raise _exception(number)
         return
     _Process.signal = number
+    if ground.WINDOWS:
+        threading.Thread(target=_cut_off, args=[number], daemon=True).start()
     if _is_worker() and not _Process.busy:
         _leave(number)
     _stop_children(_patience(WORKER_GRACE_S) + 0.5)
@@ -214,44 +245,39 @@ def _raise_later(lost: "sys.UnraisableHookArgs") -> None:
         sys.__unraisablehook__(lost)
         return
     _Process.lost = True
-    again = threading.Timer(0.02, os.kill, [os.getpid(), _Process.signal])
+    again = threading.Timer(0.02, ground.tell_self, [_Process.signal])
     again.daemon = True
     again.start()
 
 
 def _follow_parent() -> None:
     """End this worker, in order, as soon as the process that it works for is gone."""
-    parent = int(os.environ.get(PARENT, os.getppid()))
-    while os.getppid() == parent:
+    parent_lives = ground.parent(int(os.environ.get(PARENT, os.getppid())))
+    while parent_lives():
         time.sleep(LOOK_S)
-    os.kill(os.getpid(), signal.SIGTERM)
+    ground.tell_self(signal.SIGTERM)
 
 
-def _cut_off(heard: int) -> None:
-    """End the process some time after a signal.
-
-    `heard` says when one came, also where the main thread is inside a call, as to a locked database, that does not
-    return so soon: Python handles signals between two of its own instructions.
-    """
-    told, until, code = -math.inf, math.inf, 0  # when the first signal came that was not dealt with
+def _hear(heard: int) -> None:
+    """Cut the process off after a signal, also where the main thread is inside a call, as to a locked database, that
+    does not return so soon: Python handles signals between two of its own instructions."""
     with open(heard, "rb", buffering=0) as signals:
-        while True:
-            waiting = None if until == math.inf else max(until - time.monotonic(), 0.0)
-            if select.select([signals], [], [], waiting)[0]:
-                if not (number := signals.read(1)):
-                    return
-                if number[0] in SIGNALS and (until == math.inf or told <= _Process.excused):
-                    told, code = time.monotonic(), 128 + number[0]
-                    until = told + _patience(WORKER_GRACE_S if _is_worker() else GRACE_S)
-            elif told > _Process.excused:
-                os._exit(code)
-            else:
-                until = math.inf
+        while number := signals.read(1):
+            if number[0] in STOPS:
+                threading.Thread(target=_cut_off, args=[number[0]], daemon=True).start()
+
+
+def _cut_off(number: int) -> None:
+    """End the process some time after a signal, unless that was dealt with."""
+    told = time.monotonic()
+    time.sleep(_patience(WORKER_GRACE_S if _is_worker() else GRACE_S))
+    if told > _Process.excused:
+        os._exit(128 + number)
 
 
 def _patience(seconds: float) -> float:
     """So many seconds of a machine that has a processor for everybody; up to ten times as many of a busier one."""
-    waiting = os.getloadavg()[0] / (os.cpu_count() or 1)
+    waiting = ground.load() / (os.cpu_count() or 1)
     return seconds * min(max(1.0, waiting), 10.0)
 
 
@@ -274,7 +300,7 @@ def _stop_children(seconds: float) -> None:
     children = _children()
     for child in children:
         with suppress(psutil.NoSuchProcess):
-            child.terminate()
+            ground.tell_to_stop(child)
     until = time.monotonic() + seconds
     while children and time.monotonic() < until:
         time.sleep(0.02)

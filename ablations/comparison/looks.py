@@ -137,7 +137,8 @@ def seen(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.Series":
 
 def first_invocations(runs: "pd.DataFrame") -> "pd.Series":
     """For each run the id of the invocation of a sweep whose result it is; empty where it is that of none."""
-    return column(runs, tag("first_sweep_id")).fillna(column(runs, tag("sweep_id"))).fillna("").map(str)
+    asked = column(runs, tag("sweep_id")).fillna("")
+    return column(runs, tag("first_sweep_id")).fillna(asked).map(str)
 
 
 def numbered_by_seeds(runs: "pd.DataFrame", seeds: Sequence[int]) -> "pd.DataFrame":

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ablations import ground
 from ablations.datasets import download
 from ablations.datasets.idx import idx_header, read_idx
 from ablations.datasets.source import Dataset, Source, assemble
 from ablations.errors import InputError, printable
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 
 log = logging.getLogger(__name__)
 
@@ -171,7 +172,7 @@ class IdxFiles(Source):
                 try:
                     download.fetch(url, partial)
                     array = self._read(partial, part)
-                    os.replace(partial, target)
+                    ground.replace(partial, target)
                     return array
                 except (OSError, HTTPException, ValueError) as error:
                     failures.append(f"{url}: {str(error).removeprefix(f'{printable(partial)}: ')}")

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ablations import ground
 from ablations.datasets.download import cache_folder
 from ablations.datasets.idx import idx_header
 from ablations.datasets.source import Dataset, Source, assemble, split
 from ablations.errors import InputError, printable
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 
 log = logging.getLogger(__name__)
 
@@ -352,7 +353,7 @@ def write_cache(path: Path, key: str, images: np.ndarray, shape: tuple[int, int]
     with draft_folder(path.parent, ".writing-") as folder:
         digest = content_hash(images)
         np.savez(folder / path.name, key=key, sha256=digest, images=images, shape=shape, scaled=scaled)
-        os.replace(folder / path.name, path)
+        ground.replace(folder / path.name, path)
 
 
 def content_hash(images: np.ndarray) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.errors import masked
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.predict import model
 from ablations.tracking.models import save_model
 from ablations.training.loop import Evaluation

@@ -7,7 +7,6 @@ the run has its result.
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ablations import ground
 from ablations.errors import PlainError
 from ablations.experiment.lease import LOCK
 from ablations.tracking.arrays import read_arrays
@@ -76,11 +76,11 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     with open(fresh, "wb") as file:
         np.savez(file, **arrays)
         file.flush()
-        os.fsync(file.fileno())
+        ground.sync(file)
     if path.exists():
-        os.replace(path, path.with_name(BEFORE))
-    os.replace(fresh, path)
-    _sync(path.parent)
+        ground.replace(path, path.with_name(BEFORE))
+    ground.replace(fresh, path)
+    ground.sync_folder(path.parent)
 
 
 def read(path: Path, identity: Mapping[str, str]) -> Checkpoint:
@@ -150,15 +150,6 @@ class Checkpoints:
         for path in self.folder.iterdir():
             if path.name != LOCK:
                 path.unlink()
-
-
-def _sync(folder: Path) -> None:
-    """Put renamed files on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:

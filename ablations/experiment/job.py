@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.provenance import code_hash
-from ablations.paths import MLRUNS
+from ablations.ground.paths import MLRUNS
 from ablations.tracking.store import Store
 from ablations.training.recipe import Recipe, assemble, typed
 

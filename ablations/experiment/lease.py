@@ -1,20 +1,18 @@
 """The sole right of one process to train one configuration.
 
-It is a lock that the kernel releases however its holder ends, in the folder of the configuration's checkpoints. The
+It is a lock that the system releases however its holder ends, in the folder of the configuration's checkpoints. The
 run that is trained names its holder in the tag `claim`, so that others can ask whether it is alive.
 """
 
-import fcntl
 import os
-import shutil
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TextIO
 
 from ablations.errors import InputError
+from ablations.ground.lock import Lock
 
 LOCK = "lock"
 HOLDER_TAG = "claim"
@@ -45,8 +43,7 @@ class Holder:
         if self.lock == asking:
             return False
         try:
-            with open(self.lock) as lock:
-                return not _locked(lock, blocking=False)
+            return Lock.is_held(self.lock)
         except OSError:
             return False
 
@@ -68,41 +65,22 @@ def leased(folder: Path, wait_for: Callable[[str], None]) -> Iterator[Lease]:
     while True:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = open(folder / LOCK, "a+")  # noqa: SIM115
+            lock = Lock.take(folder / LOCK)
+            if lock is None:
+                wait_for(Lock.holder(folder / LOCK))
+                lock = Lock.take(folder / LOCK, wait=True)
         except FileNotFoundError:  # its last holder removed the folder just now
             continue
         except OSError as error:
             raise InputError(
                 f"cannot write to the MLflow store's checkpoints in {folder.parent}: {error.strerror}"
             ) from error
-        with lock:
-            if not _locked(lock, blocking=False):
-                lock.seek(0)
-                wait_for(lock.read())
-                _locked(lock, blocking=True)
-            if not _is_file(lock, folder / LOCK):
-                continue
-            lock.truncate(0)
-            print(os.getpid(), end="", file=lock, flush=True)
-            try:
-                yield Lease(folder)
-            finally:
-                if {path.name for path in folder.iterdir()} == {LOCK}:
-                    shutil.rmtree(folder)
-            return
-
-
-def _locked(lock: TextIO, blocking: bool) -> bool:
+        break
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _is_file(file: TextIO, path: Path) -> bool:
-    """Whether an open file is still the one at `path`, and not one that was removed."""
-    try:
-        return os.path.samestat(os.fstat(file.fileno()), path.stat())
-    except FileNotFoundError:
-        return False
+        lock.name_holder(str(os.getpid()))
+        yield Lease(folder)
+    finally:
+        if {path.name for path in folder.iterdir()} == {LOCK}:
+            lock.remove_folder()
+        else:
+            lock.close()

@@ -7,7 +7,8 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from ablations.paths import CLONE, PACKAGE, ROOT
+from ablations.ground import processor
+from ablations.ground.paths import CLONE, PACKAGE, ROOT
 
 DISTRIBUTION = "lenet5-ablations"
 DETERMINING = ("datasets", "nn", "training")
@@ -20,7 +21,7 @@ def provenance() -> dict[str, str]:
     packages = ("numpy", "scipy", "scikit-learn", "hydra-core", "mlflow")
     return {
         "code": _commit(),
-        "machine": f"{_processor()}, {platform.system()} {platform.machine()}",
+        "machine": f"{processor()}, {platform.system()} {platform.machine()}",
         "versions": ", ".join(
             [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
         ),
@@ -57,11 +58,3 @@ def _commit() -> str:
 def _git(*arguments: str) -> str:
     command = ["git", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or "unknown processor"

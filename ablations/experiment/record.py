@@ -30,7 +30,7 @@ from ablations.experiment.resume import (
     is_trained_elsewhere,
     stays,
 )
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.tracking.earlier import EarlierRun, IncompleteError, earlier_runs, log_copied, results
 from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker

@@ -13,13 +13,13 @@ from ablations.comparison.blocks import Ranks, ranked_over
 from ablations.comparison.claims import Claim
 from ablations.comparison.confounds import Rules
 from ablations.comparison.images import over_seeds_and_images
-from ablations.comparison.looks import LOOK, numbered, numbered_by_seeds
+from ablations.comparison.looks import LOOK, first_invocations, numbered, numbered_by_seeds
 from ablations.comparison.outcomes import Outcome, with_outcomes
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 from ablations.report.request import OF_THE_STUDY, params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag, text
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, text
 from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
@@ -208,9 +208,8 @@ def _looked_at(
     looks = []
     for _, seen in runs.groupby(LOOK):
         seeds = column(seen, param("seed")).dropna().map(str)
-        last = column(seen, tag("first_sweep_id")).fillna(column(seen, tag("sweep_id"))).dropna().max()
-        known = at_seeds is None and isinstance(last, str)
-        looks.append(Look(last if known else "", tuple(sorted(set(seeds), key=natural))))
+        last = first_invocations(seen).max() if at_seeds is None else ""
+        looks.append(Look(last, tuple(sorted(set(seeds), key=natural))))
     return runs, tuple(looks)
 
 

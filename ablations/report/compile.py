@@ -7,7 +7,6 @@ the one before it in place.
 import dataclasses
 import hashlib
 import json
-import os
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -17,9 +16,10 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ablations import paths
+from ablations import ground
 from ablations.commands import about, many, module_command
 from ablations.errors import InputError
+from ablations.ground import paths
 from ablations.report.escaping import md, plain
 from ablations.report.request import Request, asked, everywhere, looks_at
 from ablations.tracking.columns import column, metrics_in, tag
@@ -179,18 +179,33 @@ def empty_or_report(out: Path) -> Path:
 
 
 def home_of(name: str, folder: Path | None = None) -> Path:
-    """The folder of a report."""
-    return (paths.REPORTS if folder is None else Path(folder)) / folder_name(name)
+    """The folder of a report.
+
+    Where one of another name lies there that Windows and macOS take for the same, as `A` for `a`, it is beside that:
+    the project may be copied to them.
+    """
+    reports = paths.REPORTS if folder is None else Path(folder)
+    name = unicodedata.normalize("NFC", name)
+    plain, marked = folder_name(name), folder_name(name, marked=True)
+    try:
+        there = {unicodedata.normalize("NFC", path.name) for path in reports.iterdir()}
+    except OSError:  # there are no reports yet
+        there = set()
+    if plain in there:
+        return reports / plain
+    taken = plain.casefold() in {each.casefold() for each in there}
+    return reports / (marked if taken or marked in there else plain)
 
 
-def folder_name(name: str) -> str:
-    """A sweep's name as the name of one folder on any system; different names stay different."""
+def folder_name(name: str, marked: bool = False) -> str:
+    """A sweep's name as the name of one folder on any system; different names stay different but for the case of their
+    letters, and for that, too, where they are `marked`."""
     kept = "".join(c if c in "_.=,+-" or unicodedata.category(c)[0] in "LMN" else " " for c in name)
     safe = "-".join(kept.split()).strip("-.").encode()[:160].decode(errors="ignore")[:80]
     if RESERVED.match(safe):
         safe = f"_{safe}"
     digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-    return name if safe == name != "" else f"{safe or 'sweep'}-{digest}"
+    return name if safe == name != "" and not marked else f"{safe or 'sweep'}-{digest}"
 
 
 def place(
@@ -399,7 +414,7 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
         for path in (*sorted(written), *compiled.files):
-            os.replace(new / path, home / path)
+            ground.replace(new / path, home / path)
     kept = {drawing.stem for drawing in compiled.drawings if drawing.kept}
     for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
         for old in {f"figures/{stem}.{kind}" for kind in ("png", *VECTORS)} - written:
@@ -416,4 +431,4 @@ def _write_page(home: Path, compiled: Compiled) -> None:
     title = compiled.analysis.study.name
     with paths.draft_folder(home.parent, f".{home.name}.") as new:
         (new / PAGE).write_text(page(home, title), encoding="utf-8", newline="\n")
-        os.replace(new / PAGE, home / PAGE)
+        ground.replace(new / PAGE, home / PAGE)

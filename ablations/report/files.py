@@ -20,7 +20,7 @@ from ablations.report.analysis import Analysis
 from ablations.report.escaping import Tex, tex
 from ablations.report.numbers import forms, p_value
 from ablations.report.tables import in_words
-from ablations.tracking.columns import METRIC, metrics_in, number, param, params_in, tag
+from ablations.tracking.columns import METRIC, column, metrics_in, number, param, params_in, tag
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import Study
 
@@ -96,7 +96,7 @@ def runs_from_csv(text: str, study: Study, metrics: Mapping[str, str]) -> pd.Dat
             raise InputError(f"runs.csv: column {name.removeprefix(METRIC)}: {error}") from None
     for name in TIMES:
         try:
-            frame[name] = pd.to_datetime(frame.get(name, None), utc=True, format="ISO8601")
+            frame[name] = pd.to_datetime(column(frame, name), utc=True, format="ISO8601")
         except (ValueError, OverflowError) as error:
             raise InputError(f"runs.csv: column {name}: {printable(error)}") from None
     return frame

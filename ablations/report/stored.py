@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError, one_line
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.report.compile import TABLES
 from ablations.report.escaping import Markdown, md
 from ablations.tracking.columns import KIND, REPORT, REPORT_OF, tag

@@ -6,7 +6,7 @@ import hydra
 from omegaconf import DictConfig
 
 from ablations.commands import one_line_errors, require_usable_folders
-from ablations.paths import CONF, HOME
+from ablations.ground.paths import CONF, HOME
 from ablations.sweep.command_line import for_each_study, hand_on
 from ablations.sweep.overrides import find_plugins
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
-from ablations.paths import CONF, choice_file, choices
+from ablations.ground.paths import CONF, choice_file, choices
 from ablations.sweep.overrides import has_key, quoted
 
 if TYPE_CHECKING:

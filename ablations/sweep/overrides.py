@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
-from ablations.paths import CLONE, CONF, ROOT, choice_file
+from ablations.ground.paths import CLONE, CONF, ROOT, choice_file
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, printable
-from ablations.paths import CLONE, HOME, ROOT
+from ablations.ground.paths import CLONE, HOME, ROOT
 from ablations.tracking.columns import metric, metrics_in, param, params_in
 
 if TYPE_CHECKING:

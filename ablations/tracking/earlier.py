@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.tracking.columns import KINDS, METRIC
 from ablations.tracking.journal import LOCAL, Journal, kept
 from ablations.tracking.models import without_bytecode

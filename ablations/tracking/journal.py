@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from io import FileIO
 from pathlib import Path
 
+from ablations import ground
 from ablations.errors import InputError
-from ablations.paths import MLRUNS, draft_folder, remove_drafts
+from ablations.ground.lock import Lock
+from ablations.ground.paths import LOCK, MLRUNS
 from ablations.tracking.sending import Record
 from ablations.tracking.store import LOCK_SECONDS, Store
 
-JOURNAL = "journal.jsonl"
-NEW = ".new-"
-"""How the folder begins in which that of a run is made."""
+JOURNAL, HEADING = "journal.jsonl", "journal.jsonl.new"
 LOCAL = "local-"
 """How the id begins of a run that has none in the store yet."""
 
@@ -31,11 +31,9 @@ def outbox_folder() -> Path:
 def waiting() -> list[Path]:
     """Return the folders of the runs that wait, the oldest first; also those that are still being written.
 
-    Those that a process that was killed had not made whole are removed. Raises InputError where the outbox cannot be
-    read.
+    Raises InputError where the outbox cannot be read.
     """
     outbox = outbox_folder()
-    remove_drafts(outbox, NEW)
     try:
         folders = [path for path in outbox.iterdir() if path.is_dir() and not path.name.startswith(".")]
     except FileNotFoundError:
@@ -107,7 +105,7 @@ class Content:
 
 
 class Journal(Content):
-    """What one run could not send yet. Whoever holds this object has locked its folder.
+    """What one run could not send yet. Whoever holds this object has locked its folder, by the file `lock` there.
 
     Raises InputError, in one line, where the folder cannot be written or its journal is damaged.
 
@@ -115,10 +113,12 @@ class Journal(Content):
         folder: with the records and the files.
     """
 
-    def __init__(self, folder: Path, file: FileIO) -> None:
+    def __init__(self, folder: Path, lock: Lock) -> None:
         self.folder = folder
-        self._file = file
-        file.seek(0)
+        self._lock = lock
+        self._file = file = FileIO(
+            folder / JOURNAL, "r+"
+        )  # unbuffered: nothing of a failed line is written later
         data = file.readall()
         try:
             whole = _whole_lines(data)
@@ -130,38 +130,41 @@ class Journal(Content):
     @classmethod
     def new(cls, store: Store, run_id: str, local_id: str | None = None) -> "Journal":
         """Make the folder of a run, by its id in the store, its local one, or both."""
-        outbox, name = outbox_folder(), uuid.uuid4().hex
+        outbox = outbox_folder()
+        local = run_id.startswith(LOCAL)
+        ids = {"run_id": None if local else run_id, "local_id": run_id if local else local_id}
         try:
-            outbox.mkdir(parents=True, exist_ok=True)
-            with draft_folder(outbox, NEW) as draft:
-                (draft / name).mkdir()
-                file = _open(draft / name / JOURNAL, new=True)
-                _lock(file)
-                local = run_id.startswith(LOCAL)
-                ids = {"run_id": None if local else run_id, "local_id": run_id if local else local_id}
+            folder, lock = _locked_folder(outbox)
+            with FileIO(folder / HEADING, "x+") as file:
                 _append(file, {"uri": store.shown, **ids, "time": time.time()})
-                os.replace(draft / name, outbox / name)  # nobody sees it before it is locked and whole
+            ground.replace(folder / HEADING, folder / JOURNAL)  # nobody sees it before it is locked and whole
+            ground.sync_folder(folder)
+            ground.sync_folder(outbox)
         except OSError as error:
             raise _cannot_keep(outbox, error) from error
-        return cls(outbox / name, file)
+        return cls(folder, lock)
 
     @classmethod
     def claim(cls, folder: Path) -> "Journal | None":
         """Lock a folder; None where another process has it, or it is gone."""
         try:
-            file = _open(folder / JOURNAL)
+            lock = Lock.take(folder / LOCK)
         except FileNotFoundError:
-            shutil.rmtree(folder, ignore_errors=True)  # it was delivered, and its remover was stopped
             return None
         except OSError as error:
             raise _cannot_keep(folder, error) from error
-        if not _lock(file) or os.fstat(file.fileno()).st_nlink == 0:  # it was delivered meanwhile
-            file.close()
+        if lock is None:
             return None
         try:
-            return cls(folder, file)
+            return cls(folder, lock)
+        except FileNotFoundError:  # not begun, or delivered, by a process that was killed
+            lock.remove_folder()
+            return None
+        except OSError as error:
+            lock.close()
+            raise _cannot_keep(folder, error) from error
         except BaseException:
-            file.close()
+            lock.close()
             raise
 
     @classmethod
@@ -217,31 +220,25 @@ class Journal(Content):
 
     def remove(self) -> None:
         """Delete the folder."""
+        self._file.close()
         with suppress(OSError):  # what cannot be deleted is delivered again, which changes nothing
             (self.folder / JOURNAL).unlink()
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.close()
+        self._lock.remove_folder()
 
     def close(self) -> None:
         """Let go of the folder, so that another process may deliver it."""
         self._file.close()
+        self._lock.close()
 
 
-def _open(path: Path, new: bool = False) -> FileIO:
-    """Open for appending, unbuffered: nothing of a line that failed is written later."""
-    flags = os.O_RDWR | os.O_APPEND | (os.O_CREAT | os.O_EXCL if new else 0)
-    return FileIO(os.open(path, flags, 0o666), "a+")
-
-
-def _lock(journal: FileIO) -> bool:
-    """Lock a journal until it is closed or this process ends, however it ends; False where another has it."""
-    import fcntl
-
-    try:
-        fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
+def _locked_folder(outbox: Path) -> tuple[Path, Lock]:
+    """A new folder, and the lock of it."""
+    while True:
+        folder = outbox / uuid.uuid4().hex
+        folder.mkdir(parents=True)
+        with suppress(FileNotFoundError):  # somebody took it, empty as it is, for what a killed process left
+            if lock := Lock.take(folder / LOCK):
+                return folder, lock
 
 
 def _whole_lines(data: bytes) -> bytes:
@@ -263,7 +260,7 @@ def _append(journal: FileIO, record: Record) -> None:
     try:
         while line:
             line = line[journal.write(line) :]
-        os.fsync(journal.fileno())
+        ground.sync(journal)
     except OSError:
         with suppress(OSError):
             journal.truncate(size)
@@ -272,8 +269,8 @@ def _append(journal: FileIO, record: Record) -> None:
 
 def _copy(source: str, target: str) -> None:
     shutil.copyfile(source, target)
-    with open(target, "rb") as file:
-        os.fsync(file.fileno())
+    with open(target, "r+b") as file:  # Windows puts nothing on the disk that it may not write to
+        ground.sync(file)
 
 
 def _is_own(name: object) -> bool:

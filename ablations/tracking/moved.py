@@ -1,10 +1,11 @@
 """A store that was moved, copied or mounted elsewhere with its artifacts, of which MLflow keeps absolute places."""
 
 import sqlite3
-import urllib.parse
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+
+from ablations.ground import local_path
 
 PLACES = (
     ("experiments", "artifact_location"),
@@ -28,7 +29,7 @@ class Move:
         rest = location.removeprefix(self.before)
         if rest == location or (rest and rest[0] != "/"):
             return location
-        here, there = local_folder(self.now + rest), local_folder(location)
+        here, there = local_path(self.now + rest), local_path(location)
         stayed = rest and there is not None and there.exists() and not here.exists()
         return location if stayed else self.now + rest
 
@@ -41,7 +42,7 @@ def move(db: sqlite3.Connection, here: Path) -> Move | None:
     """
     row = db.execute("SELECT artifact_location FROM experiments WHERE experiment_id = 0").fetchone()
     before = str(row[0]).removesuffix("/0") if row else ""
-    there = local_folder(before)
+    there = local_path(before)
     if there is None or there.name != here.name or there == here or not here.is_dir():
         return None
     found = Move(before, here.as_uri())
@@ -70,14 +71,6 @@ def settle(path: Path, here: Path) -> None:
         db.execute("COMMIT")
 
 
-def local_folder(location: str) -> Path | None:
-    """The folder that an artifact location on this machine names, None for any other location."""
-    parts = urllib.parse.urlsplit(location)
-    if parts.scheme == "file":
-        return Path(urllib.parse.unquote(parts.path))
-    return None if parts.scheme or not location else Path(location)
-
-
 def _is_here(location: str, here: Path) -> bool:
-    folder = local_folder(location)
+    folder = local_path(location)
     return folder is not None and folder.is_relative_to(here) and folder.exists()

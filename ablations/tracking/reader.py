@@ -16,7 +16,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from ablations.errors import InputError, masked
-from ablations.paths import draft_folder
+from ablations.ground import local_path
+from ablations.ground.paths import draft_folder
 from ablations.tracking.columns import (
     GIVEN,
     INFINITY,
@@ -30,7 +31,7 @@ from ablations.tracking.columns import (
     column,
     tag,
 )
-from ablations.tracking.moved import Move, local_folder, move, settle
+from ablations.tracking.moved import Move, move, settle
 from ablations.tracking.store import AwayError, Store, pages
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Reader:
         location = self._source.artifact_uri(run_id)
         if location is None:
             return None
-        folder = local_folder(location)
+        folder = local_path(location)
         if folder is not None:
             file = folder / path
             if not folder.exists():

@@ -16,9 +16,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ablations import ground
 from ablations.commands import say_doing
 from ablations.errors import HIDDEN, InputError, printable
-from ablations.paths import MLRUNS, draft_folder, remove_drafts
+from ablations.ground.lock import Lock
+from ablations.ground.paths import MLRUNS, draft_folder, remove_drafts
 from ablations.tracking.address import hide, whole
 from ablations.tracking.moved import settle
 
@@ -76,7 +78,7 @@ class Store:
         """
         uri = uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{MLRUNS / 'mlflow.db'}"
         path = _sqlite_path(uri)
-        object.__setattr__(self, "shown", f"sqlite:///{path}" if path else hide(uri))
+        object.__setattr__(self, "shown", f"sqlite:///{path.as_posix()}" if path else hide(uri))
         object.__setattr__(self, "path", path)
 
     @property
@@ -198,7 +200,7 @@ class Store:
 
     def connect(self, mode: str = "ro", wait: float | None = None) -> sqlite3.Connection:
         """Open the SQLite file, which exists, read-only unless told otherwise; `wait` for a lock LOCK_SECONDS."""
-        uri = f"file:{urllib.parse.quote(os.fsencode(self.path))}?mode={mode}"
+        uri = f"{self.path.as_uri()}?mode={mode}"
         return sqlite3.connect(uri, uri=True, timeout=LOCK_SECONDS if wait is None else wait)
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
@@ -240,12 +242,9 @@ class Store:
         return bool(found)
 
     def _create(self) -> None:
-        import fcntl
-
         path = self.path
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path.with_name(path.name + ".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)  # the kernel releases it when this process ends, however it ends
+        with closing(Lock.take(path.with_name(path.name + ".lock"), wait=True)):
             if self._has_tables():
                 return
             say_doing(f"making the store {path}, once")
@@ -256,7 +255,7 @@ class Store:
                 fresh = Store(f"sqlite:///{folder / path.name}")
                 fresh._build(self.artifacts)
                 self.artifacts.mkdir(exist_ok=True)  # by which a store that was moved is known
-                os.replace(fresh.path, path)
+                ground.replace(fresh.path, path)
 
     def _build(self, artifacts: Path) -> None:
         """Write a new MLflow database in WAL mode, in which readers and a writer do not block each other."""

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ablations.commands import here
 from ablations.errors import InputError, masked
-from ablations.paths import draft_folder
+from ablations.ground.paths import draft_folder
 from ablations.tracking.journal import LOCAL, Journal, outbox_folder
 from ablations.tracking.models import model_tags
 from ablations.tracking.outbox import DeletedError, deliver, patience_with, send_all
@@ -336,7 +336,7 @@ def _origin() -> dict[str, str]:
 
     try:
         user = getpass.getuser()
-    except (OSError, KeyError):  # an account without a name, as in some containers
+    except (OSError, KeyError, ImportError):  # an account without a name, as in some containers
         user = "unknown"
     return {"mlflow.user": user, "mlflow.source.name": Path(sys.argv[0]).name, "mlflow.source.type": "LOCAL"}
 

@@ -3,7 +3,7 @@
 from hydra.core.config_search_path import ConfigSearchPath
 from hydra.plugins.search_path_plugin import SearchPathPlugin
 
-from ablations.paths import OWN_CONF
+from ablations.ground.paths import OWN_CONF
 
 
 class OwnConf(SearchPathPlugin):

@@ -8,7 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from ablations.commands import here
 from ablations.errors import InputError
-from ablations.paths import CLONE, HOME
+from ablations.ground.paths import CLONE, HOME
 
 COMPLETION = 'eval "$(python run.py -sc install=bash)"' if CLONE else 'eval "$(ablations completion bash)"'
 

@@ -28,8 +28,8 @@ from ablations.datasets import (
 )
 from ablations.datasets.digits import enlarge
 from ablations.errors import InputError
+from ablations.ground.paths import CONF
 from ablations.nn.normalization import pixel_statistics
-from ablations.paths import CONF
 
 MNIST_TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 MNIST_TEST_COUNTS = [980, 1135, 1032, 1010, 982, 892, 958, 1028, 974, 1009]

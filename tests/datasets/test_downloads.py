@@ -19,7 +19,7 @@ from project import PATIENCE_S
 
 from ablations.datasets import IDX_PARTS, IdxFiles, idx_header
 from ablations.errors import InputError
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 ARRAYS = {
     part: np.random.default_rng(0).integers(0, 256 if len(shape) == 3 else 10, shape, np.uint8)
@@ -195,10 +195,12 @@ def test_killed_in_the_middle_then_several_processes_at_once(server, cache):
     server.gate.clear()
     with start() as killed:
         assert server.half_sent.wait(PATIENCE_S)
-        while not any(path.stat().st_size for path in cache.glob(".downloading-*/*")):  # on the disk, too
+        while not any(
+            path.stat().st_size for path in cache.glob(".downloading-*/draft/*")
+        ):  # on the disk, too
             assert killed.poll() is None
         killed.kill()
-    (left,) = cache.glob("*/*")
+    (left,) = cache.glob("*/draft/*")
     assert 0 < left.stat().st_size <= half
     server.gate.set()
 

@@ -19,7 +19,7 @@ from project import PATIENCE_S
 from ablations import export_images
 from ablations.datasets import Dataset, Digits, ImageFiles, idx_header, images
 from ablations.errors import InputError
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.training.recipe import assemble
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 28, 28), dtype=np.uint8)

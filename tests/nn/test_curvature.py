@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from omegaconf import OmegaConf
 
+from ablations.ground.paths import CONF
 from ablations.nn.activations import Activate
 from ablations.nn.convolution import Convolution
 from ablations.nn.dense import Dense
@@ -14,7 +15,6 @@ from ablations.nn.initializers import LeCun
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
-from ablations.paths import CONF
 from ablations.training.loop import curvature
 
 UNIT = Normalization(offset=-0.1, scale=1.275 / 255)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from scipy.special import ndtr
 
 from ablations.errors import InputError
+from ablations.ground.paths import CONF
 from ablations.nn.activations import Activate, Activation
 from ablations.nn.convolution import Convolution
 from ablations.nn.dense import Dense
@@ -18,7 +19,6 @@ from ablations.nn.initializers import He, Initializer, LeCun, Xavier
 from ablations.nn.layer import Layer
 from ablations.nn.network import Network
 from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
-from ablations.paths import CONF
 
 # Helpers
 

@@ -7,8 +7,8 @@ from omegaconf import OmegaConf
 
 from ablations.datasets import Dataset
 from ablations.errors import InputError
+from ablations.ground.paths import CONF
 from ablations.nn.normalization import Normalization, pixel_statistics
-from ablations.paths import CONF
 
 PIXELS = np.array([0, 51, 255], dtype=np.uint8)
 IMAGES = np.array([0, 0, 0, 255], dtype=np.uint8).repeat(196).reshape(1, 28, 28)  # mean 1/4, std √3/4

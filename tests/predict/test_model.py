@@ -22,7 +22,7 @@ from project import PATIENCE_S, wait_until
 
 from ablations.errors import InputError
 from ablations.experiment.artifacts import misread, write_features, write_model
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.predict.model import MODEL, NETWORK, Model, save
 from ablations.tracking.models import without_bytecode
 from ablations.training.loop import evaluate, train
@@ -148,9 +148,9 @@ def test_feature_maps_end_in_what_is_read(trained, images):
         ),
         (
             lambda folder: (folder / "network.yaml").write_text(
-                "network: {_target_: ablations.paths.Path, _args_: [x]}"
+                "network: {_target_: ablations.ground.paths.Path, _args_: [x]}"
             ),
-            "ablations.paths.Path is not a part of a network",
+            "ablations.ground.paths.Path is not a part of a network",
         ),
     ],
 )

@@ -14,7 +14,7 @@ from project import PATIENCE_S
 
 from ablations.errors import InputError
 from ablations.experiment.artifacts import write_model
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.predict import __main__ as predict
 from ablations.predict.model import Model
 from ablations.tracking import Reader, Store, Tracker

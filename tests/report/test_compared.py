@@ -189,7 +189,7 @@ def test_a_notebook_shows_answer_figure_and_table_and_nothing_that_runs():
 
 @pytest.mark.parametrize("wide", [None, "levels", "seeds"])
 def test_the_command_reads_a_csv_file(tmp_path, capsys, monkeypatch, wide):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     levels = frame().pivot(index="seed", columns="arch", values="acc")
     table = {None: frame().set_index("arch"), "levels": levels, "seeds": levels.T}[wide]
     table.to_csv(tmp_path / "results.csv")

@@ -118,7 +118,7 @@ def uri(tmp_path_factory) -> str:
 
 @pytest.fixture(autouse=True)
 def _reports(tmp_path, monkeypatch, without_figures):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
 
 
 def reported(uri: str, tmp_path: Path, experiment: str, *more: str, metric: str = "acc") -> str:

@@ -21,7 +21,7 @@ from mlflow.entities import Metric, Param
 from project import PATIENCE_S
 from test_report import answer_of, rows_of
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.report.__main__ import main
 from ablations.report.check import check
 from ablations.tracking import Store
@@ -103,7 +103,7 @@ def uri(tmp_path_factory) -> str:
 
 @pytest.fixture
 def reports(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     return tmp_path / "reports"
 
 

@@ -96,7 +96,7 @@ def test_words_are_named_once_and_in_order():
 
 @pytest.fixture
 def reports(store, without_figures, tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     store.keep(Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.1, **UNSAID))
     for seed, difference in enumerate(DIFFERENCES["worse"]):
         store.add(5.0, seed=seed)

@@ -13,7 +13,7 @@ from project import PATIENCE_S
 
 from ablations import report
 from ablations.errors import InputError
-from ablations.paths import REPORTS, ROOT
+from ablations.ground.paths import REPORTS, ROOT
 from ablations.report import compile_report, folder_name
 from ablations.report.__main__ import _list, _pairs, main
 from ablations.report.check import check
@@ -242,7 +242,7 @@ def test_what_is_no_factor_belongs_to_the_level():
 
 @pytest.mark.usefixtures("without_figures")
 def test_a_second_metric_has_a_report_of_its_own(store, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path)
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path)
     for seed, error in enumerate((2.0, 3.0)):
         store.add(error, seed=seed)
         store.add(error + 1, seed=seed, activation="tanh")
@@ -632,7 +632,7 @@ def test_help_needs_no_heavy_import(tmp_path):
 def test_the_command_prints_table_path_and_next_step(store, without_figures, tmp_path, monkeypatch, capsys):
     store.add(2.0, sweep="a b")
     store.add(None, sweep="a b", seed=1, status="FAILED")
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     main(["a b"])
     printed = capsys.readouterr().out
     assert "1 of 2" in printed

@@ -7,7 +7,7 @@ import pytest
 from test_report import compiled
 
 from ablations.errors import InputError
-from ablations.paths import REPORTS
+from ablations.ground.paths import REPORTS
 from ablations.report.__main__ import main
 from ablations.report.again import compile_again
 from ablations.report.check import check

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ablations.paths import REPORTS
+from ablations.ground.paths import REPORTS
 from ablations.report import check
 from ablations.report.compile import compile_report
 from ablations.report.files import harmless, original

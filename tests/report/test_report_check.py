@@ -229,7 +229,7 @@ def test_an_unknown_report_names_those_that_exist(home):
 
 
 def test_the_command_checks_and_says_in_one_line_what_does_not_follow(home, monkeypatch, capsys):
-    monkeypatch.setattr("ablations.paths.REPORTS", home.parent)
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", home.parent)
     main(["--check", "s"])
     assert capsys.readouterr().out.startswith(
         "s: README.md, runs.csv, effects.csv and verdicts.tex follow from the store"

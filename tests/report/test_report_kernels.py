@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from project import PATIENCE_S
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 
 # A grid of errors in % as they were logged before they were rounded, no sum of which is exact.
 COMPILE = """

@@ -103,7 +103,7 @@ def uri(tmp_path) -> str:
 
 @pytest.fixture
 def reports(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     return tmp_path / "reports"
 
 

@@ -13,7 +13,7 @@ from project import PATIENCE_S
 
 from ablations.commands import shortened
 from ablations.experiment.progress import seconds_left
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.report.console import coloured
 
 SWEEP = """

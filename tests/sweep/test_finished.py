@@ -18,7 +18,7 @@ from ablations.datasets.digits import Digits
 from ablations.errors import InputError
 from ablations.experiment import finished
 from ablations.experiment.job import checkpoints, determining, identity
-from ablations.paths import CONF
+from ablations.ground.paths import CONF
 from ablations.tracking import Reader, Store, Tracker
 
 of_sweep = importlib.import_module("ablations.sweep.sweep")

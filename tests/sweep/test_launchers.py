@@ -27,7 +27,7 @@ from joblib import cpu_count
 from project import Project, wait_until
 
 from ablations.errors import InputError
-from ablations.paths import CONF
+from ablations.ground.paths import CONF
 
 EXTRAS = {"ray": "ray", "submitit_local": "submitit", "submitit_slurm": "submitit"}
 

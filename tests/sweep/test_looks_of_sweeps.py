@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from ablations.paths import ROOT
+from ablations.ground.paths import ROOT
 from ablations.report import compile_report
 from ablations.report.check import check
 from ablations.tracking import Reader, Store
@@ -56,7 +56,7 @@ class Commands:
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     monkeypatch.setattr("ablations.report.drawings.drawings", lambda *_: iter(()))
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     return Commands(tmp_path)

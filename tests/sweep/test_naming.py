@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.job import determining, digest, logged_params
-from ablations.paths import CONF
+from ablations.ground.paths import CONF
 from ablations.sweep.command_line import command_lines
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import read_overrides

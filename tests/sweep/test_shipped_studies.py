@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from ablations.comparison.claims import Claim
 from ablations.errors import InputError
-from ablations.paths import CONF, REPORTS
+from ablations.ground.paths import CONF, REPORTS
 from ablations.report.published import SHOWN
 from ablations.sweep.overrides import override_value
 from ablations.sweep.plan import Plan, PlannedRun, plan

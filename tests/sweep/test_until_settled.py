@@ -18,7 +18,7 @@ COMMAND = ("until=settled", "seeds_at_least=5", "seeds_at_most=6", "activation=r
 
 @pytest.fixture
 def commands(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.paths.REPORTS", tmp_path / "reports")
+    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
     monkeypatch.setattr("ablations.report.drawings.drawings", lambda *_: iter(()))
     monkeypatch.setattr(sys, "argv", list(sys.argv))
     return Commands(tmp_path)

@@ -7,7 +7,7 @@ import resource
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,8 @@ from mlflow import MlflowClient
 from project import PATIENCE_S, wait_until
 
 from ablations.errors import InputError
-from ablations.paths import ROOT
+from ablations.ground.lock import Lock
+from ablations.ground.paths import ROOT
 from ablations.tracking import AwayError, Reader, Store, Tracker, deliver, journal, outbox, writer
 from ablations.tracking.journal import JOURNAL
 from ablations.tracking.store import PAUSES
@@ -218,17 +219,34 @@ def test_a_process_that_was_killed_while_it_wrote(store):
 
 
 def test_a_process_that_was_killed_before_its_journal_was_whole(store):
-    """Its draft goes with the next command, and not that of a process that lives."""
-    journal.outbox_folder().mkdir()
-    with journal.draft_folder(journal.outbox_folder(), journal.NEW) as in_work:
-        killed = in_work.with_name(f"{journal.NEW}abcd1234")
-        (killed / "0123").mkdir(parents=True)
-        (killed / "0123" / JOURNAL).write_bytes(b'{"uri')
-        assert deliver() == []
-        assert not killed.exists()
-        assert in_work.exists()
+    """Its folder goes with the next command, and not that of a process that lives."""
+    killed, living = (journal.outbox_folder() / name for name in ("0123", "4567"))
+    killed.mkdir(parents=True)
+    (killed / journal.HEADING).write_bytes(b'{"uri')
+    living.mkdir()
+    lock = Lock.take(living / journal.LOCK)
+    assert deliver() == []
+    assert not killed.exists()
+    assert living.exists()
+    lock.close()
     Tracker.start(store, EXPERIMENT, "run", {}, {}).finish()
     assert list(journal.outbox_folder().iterdir()) == []
+
+
+def test_a_folder_taken_for_a_killed_processs_before_it_is_locked_is_made_again(store, monkeypatch):
+    """The moment between its making and its locking."""
+    take, made = Lock.take, []
+
+    def late(path, wait=False):
+        made.append(path)
+        if len(made) == 1:  # another process delivers
+            assert deliver() == []
+        return take(path, wait)
+
+    monkeypatch.setattr(Lock, "take", late)
+    with closing(journal.Journal.new(store, "an id")) as new:
+        assert new.folder == made[-1].parent
+        assert waiting() == [new.folder]
 
 
 def test_a_damaged_journal_is_one_line_and_stays(store, tmp_path):
@@ -596,6 +614,7 @@ def test_no_pickle_in_the_outbox(store, tmp_path):
         assert isinstance(json.loads(line), dict)
     assert {path.name for path in folder.rglob("*") if path.is_file()} == {
         JOURNAL,
+        journal.LOCK,
         "model.npz",
         "note.txt",
         "name.txt",

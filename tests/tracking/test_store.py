@@ -15,7 +15,7 @@ from mlflow import MlflowClient
 from project import PATIENCE_S
 
 from ablations.errors import InputError
-from ablations.paths import MLRUNS, ROOT
+from ablations.ground.paths import MLRUNS, ROOT
 from ablations.tracking import Reader, Store, Tracker
 
 EXPERIMENT = "lenet5"

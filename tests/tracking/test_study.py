@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ablations.errors import InputError
-from ablations.paths import REPORTS
+from ablations.ground.paths import REPORTS
 from ablations.tracking.direction import smaller_is_better
 from ablations.tracking.study import Study, label, tag_of, unit
 

@@ -8,7 +8,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.paths import CONF
+from ablations.ground.paths import CONF
 from ablations.training.optimizers import SDLM, SGD, Adam, Momentum
 
 

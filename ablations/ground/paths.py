@@ -4,7 +4,6 @@ In a clone they are the clone's, whatever the working directory. Installed as a 
 packages, where nothing is ever written: the project folder is then the user's.
 """
 
-import fcntl
 import os
 import re
 import shutil
@@ -13,7 +12,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PACKAGE = Path(__file__).resolve().parent
+from ablations.ground.lock import Lock
+
+PACKAGE = Path(__file__).resolve().parents[1]
 ROOT = PACKAGE.parent
 CLONE = not (PACKAGE / "conf").is_dir()
 """Whether the code is run from its repository, which has conf/ and run.py beside it; a package has conf/ inside."""
@@ -21,6 +22,9 @@ CLONE = not (PACKAGE / "conf").is_dir()
 CONF = ROOT / "conf" if CLONE else PACKAGE / "conf"
 MARKER = "ablations.yaml"
 """A file of this name, empty or not, makes a folder a project folder."""
+
+LOCK = "lock"
+"""The file in the folder of something unfinished that its owner holds the lock of."""
 
 
 def project_folder() -> Path:
@@ -60,43 +64,37 @@ def choice_file(group: str, choice: str) -> Path | None:
 
 
 @contextmanager
-def draft_folder(place: Path | None = None, prefix: str = "ablations-") -> Iterator[Path]:
-    """A new folder `PREFIX…`, which is gone after the block. Raises OSError where it cannot be made.
+def draft_folder(place: Path | None = None, prefix: str = "ablations-draft-") -> Iterator[Path]:
+    """A new empty folder, which is gone after the block. Raises OSError where it cannot be made.
 
-    It is in `place`, else where the system wants temporary files. Those of processes that were killed are removed:
-    each owner holds a lock on its own, which the kernel releases however that ends.
+    It is in a folder `PREFIX…` in `place`, else where the system wants temporary files. Those of processes that were
+    killed are removed: each owner holds a lock on its own, which the system releases however that ends.
     """
     place = Path(tempfile.gettempdir()) if place is None else place
     remove_drafts(place, prefix)
     while True:
-        with tempfile.TemporaryDirectory(dir=place, prefix=prefix, ignore_cleanup_errors=True) as name:
-            try:
-                lock = os.open(name, os.O_RDONLY)
-            except FileNotFoundError:  # taken, before it was locked, for that of a process that was killed
+        whole = Path(tempfile.mkdtemp(dir=place, prefix=prefix))
+        try:
+            lock = Lock.take(whole / LOCK)
+            if lock is None:  # it is just being removed as that of a process that was killed
                 continue
-            try:
-                with suppress(OSError):  # a file system without locks, where nobody removes it either
-                    fcntl.flock(lock, fcntl.LOCK_EX)
-                if os.path.exists(name):  # else it was removed before it was locked
-                    yield Path(name)
-                    return
-            finally:
-                os.close(lock)
+        except FileNotFoundError:  # it was removed as such
+            continue
+        except OSError:  # a file system without locks, where nobody removes it either
+            lock = None
+        try:
+            (whole / "draft").mkdir()
+            yield whole / "draft"
+            return
+        finally:
+            lock.remove_folder() if lock else shutil.rmtree(whole, ignore_errors=True)
 
 
 def remove_drafts(place: Path, prefix: str) -> None:
     """Remove what `draft_folder` made in `place` for processes that were killed."""
     with suppress(OSError):  # of `place`, where it does not exist yet
         for path in place.iterdir():
-            if re.fullmatch(re.escape(prefix) + "[a-z0-9_]{8}", path.name):
-                with suppress(OSError):  # it is locked, or somebody else's
-                    _remove_unlocked(path)
-
-
-def _remove_unlocked(folder: Path) -> None:
-    lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        shutil.rmtree(folder)
-    finally:
-        os.close(lock)
+            if re.fullmatch(re.escape(prefix) + "[a-z0-9_]{8}", path.name) and not path.is_symlink():
+                with suppress(OSError):  # somebody else's
+                    if lock := Lock.take(path / LOCK):
+                        lock.remove_folder()
