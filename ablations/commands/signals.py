@@ -3,7 +3,6 @@
 import math
 import multiprocessing
 import os
-import select
 import signal
 import sys
 import threading
@@ -261,37 +260,20 @@ def _follow_parent() -> None:
 
 
 def _hear(heard: int) -> None:
-    """Cut the process off some time after a signal, unless that was dealt with.
-
-    `heard` says when one came, also where the main thread is inside a call, as to a locked database, that does not
-    return so soon: Python handles signals between two of its own instructions.
-    """
-    told, until, code = -math.inf, math.inf, 0  # when the first signal came that was not dealt with
+    """Cut the process off after a signal, also where the main thread is inside a call, as to a locked database, that
+    does not return so soon: Python handles signals between two of its own instructions."""
     with open(heard, "rb", buffering=0) as signals:
-        while True:
-            waiting = None if until == math.inf else max(until - time.monotonic(), 0.0)
-            if select.select([signals], [], [], waiting)[0]:
-                if not (number := signals.read(1)):
-                    return
-                if number[0] in STOPS and (until == math.inf or told <= _Process.excused):
-                    told, code = time.monotonic(), 128 + number[0]
-                    until = told + _grace()
-            elif told > _Process.excused:
-                os._exit(code)
-            else:
-                until = math.inf
+        while number := signals.read(1):
+            if number[0] in STOPS:
+                threading.Thread(target=_cut_off, args=[number[0]], daemon=True).start()
 
 
 def _cut_off(number: int) -> None:
-    """The same for the one signal of Windows that `_stop` was told."""
+    """End the process some time after a signal, unless that was dealt with."""
     told = time.monotonic()
-    time.sleep(_grace())
+    time.sleep(_patience(WORKER_GRACE_S if _is_worker() else GRACE_S))
     if told > _Process.excused:
         os._exit(128 + number)
-
-
-def _grace() -> float:
-    return _patience(WORKER_GRACE_S if _is_worker() else GRACE_S)
 
 
 def _patience(seconds: float) -> float:
