@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
 from ablations.tracking.columns import tag
+from ablations.tracking.directly import add_files, tag_run
 from ablations.tracking.models import list_models
 from ablations.tracking.store import REFUSALS, Store, may_pass, pages
 
@@ -31,6 +32,10 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
 
     Raises AwayError where the store cannot be reached now, InputError where it refuses the record.
     """
+    if record["do"] == "tags" and tag_run(store, run_id, record["tags"]):
+        return
+    if record["do"] == "files" and add_files(store, run_id, files):
+        return
     with store.client() as api:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
         from mlflow.exceptions import MlflowException

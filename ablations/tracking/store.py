@@ -205,6 +205,10 @@ class Store:
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
         """Set a tag of an experiment, such as a view prepared for the MLflow UI."""
+        from ablations.tracking import directly
+
+        if directly.tag_experiment(self, experiment_id, key, value):
+            return
         with self.client() as api:
             api.set_experiment_tag(experiment_id, key, value)
 
