@@ -89,8 +89,8 @@ def is_false(kind: Kind, row: dict) -> bool:
 def simulated(
     kind: Kind, studies: int, kills: random.Random | None = None
 ) -> tuple[float, float, float, float]:
-    """Shares: of studies with any false *better* or *worse*, and with any false *no difference*; of comparisons that are
-    settled; of the runs of 40 seeds each that are saved."""
+    """Shares: of studies with any false *better* or *worse*, and with any false *no difference*; of comparisons that
+    are settled; of the runs of 40 seeds each that are saved."""
     gc.freeze()  # each correction by statsmodels collects garbage, which takes far longer than the rest
     found = [outcome(kind, seed, kills) for seed in range(studies)]
     gc.unfreeze()
