@@ -227,6 +227,7 @@ def test_the_played_windows_refuses_what_windows_refuses(tmp_path):
     assert done.stderr.endswith("No module named 'fcntl'\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["report", "ui", "predict", "describe", "sync", "export_images"])
 def test_commands_can_be_asked_for_help_there(command):
     done = as_windows("-m", f"ablations.{command}", "--help")
