@@ -218,8 +218,7 @@ def compare(
         factors: the params or columns that are compared.
         metric: the outcome.
         seed: the param or column that pairs runs; `seed` by default.
-        baseline: by factor the level that the others are compared with, or that level where there is one factor; the
-            first in order where it is not said.
+        baseline: by factor the level that others are compared with, or that of the one factor; by default the first.
         margin: the largest difference that does not matter, in the metric's unit.
         better: which values of the metric are; by default as its name says, where that leaves no doubt.
         name: of the report.

@@ -61,11 +61,6 @@ def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys
     assert about["study"]["until"] == {"seeds_at_least": 5, "seeds_at_most": 6, "ended": "done"}
     assert "follow from the store" in check("s", commands.store, commands.reports)
 
-    before = commands.files("s")
-    commands.sweep("s", *COMMAND)  # again: nothing is left to do
-    assert (runs_of(commands), commands.looks("s")) == (12, [["0", "1", "2", "3", "4"], ["5"]])
-    assert commands.files("s")["effects.csv"] == before["effects.csv"]
-
     commands.sweep(
         "s", "seed=range(6)", "activation=relu,sigmoid"
     )  # with given seeds: the same study, the same runs

@@ -39,6 +39,7 @@ class Asked(Job):
     key: str = ""
     asking: str | None = "s"
 
+    trial = None
     name = property(lambda self: self.key)
     experiment = property(lambda _: "lenet5")
     sweep = property(lambda self: self.asking)
@@ -70,7 +71,7 @@ def ask(tmp_path) -> Callable[..., Asked]:
             normalization=None,
             test=SimpleNamespace(labels=np.arange(3)),
         )
-        return Asked(None, store, 30.0, rerun, recipe, None, tmp_path / machine, key, sweep)
+        return Asked(None, store, 30.0, rerun, recipe, place=tmp_path / machine, key=key, asking=sweep)
 
     return ask
 
