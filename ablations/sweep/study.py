@@ -11,8 +11,9 @@ from ablations.errors import InputError
 from ablations.experiment.job import logged_params
 from ablations.sweep.designs import FRACTION, LADDER, in_order
 from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.tracking.directly import EXPERIMENT_TAG_CHARACTERS
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
+from ablations.tracking.store import Store
 from ablations.tracking.study import Study, tag_of
 
 OF_THE_PLAN = {"seeds", "reproduces", "start", "spread"}

@@ -32,10 +32,11 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
 
     Raises AwayError where the store cannot be reached now, InputError where it refuses the record.
     """
-    if record["do"] == "tags" and tag_run(store, run_id, record["tags"]):
-        return
-    if record["do"] == "files" and add_files(store, run_id, files):
-        return
+    with store.file_errors():
+        if record["do"] == "tags" and tag_run(store, run_id, record["tags"]):
+            return
+        if record["do"] == "files" and add_files(store, run_id, files):
+            return
     with store.client() as api:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
         from mlflow.exceptions import MlflowException

@@ -21,6 +21,7 @@ from ablations.commands import say_doing
 from ablations.errors import HIDDEN, InputError, printable
 from ablations.ground.lock import Lock
 from ablations.ground.paths import MLRUNS, draft_folder, remove_drafts
+from ablations.tracking import directly
 from ablations.tracking.address import hide, whole
 from ablations.tracking.moved import settle
 
@@ -52,10 +53,6 @@ CREATING = ".creating-"
 
 class AwayError(InputError):
     """The store cannot be reached or written to now; it may be later, with the same request."""
-
-
-EXPERIMENT_TAG_CHARACTERS = 20_000
-"""MLflow's limit for the value of an experiment's tag."""
 
 
 @dataclass(frozen=True, init=False)
@@ -119,7 +116,7 @@ class Store:
         if self.path is None:
             self.require_answer()
             return self._experiment_id(experiment)
-        with self._file_errors():
+        with self.file_errors():
             if not self._has_tables():
                 self._create()
             remove_drafts(self.path.parent, CREATING)
@@ -131,7 +128,7 @@ class Store:
     def settle(self) -> None:
         """Let the SQLite file of a project that was moved or copied name the artifacts that lie beside it."""
         if self.path is not None:
-            with self._file_errors():
+            with self.file_errors():
                 settle(self.path, self.artifacts)
 
     def probe(self, patient: bool = False) -> None:
@@ -140,7 +137,7 @@ class Store:
         if self.path is None:
             self.require_answer(wait)
             return
-        with self._file_errors():
+        with self.file_errors():
             self._require_writable(wait)
 
     def require_answer(self, wait: float = 10.0) -> None:
@@ -205,10 +202,9 @@ class Store:
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
         """Set a tag of an experiment, such as a view prepared for the MLflow UI."""
-        from ablations.tracking import directly
-
-        if directly.tag_experiment(self, experiment_id, key, value):
-            return
+        with self.file_errors():
+            if directly.tag_experiment(self, experiment_id, key, value):
+                return
         with self.client() as api:
             api.set_experiment_tag(experiment_id, key, value)
 
@@ -229,7 +225,8 @@ class Store:
                     api.delete_logged_model(model.model_id)
 
     @contextmanager
-    def _file_errors(self) -> Iterator[None]:
+    def file_errors(self) -> Iterator[None]:
+        """Turn what writing to the SQLite file, or beside it, raises into AwayErrors."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:

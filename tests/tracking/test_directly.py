@@ -13,6 +13,7 @@ from ablations.errors import InputError
 from ablations.ground.paths import ROOT
 from ablations.tracking import Tracker, directly
 from ablations.tracking import store as stores
+from ablations.tracking.sending import send
 from ablations.tracking.store import AwayError
 
 
@@ -54,11 +55,11 @@ def test_a_run_that_was_deleted_takes_no_tags(store, api, run_id):
 
 def test_tags_of_experiments(store, api):
     experiment = api.get_experiment_by_name("lenet5").experiment_id
-    for value in ("x" * stores.EXPERIMENT_TAG_CHARACTERS, "short"):
+    for value in ("x" * directly.EXPERIMENT_TAG_CHARACTERS, "short"):
         assert directly.tag_experiment(store, experiment, "mlflow.note.content", value)
         assert api.get_experiment(experiment).tags["mlflow.note.content"] == value
     assert not directly.tag_experiment(
-        store, experiment, "long", "x" * (stores.EXPERIMENT_TAG_CHARACTERS + 1)
+        store, experiment, "long", "x" * (directly.EXPERIMENT_TAG_CHARACTERS + 1)
     )
     assert not directly.tag_experiment(store, "4711", "key", "value")
 
@@ -88,7 +89,7 @@ def test_a_store_that_is_locked_is_away(store, run_id, monkeypatch):
     with closing(store.connect("rw")) as other:
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(AwayError, match="locked"):
-            directly.tag_run(store, run_id, {"command": "later"})
+            send(store, run_id, {"do": "tags", "tags": {"command": "later"}})
 
 
 def test_mlflow_is_not_even_imported(store, run_id):
