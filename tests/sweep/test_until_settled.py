@@ -31,6 +31,7 @@ def runs_of(commands: Commands) -> int:
     return len(runs)
 
 
+@pytest.mark.slow
 def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys):
     def killed(*_: object) -> None:
         raise Terminated
@@ -56,7 +57,7 @@ def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys
     assert line.split()[4] == "5"
     assert said.count("already finished") == 10
     page = (commands.reports / "s" / "README.md").read_text("utf-8")
-    assert "**Run until settled**, 2 looks, 6 seeds at most: 1 of 1 comparison settled." in page
+    assert "**Run until settled**, 2 looks, up to 6 seeds each: 1 of 1 comparison settled." in page
     about = json.loads((commands.reports / "s" / "report.json").read_text("utf-8"))
     assert about["study"]["until"] == {"seeds_at_least": 5, "seeds_at_most": 6, "ended": "done"}
     assert "follow from the store" in check("s", commands.store, commands.reports)
