@@ -12,7 +12,7 @@ from ablations.ground.paths import ROOT
 
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
-    path.name for path in BENCHMARKS.glob("*.py") if "__main__" in path.read_text(encoding="utf-8")
+    path.name for path in BENCHMARKS.glob("*.py") if "argparse" in path.read_text(encoding="utf-8")
 )
 
 
@@ -91,3 +91,44 @@ def test_slope_is_that_of_the_growth(scaling, cost, steepness):
 
 def test_a_steep_end_is_not_hidden_by_a_flat_beginning(scaling):
     assert scaling.slope((10, 100, 1000, 10_000), (1.0, 2.0, 2.1, 130.0)) > scaling.STEEPEST
+
+
+@pytest.fixture
+def sections(monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    return importlib.import_module("sections")
+
+
+def test_time_belongs_to_the_section_that_was_entered_last(sections, monkeypatch):
+    now = iter(range(100))
+    monkeypatch.setattr(sections.time, "process_time", lambda: next(now))
+    clock = sections.Clock()
+
+    def batches():
+        yield from clock.timed(lambda: "ab", "data")()
+
+    train = clock.timed(batches, "training")
+    with clock.section("report"):  # a second passes at each change
+        for _ in train():
+            pass
+    clock.charge()
+    # rest | report | training, data in it, training | report | training | report | training | report | rest
+    assert clock.cpu == {"rest": 1, "report": 4, "training": 4, "data": 1}
+
+
+def test_every_timed_part_exists(sections):
+    for name, parts in sections.SECTIONS.items():
+        module = importlib.import_module(name)
+        assert [part for part in parts if not hasattr(module, part)] == []
+        assert set(parts.values()) <= set(sections.NAMES)
+
+
+def test_sections_of_a_command_add_up(tmp_path):
+    done = python("command.py", "--quick", "--only", "planned", "--json", "command.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "command.json").read_text())
+    times = content["times"]["planned"]
+    assert min(times["cpu"][name] for name in ("imports", "composing", "rest")) > 0
+    assert times["cpu"]["artifacts"] == 0  # a dry run leaves none
+    together = sum(times["cpu"].values())
+    assert f"{together:.2f}" in next(line for line in done.stdout.splitlines() if "together" in line)
