@@ -110,6 +110,20 @@ def test_what_lies_below_a_project_fits(swept):
     assert len(f"mlruns/{longest}") < ground.LONGEST_BELOW, longest
 
 
+# Processes
+
+
+@pytest.mark.parametrize(
+    ("told", "average", "demand"),
+    [("0.50 1.00 2.00 7/300 1234\n", 0.5, 7.0), ("9.00 1.00 2.00 1/300 1234\n", 9.0, 9.0), ("?", 2.0, 2.0)],
+)
+def test_a_machine_is_as_busy_as_it_is_now_or_was(monkeypatch, told, average, demand):
+    """The average of a minute does not know yet of what has just begun."""
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: told)
+    monkeypatch.setattr(ground, "load", lambda: average)
+    assert ground.demand() == demand
+
+
 # Locks
 
 

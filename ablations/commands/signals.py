@@ -278,7 +278,7 @@ def _cut_off(number: int) -> None:
 
 def _patience(seconds: float) -> float:
     """So many seconds of a machine that has a processor for everybody; up to ten times as many of a busier one."""
-    waiting = ground.load() / (os.cpu_count() or 1)
+    waiting = ground.demand() / (os.cpu_count() or 1)
     return seconds * min(max(1.0, waiting), 10.0)
 
 

@@ -62,6 +62,7 @@ def commands(tmp_path, monkeypatch):
     return Commands(tmp_path)
 
 
+@pytest.mark.slow
 def test_looks_from_the_first_command_to_a_copy(commands):
     commands.sweep("grows", EVEN)
     assert (commands.looks("grows"), commands.kept()) == ([["0", "1"]], 1)

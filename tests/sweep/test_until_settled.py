@@ -69,6 +69,7 @@ def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys
     assert "settled**" not in (commands.reports / "s" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_report_of_what_is_there(commands, monkeypatch, capsys):
     from ablations.sweep import sweep
 
