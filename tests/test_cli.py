@@ -274,6 +274,7 @@ def test_unknown_report_names_those_that_exist(project, card):
     assert "activation-pool" in done.stderr
 
 
+@pytest.mark.slow
 def test_mnist_reaches_the_textbook_figure(project, mnist_root):
     """Adam 1e-3, batch 64, three epochs: 98.12 % is published for PyTorch."""
     done = project.run(
