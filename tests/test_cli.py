@@ -225,7 +225,7 @@ def test_a_single_run_with_everything_else(project):
 )
 def test_bad_input_gets_one_line(project, override, said):
     done = project.run(override)
-    assert done.returncode != 0
+    assert done.returncode == 2
     assert done.stderr.count("\n") == 1, done.stderr
     assert done.stderr.startswith("error: ")
     assert said in done.stderr

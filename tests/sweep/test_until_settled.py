@@ -1,10 +1,8 @@
 """Until settled as it is typed: rounds, looks, a kill between two steps, and the same command again."""
 
 import json
-import sys
 
 import pytest
-from test_looks_of_sweeps import Commands
 
 from ablations.commands.signals import Terminated
 from ablations.errors import InputError
@@ -16,15 +14,7 @@ COMMAND = ("until=settled", "seeds_at_least=5", "seeds_at_most=6", "activation=r
 """Five seeds cannot settle one comparison, six can, and a sigmoid is far behind after one epoch."""
 
 
-@pytest.fixture
-def commands(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
-    monkeypatch.setattr("ablations.report.drawings.drawings", lambda *_: iter(()))
-    monkeypatch.setattr(sys, "argv", list(sys.argv))
-    return Commands(tmp_path)
-
-
-def runs_of(commands: Commands) -> int:
+def runs_of(commands) -> int:
     runs = Reader(commands.store).runs(tags={"sweep": "s"})
     assert set(runs["status"]) == {"FINISHED"}
     assert not runs.duplicated(["params.activation", "params.seed"]).any()
