@@ -1,6 +1,5 @@
 """Ctrl-C, SIGTERM and a closed terminal: stop soon, leave everything in order, and take the workers along."""
 
-import math
 import multiprocessing
 import os
 import signal
@@ -48,7 +47,8 @@ class _Process:
     listening = False  # for signals
     busy = False  # something wants to be told by an exception
     undisturbed = False  # but not now
-    excused = -math.inf  # when what was told before was dealt with
+    handled = 0  # how many signals came
+    excused = 0  # so many of them were dealt with
     lost = False  # the exception was raised where nothing can be raised, as in a finalizer
 
 
@@ -101,7 +101,7 @@ def last_words() -> Iterator[None]:
     """Once Ctrl-C has stopped what was going on, time for what is to be done before the end, however long it takes;
     the next signal ends that at once."""
     number, _Process.signal = _Process.signal, None
-    _Process.lost, _Process.excused = False, time.monotonic()
+    _Process.lost, _Process.excused = False, _Process.handled
     try:
         yield
     finally:
@@ -183,7 +183,7 @@ def _listen() -> Callable[[], None]:
     """Have signals come to `_stop`, and to `_cut_off`; return what undoes it."""
     if _Process.listening:
         return lambda: None
-    _Process.listening = True
+    _Process.listening, _Process.handled, _Process.excused = True, 0, 0
     if _is_worker():
         threading.Thread(target=_follow_parent, daemon=True).start()
     else:
@@ -225,6 +225,7 @@ def _cut_off_later() -> Callable[[], None]:
 
 
 def _stop(number: int, frame: FrameType | None) -> None:
+    _Process.handled += 1
     if _Process.signal is not None:
         if _Process.lost and not _Process.undisturbed:
             _Process.lost = False
@@ -232,7 +233,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
         return
     _Process.signal = number
     if ground.WINDOWS:
-        threading.Thread(target=_cut_off, args=[number], daemon=True).start()
+        threading.Thread(target=_cut_off, args=[number, _Process.handled], daemon=True).start()
     if _is_worker() and not _Process.busy:
         _leave(number)
     _stop_children(_patience(WORKER_GRACE_S) + 0.5)
@@ -262,23 +263,24 @@ def _follow_parent() -> None:
 def _hear(heard: int) -> None:
     """Cut the process off after a signal, also where the main thread is inside a call, as to a locked database, that
     does not return so soon: Python handles signals between two of its own instructions."""
+    heard_of = 0
     with open(heard, "rb", buffering=0) as signals:
         while number := signals.read(1):
             if number[0] in STOPS:
-                threading.Thread(target=_cut_off, args=[number[0]], daemon=True).start()
+                heard_of += 1
+                threading.Thread(target=_cut_off, args=[number[0], heard_of], daemon=True).start()
 
 
-def _cut_off(number: int) -> None:
-    """End the process some time after a signal, unless that was dealt with."""
-    told = time.monotonic()
+def _cut_off(number: int, place: int) -> None:
+    """End the process some time after a signal, the `place`-th, unless that was dealt with."""
     time.sleep(_patience(WORKER_GRACE_S if _is_worker() else GRACE_S))
-    if told > _Process.excused:
+    if place > _Process.excused:
         os._exit(128 + number)
 
 
 def _patience(seconds: float) -> float:
     """So many seconds of a machine that has a processor for everybody; up to ten times as many of a busier one."""
-    waiting = ground.load() / (os.cpu_count() or 1)
+    waiting = ground.demand() / (os.cpu_count() or 1)
     return seconds * min(max(1.0, waiting), 10.0)
 
 

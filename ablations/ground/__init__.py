@@ -148,6 +148,14 @@ def load() -> float:
         return psutil.getloadavg()[0]
 
 
+def demand() -> float:
+    """How many processes want a processor now, as far as the system tells, or on average where those are more."""
+    now = 0
+    with suppress(OSError, ValueError, IndexError):
+        now = int(Path("/proc/loadavg").read_text(encoding="ascii").split()[3].partition("/")[0])
+    return max(load(), now)
+
+
 def processor() -> str:
     """The name of the processor, as far as the system tells."""
     with suppress(OSError):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from ablations.errors import InputError, printable
 from ablations.tracking.columns import column, metric, param, tag, text
 from ablations.tracking.reader import Reader
+from ablations.tracking.study import is_aside
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -58,6 +59,8 @@ def _best(runs: "pd.DataFrame", group: str | None) -> "pd.Series":
     runs = runs[(runs["status"] == "FINISHED") & column(runs, judged).notna()]
     if runs.empty:
         raise InputError(f"no finished run with the metric {JUDGED_BY}{f' in {group}' if group else ''}")
+    if group is None:  # what trials trained, or what nobody chose in the end, was not to be used
+        runs = runs[~column(runs, tag("sweep")).map(is_aside)]
     ranks = column(runs, param("dataset")).map(_rank)
     runs = runs[ranks == ranks.min()]
     order = [judged, loss] if loss in runs else [judged]

@@ -244,7 +244,9 @@ def _stays(folder: Path, analysis: "Analysis", of_others: bool) -> str:
         return f"is of {plain(study.name)}"
     ours = analysis.everything
     theirs = runs[~runs["run_id"].isin(ours["run_id"])]
-    for run in () if of_others else disagreements(theirs, ours, analysis.study.varied):
+    for run in (
+        () if of_others else disagreements(theirs, ours, (*analysis.study.varied, *analysis.study.chosen))
+    ):
         for name, there, here in run:
             return f"is of other runs ({name.partition('.')[2]}: {there} there, {here} here)"
     return ""

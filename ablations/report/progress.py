@@ -67,7 +67,7 @@ def head(analysis: Analysis) -> Iterator[Markdown]:
     if until.get("ended") is None:
         yield md(GOES_ON, f"look {looks}", f"{_settled(found)}, {many(seeds, 'seed')} so far")
     else:
-        far = f"{many(looks, 'look')}, {many(seeds, 'seed')} at most"
+        far = f"{many(looks, 'look')}, up to {many(seeds, 'seed')} each"
         out_of_time = md("")
         if until["ended"] == BUDGET:
             out_of_time = md(OUT_OF_TIME, *(duration(until.get(key, 0.0)) for key in ("budget_s", "next_s")))
@@ -89,7 +89,7 @@ def _settled(found: Sequence[Prospect]) -> str:
     """`2 of 5 comparisons settled, 1 given up`."""
     counted = [each for each in found if each.standing is not Standing.AT_LEVELS]
     settled = sum(each.standing is Standing.SETTLED for each in counted)
-    given_up = sum(each.standing is Standing.GIVEN_UP for each in counted)
+    given_up = sum(each.standing is Standing.GIVEN_UP and bool(each.spare) for each in counted)
     return f"{settled} of {many(len(counted), 'comparison')} settled" + (
         f", {given_up} given up" if given_up else ""
     )

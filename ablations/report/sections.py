@@ -76,7 +76,9 @@ UNKNOWN_LOOKS = (
     "Whether somebody looked at fewer seeds before is not recorded with these runs: this counts as the only look "
     "(`--looks 8,12` tells of others)."
 )
-LOOKS = "Seeds were added after earlier reports: {} so far, at {} seeds. What is said holds however often one looks."
+LOOKS = (
+    "{} were added after earlier reports: {} so far, at {} seeds. What is said holds however often one looks."
+)
 NUMBERS = (
     "*p*: how often chance alone would give such a mean, over all looks (sign-flip test); "
     "*p (Holm)*: corrected for the number of comparisons. *Beats it in*: the share of seeds in which the variant is "
@@ -251,7 +253,8 @@ def _looks(analysis: Analysis) -> Markdown:
         return md(ONE_LOOK if ours else UNKNOWN_LOOKS)
     seeds = list(accumulate((set(look.seeds) for look in analysis.looks), set.union))
     counts = [str(len(each)) for each in seeds]
-    return md(LOOKS, many(len(seeds), "look"), f"{', '.join(counts[:-1])} and {counts[-1]}")
+    added = "Seeds" if seeds[0] < seeds[-1] else "Runs"  # as after a tuning that chose something else
+    return md(LOOKS, added, many(len(seeds), "look"), f"{', '.join(counts[:-1])} and {counts[-1]}")
 
 
 def _in_full(analysis: Analysis) -> Iterator[Markdown]:

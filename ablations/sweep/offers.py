@@ -7,7 +7,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.errors import InputError
+from ablations.commands import say
+from ablations.errors import InputError, printable
 from ablations.experiment.finished import data_sha256
 from ablations.experiment.job import NOT_DETERMINING, determining, digest, is_below, leaves
 from ablations.experiment.provenance import code_hash
@@ -107,8 +108,18 @@ def read_tuning(
     accepted = ("space", "trials", "seeds", "sampler", "seed", "prune", "curve")
     if unknown := sorted(set(told) - set(accepted)):
         raise InputError(f"study.tuning.{unknown[0]}: there is no such key; accepted: {', '.join(accepted)}")
-    space = {key: _offer(f"study.tuning.space.{key}", of) for key, of in (told.get("space") or {}).items()}
-    space = {key: of for key, of in space.items() if key not in given}
+    offers = told.get("space") or {}
+    if not isinstance(offers, Mapping):
+        raise InputError(
+            "study.tuning.space: by key what may be chosen is expected, as {optimizer.lr: {low: 1e-4, high: 0.1}}; got "
+            f"{printable(offers)}"
+        )
+    offered = {key: _offer(f"study.tuning.space.{key}", of) for key, of in offers.items()}
+    space = {key: of for key, of in offered.items() if key not in given}
+    if (offered or own) and section["nuisance"]:
+        raise InputError(
+            "study.tuning: beside study.nuisance there are two ways to choose; leave out one of them"
+        )
     own = {
         key: {
             level: {name: of for name, of in offers.items() if name not in given}
@@ -117,11 +128,9 @@ def read_tuning(
         for key, levels in own.items()
     }
     if not space and not any(offers for levels in own.values() for offers in levels.values()):
+        if offered:
+            say(f"tuning: the command line sets {', '.join(offered)}, so that nothing is left to choose")
         return None, section
-    if section["nuisance"]:
-        raise InputError(
-            "study.tuning: beside study.nuisance there are two ways to choose; leave out one of them"
-        )
     tuned_on = str(section["tuned_on"])
     if tuned_on.startswith("test/"):
         raise InputError(
@@ -148,7 +157,8 @@ def offered_variants(
     evaluating = {int(run.config.seed) for run in runs}
     if both := sorted(evaluating & set(tuning.seeds)):
         raise InputError(
-            f"study.tuning.seeds: {both[0]} is a seed that evaluates, too; accepted: others, as {FIRST_SEED}"
+            f"study.tuning.seeds: {both[0]} is a seed that evaluates, too; accepted: others, as "
+            f"{max(evaluating) + 1}"
         )
     for key in tuning.keys:
         if key in planned.varied:
@@ -162,6 +172,7 @@ def offered_variants(
         if name not in found:
             setting = without_seed(overrides)
             offered = dict(_offered(tuning, setting, run))
+            _require_numbers(offered, run.config)
             _require_grid(tuning, name, offered)
             found[name] = Variant(
                 name, setting, run.config, offered, _id(tuning, study, name, offered, run.config)
@@ -190,6 +201,16 @@ def grid(offered: Mapping[str, Offer]) -> Iterator[list[Any]]:
             )
         count = math.floor((of["high"] - of["low"]) / step + 1e-9)
         yield [of["low"] + step * i for i in range(count + 1)]
+
+
+def _require_numbers(offered: Mapping[str, Offer], config: DictConfig) -> None:
+    for key, of in offered.items():
+        usual = OmegaConf.select(config, key)
+        odd = [each for each in of.get("values", ()) if type(each) not in (int, float)]
+        if type(usual) in (int, float) and odd:
+            raise InputError(
+                f"study.tuning.space.{key}: {odd[0]} is no number; accepted: numbers, as {usual}"
+            )
 
 
 def _require_grid(tuning: Tuning, name: str, offered: Mapping[str, Offer]) -> None:

@@ -18,8 +18,9 @@ from ablations.experiment.job import determining, digest, is_below, logged_param
 from ablations.experiment.resume import Train, decide
 from ablations.sweep.offers import Tuning, Variant
 from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.study import comparisons_of
 from ablations.sweep.tuning import foreseen
-from ablations.tracking.columns import PARAM, column, param
+from ablations.tracking.columns import column, param
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 from ablations.training.recipe import typed
@@ -126,18 +127,15 @@ def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[st
 
     Raises InputError for a `study.spread` that is none.
     """
-    import pandas as pd
-
     from ablations.comparison.power import PROBABILITY, deviation, seeds_for, smallest_difference
     from ablations.comparison.verdicts import MOST_SEEDS, fewest_seeds
-    from ablations.report.analysis import one_image, planned_comparisons, raised
+    from ablations.report.analysis import one_image, raised
 
-    planned = [{key: run.logged(key) for key in (*study.varied, SEED)} for run in runs]
-    comparisons = planned_comparisons(study, pd.DataFrame(planned).add_prefix(PARAM))
+    comparisons = comparisons_of(study, runs)
     ours = [each for each in comparisons if each.metric == study.metric and each.signs]
     if not ours:
         return
-    seeds, m = len({each[SEED] for each in planned}), len(comparisons)
+    seeds, m = len({run.logged(SEED) for run in runs}), len(comparisons)
     family = f"{many(seeds, 'seed')} and {many(m, 'comparison')}"
     if seeds < (fewest := fewest_seeds(m)):
         yield f"with {family} nothing can be settled: {fewest} seeds are needed at least"

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
@@ -11,10 +11,14 @@ from ablations.errors import InputError
 from ablations.experiment.job import logged_params
 from ablations.sweep.designs import FRACTION, LADDER, in_order
 from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.tracking.columns import PARAM
 from ablations.tracking.directly import EXPERIMENT_TAG_CHARACTERS
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study, tag_of
+
+if TYPE_CHECKING:
+    from ablations.comparison.pairs import Comparison
 
 OF_THE_PLAN = {"seeds", "reproduces", "start", "spread"}
 """Keys of the section that the record of a study does not have."""
@@ -58,6 +62,16 @@ def _as_logged(planned: Plan, runs: Sequence[PlannedRun]) -> dict[str, str]:
     """The baseline of the plan, its levels as the runs will log them."""
     names = logged_names(planned, runs)
     return {key: names[key, level] for key, level in planned.baseline.items()}
+
+
+def comparisons_of(study: Study, runs: Sequence[PlannedRun]) -> "tuple[Comparison, ...]":
+    """What will be compared of these runs, whatever they measure."""
+    import pandas as pd
+
+    from ablations.report.analysis import planned_comparisons
+
+    planned = [{key: run.logged(key) for key in (*study.varied, SEED)} for run in runs]
+    return planned_comparisons(study, pd.DataFrame(planned).add_prefix(PARAM))
 
 
 def logged_names(planned: Plan, runs: Sequence[PlannedRun]) -> dict[tuple[str, str], str]:

@@ -25,10 +25,10 @@ from ablations.experiment.progress import sweep_bar
 from ablations.sweep.command_line import REPORTS
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.offers import offered_variants, read_tuning
-from ablations.sweep.overrides import quoted, read_overrides
+from ablations.sweep.overrides import Given, quoted, read_overrides
 from ablations.sweep.plan import Plan, PlannedRun, composed, plan, with_seed
 from ablations.sweep.rounds import Course, End, Goal, goal_of, variants_of
-from ablations.sweep.study import keep, study_of
+from ablations.sweep.study import comparisons_of, keep, study_of
 from ablations.sweep.tuning import tune
 from ablations.tracking.outbox import deliver
 from ablations.tracking.store import Store
@@ -60,7 +60,7 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     tuning, section = read_tuning(section, given)
     planned = plan(section, given)
     if goal is not None:
-        planned = replace(planned, seeds=tuple(map(str, range(goal.at_least))))
+        goal, planned = _first_round(goal, given, section, planned, config, loader)
     if config.dry_run:
         print(f"dry run of {many(len(planned.runs), 'run')}: nothing is trained or stored", flush=True)
     runs = composed(loader, config, planned.runs)  # all of them: mistakes are found before anything starts
@@ -99,6 +99,26 @@ def sweep(config: DictConfig, loader: ConfigLoader, launcher: Launcher, argument
     if failed:
         sys.exit(1)
     return ongoing.results
+
+
+def _first_round(
+    goal: Goal,
+    given: Mapping[str, Given],
+    section: Mapping[str, Any],
+    planned: Plan,
+    config: DictConfig,
+    loader: ConfigLoader,
+) -> tuple[Goal, Plan]:
+    """The seeds of the first round: so many that it can settle something, unless their number was given."""
+    if "seeds_at_least" not in given:
+        from ablations.comparison.verdicts import fewest_seeds
+
+        one = replace(planned, seeds=("0",))
+        runs = composed(loader, config, one.runs)
+        family = comparisons_of(study_of("", section, one, runs, ""), runs)
+        least = max(goal.at_least, fewest_seeds(len(family)) if family else 0)
+        goal = replace(goal, at_least=min(least, goal.at_most))
+    return goal, replace(planned, seeds=tuple(map(str, range(goal.at_least))))
 
 
 @dataclass

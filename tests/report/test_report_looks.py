@@ -1,13 +1,16 @@
 """Looks as a report knows them: from its sweep's invocations, or from who says at how many seeds he looked."""
 
 import json
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
 from test_foreign_runs import Logger, arguments
 from test_report import IN_FULL, compiled, rows_of
 
+from ablations.report import sections
 from ablations.report.__main__ import main
+from ablations.report.analysis import Look
 from ablations.report.check import check
 from ablations.report.request import UNSAID
 from ablations.tracking import Store
@@ -138,3 +141,13 @@ def test_looks_that_do_not_grow_are_one_line(uri, reports, capsys, looks):
     assert stopped.value.code == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert line == f"error: --looks {looks}: numbers of seeds that grow are expected, such as 8,12,18"
+
+
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [((("0", "1"), ("2",)), "Seeds were added"), ((("0", "1"), ("0", "1")), "Runs were added")],
+)
+def test_what_was_added_is_said(seeds, said):
+    """After a tuning that chose something else there are new runs on the same seeds."""
+    looks = tuple(Look("", each) for each in seeds)
+    assert said in sections._looks(SimpleNamespace(looks=looks))

@@ -7,14 +7,21 @@ from omegaconf import OmegaConf
 from ablations.comparison.power import seeds_for, smallest_difference
 from ablations.errors import InputError
 from ablations.ground.paths import CONF
-from ablations.sweep import preview
+from ablations.sweep import preview, sweep
 from ablations.sweep.plan import Plan, PlannedRun, plan
+from ablations.sweep.rounds import Goal
 from ablations.sweep.study import study_of
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 
 DEFAULTS = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))["study"]
 ONE = {"pool": ["max", "avg"]}
+MANY = ONE | {
+    "activation": ["relu", "tanh", "sigmoid"],
+    "c3": ["full", "sparse"],
+    "head": ["softmax", "mse"],
+    "init": ["he", "xavier"],
+}
 
 
 def planned(compose, **said) -> tuple[Study, list[PlannedRun], Plan]:
@@ -147,3 +154,25 @@ def test_what_a_level_of_a_fraction_brings_is_told_apart_from_what_others_do(com
     study, runs, _ = planned(compose, factors=factors, design="fraction")
     assert len(runs) == 8
     assert study.brings == {"pool": {"avg": ["trainer.batch_size"]}}
+
+
+@pytest.mark.parametrize(
+    ("given", "factors", "seeds"),
+    [
+        ({}, ONE, 8),
+        ({}, MANY, 9),
+        ({"seeds_at_least"}, MANY, 8),
+    ],
+    ids=["one comparison", "six of them", "as many as were given"],
+)
+def test_the_first_round_can_settle_something(compose, monkeypatch, given, factors, seeds):
+    """Eight seeds can settle five comparisons, and not six."""
+    section = DEFAULTS | {"factors": factors, "design": "one_at_a_time"}
+    found = plan(section, {})
+    _, runs, _ = planned(compose, **section | {"seeds": 1})
+    monkeypatch.setattr(sweep, "composed", lambda *_: runs)
+    goal, first = sweep._first_round(Goal(8, 40), given, section, found, None, None)
+    assert goal == Goal(seeds, 40)
+    assert first.seeds == tuple(map(str, range(seeds)))
+    goal, first = sweep._first_round(Goal(8, 8), given, section, found, None, None)
+    assert (goal.at_least, len(first.seeds)) == (8, 8)  # the most that are allowed

@@ -109,6 +109,7 @@ def test_what_failed(project):
         assert (resumed[run["run_id"]] == "1") == (run["tags.failure"] == "error")
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_named_and_the_run_is_trained_from_its_beginning(project):
     """And the epochs that the store knows of it are not there twice."""
     command = ["trainer.epochs=30", "tracking.experiment=damaged"]
@@ -136,6 +137,7 @@ def test_a_damaged_checkpoint_is_named_and_the_run_is_trained_from_its_beginning
     np.testing.assert_array_equal(steps, np.arange(1, 31))
 
 
+@pytest.mark.slow
 def test_two_at_the_same_moment_train_once(project):
     command = [sys.executable, str(project.root / "run.py"), "trainer.epochs=20", "tracking.experiment=both"]
     both = [

@@ -1,10 +1,8 @@
 """Until settled as it is typed: rounds, looks, a kill between two steps, and the same command again."""
 
 import json
-import sys
 
 import pytest
-from test_looks_of_sweeps import Commands
 
 from ablations.commands.signals import Terminated
 from ablations.errors import InputError
@@ -16,21 +14,14 @@ COMMAND = ("until=settled", "seeds_at_least=5", "seeds_at_most=6", "activation=r
 """Five seeds cannot settle one comparison, six can, and a sigmoid is far behind after one epoch."""
 
 
-@pytest.fixture
-def commands(tmp_path, monkeypatch):
-    monkeypatch.setattr("ablations.ground.paths.REPORTS", tmp_path / "reports")
-    monkeypatch.setattr("ablations.report.drawings.drawings", lambda *_: iter(()))
-    monkeypatch.setattr(sys, "argv", list(sys.argv))
-    return Commands(tmp_path)
-
-
-def runs_of(commands: Commands) -> int:
+def runs_of(commands) -> int:
     runs = Reader(commands.store).runs(tags={"sweep": "s"})
     assert set(runs["status"]) == {"FINISHED"}
     assert not runs.duplicated(["params.activation", "params.seed"]).any()
     return len(runs)
 
 
+@pytest.mark.slow
 def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys):
     def killed(*_: object) -> None:
         raise Terminated
@@ -56,7 +47,7 @@ def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys
     assert line.split()[4] == "5"
     assert said.count("already finished") == 10
     page = (commands.reports / "s" / "README.md").read_text("utf-8")
-    assert "**Run until settled**, 2 looks, 6 seeds at most: 1 of 1 comparison settled." in page
+    assert "**Run until settled**, 2 looks, up to 6 seeds each: 1 of 1 comparison settled." in page
     about = json.loads((commands.reports / "s" / "report.json").read_text("utf-8"))
     assert about["study"]["until"] == {"seeds_at_least": 5, "seeds_at_most": 6, "ended": "done"}
     assert "follow from the store" in check("s", commands.store, commands.reports)
@@ -68,6 +59,7 @@ def test_rounds_from_the_first_command_to_the_last(commands, monkeypatch, capsys
     assert "settled**" not in (commands.reports / "s" / "README.md").read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_report_of_what_is_there(commands, monkeypatch, capsys):
     from ablations.sweep import sweep
 
