@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ SOON_SECONDS = 1.0
 REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALREADY_EXISTS")
 """MLflow's answers to what it will refuse the next time, too. All else may be over later."""
 
+
+SCHEMAS = Path(__file__).parent
+"""Where the schemas are that MLflow's migrations make (`mlflow-VERSION.sql`), for versions that were tried."""
 
 CREATING = ".creating-"
 """How the folder begins, beside a store, in which it is made."""
@@ -181,6 +185,14 @@ class Store:
             api = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             yield api if self.server is None else _Persistent(api)
 
+    def warm_up(self) -> None:
+        """Import what writing to it takes, which may be seconds. Raises InputError as `client` does."""
+        with self.file_errors():
+            known = directly.knows(self)
+        if not known:
+            with self.client():
+                pass
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn what MLflow and the database under it raise into InputErrors, as `client` does."""
@@ -260,14 +272,22 @@ class Store:
 
     def _build(self, artifacts: Path) -> None:
         """Write a new MLflow database in WAL mode, in which readers and a writer do not block each other."""
+        schema = SCHEMAS / f"mlflow-{version('mlflow')}.sql"
+        if schema.exists():
+            directly.build(self.path, schema.read_text(encoding="utf-8"), artifacts.as_uri())
+        else:
+            self._migrate(artifacts)
+        with closing(self.connect("rw")) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+
+    def _migrate(self, artifacts: Path) -> None:
+        """Have MLflow make its database, by some hundred migrations."""
         tame()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         with self.errors():
             SqlAlchemyStore(self.uri, artifacts.as_uri()).engine.dispose()
             SqlAlchemyStore._engine_map.pop(self.uri, None)
-        with closing(self.connect("rw")) as db:
-            db.execute("PRAGMA journal_mode = WAL")
 
     def _require_writable(self, wait: float | None = None) -> None:
         with closing(self.connect("rw", wait)) as db:
@@ -284,6 +304,11 @@ class Store:
         return str(row[0]) if row else None
 
     def _experiment_id(self, experiment: str) -> str:
+        if self.artifacts is not None:
+            with self.file_errors():
+                found = directly.create_experiment(self, experiment, self.artifacts.as_uri())
+            if found is not None:
+                return found
         with self.client() as api:
             from mlflow.exceptions import MlflowException
 
