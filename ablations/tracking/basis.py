@@ -102,5 +102,5 @@ def _arrays(reader: Reader, run_id: str) -> object:
     folder = reader.artifact(run_id, ".")
     if folder is None:
         return run_id, None
-    files = ((path.name, path.stat()) for path in folder.glob(f"*{ARRAYS}"))
+    files = ((path.relative_to(folder).as_posix(), path.stat()) for path in folder.rglob(f"*{ARRAYS}"))
     return run_id, sorted((name, stat.st_size, stat.st_mtime_ns) for name, stat in files)
