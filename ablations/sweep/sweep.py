@@ -1,5 +1,6 @@
 """Plan a sweep, store its study, launch its runs, compile its report."""
 
+import gc
 import math
 import sys
 import time
@@ -369,6 +370,9 @@ def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
         from ablations.report import compile_report
         from ablations.report.console import in_short
 
+        if last:
+            # At each correction statsmodels has Python look for cycles among a million objects that stay to the end.
+            gc.freeze()
         shared = share_views(store, name, belonging)
         report = compile_report(name, store, formats=formats)
     if not last:
