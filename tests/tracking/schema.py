@@ -44,6 +44,11 @@ def dumped(path: Path) -> str:
     return "BEGIN;\n" + "".join(f"{each};\n" for each in statements) + "COMMIT;\n"
 
 
+def settled(dump: str) -> list[list[str]]:
+    """The statements, each as its lines in one order: migrations write the constraints of a table in any."""
+    return [sorted(line.strip(", ") for line in each.splitlines()) for each in dump.split(";\n")]
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         sys.stdout.write(dumped(migrated(Path(folder))))
