@@ -98,7 +98,7 @@ class Making:
             if after != before:
                 _replace(home / RUNS, after)
                 _replace(home / NOTE, json.dumps({**noted, "files": _files(home)}))
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, LookupError, TypeError, csv.Error):
             return None
         return found
 
