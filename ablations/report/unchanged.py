@@ -41,8 +41,12 @@ LIBRARIES = (
     "seaborn",
     "scikit-learn",
     "markdown-it-py",
+    "pillow",
+    "kiwisolver",
+    "fonttools",
 )
-"""What a report's numbers, figures and pages are made with."""
+"""What a report's numbers, figures and pages are made with; the last two lay figures out and write the letters in PDFs
+for matplotlib."""
 
 
 @dataclass(frozen=True)
@@ -97,20 +101,24 @@ class Making:
                 return None
             if after != before:
                 _replace(home / RUNS, after)
-                _replace(home / NOTE, json.dumps({**noted, "files": _files(home)}))
+                # Nothing else is looked at again: another process may have written a report since.
+                files = {**noted["files"], RUNS: hashlib.sha256(after.encode()).hexdigest()}
+                _replace(home / NOTE, json.dumps({**noted, "files": files}))
         except (OSError, ValueError, LookupError, TypeError, csv.Error):
             return None
         return found
 
     def note(self, report: "Report") -> None:
         """Note in the folder of a report that it is made of this; not of one that is in another folder than that of its
-        name, or is a page, too, which has the ids of runs.csv in it."""
+        name, or is a page, too, which has the ids of runs.csv in it, nor of one that another process wrote over."""
         home = report.path.parent
         if report.remark or home != home_of(self.name) or (home / PAGE).exists():
             return
         said = {"summary": report.summary, "failed": report.failed, "experiment": report.experiment}
         try:
-            _replace(home / NOTE, json.dumps({"digest": self.digest, "files": _files(home), **said}))
+            files = _files(home)
+            if report.written.items() <= files.items():
+                _replace(home / NOTE, json.dumps({"digest": self.digest, "files": files, **said}))
         except OSError:  # then it is compiled the next time
             return
 
@@ -124,7 +132,7 @@ def _code() -> str:
 
 
 def _libraries() -> list[str]:
-    found = []
+    found = [f"Python {sys.version}"]
     for name in LIBRARIES:
         try:
             found.append(f"{name} {version(name)}")
