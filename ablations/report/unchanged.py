@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -82,7 +83,11 @@ class Making:
         if found is None:
             return None
         # The summary is as wide as the terminal.
-        facts = [found.digest, _code(), list(formats), store.option, columns(sys.stdout), CLONE, _libraries()]
+        facts = [found.digest, list(formats), store.option, columns(sys.stdout), CLONE]
+        try:
+            facts += [_code(), _libraries(), _settings_of_figures()]
+        except (OSError, RuntimeError):  # a file that cannot be read, no home
+            return None
         return cls(name, hashlib.sha256(json.dumps(facts).encode()).hexdigest(), found.asked)
 
     def there(self) -> Unchanged | None:
@@ -139,6 +144,16 @@ def _libraries() -> list[str]:
         except PackageNotFoundError:
             found.append(name)
     return found
+
+
+def _settings_of_figures() -> list[str]:
+    """The files with the user's settings of matplotlib, wherever it looks for them. Raises OSError, RuntimeError."""
+    named = [Path(os.environ[name]) for name in ("MATPLOTLIBRC", "MPLCONFIGDIR") if os.environ.get(name)]
+    homes = [os.environ.get("XDG_CONFIG_HOME") or "~/.config", os.environ.get("LOCALAPPDATA") or "~"]
+    homes = [Path(home).expanduser() / "matplotlib" for home in homes]
+    folders = [Path(), *named, *homes, Path("~/.matplotlib").expanduser()]
+    files = [path for folder in folders for path in (folder, folder / "matplotlibrc") if path.is_file()]
+    return [path.read_text(encoding="utf-8", errors="replace") for path in files]
 
 
 def _files(home: Path) -> dict[str, str]:

@@ -146,6 +146,17 @@ def test_whatever_changes_it_is_compiled(commands, monkeypatch):
         with monkeypatch.context() as patched:
             patched.setattr(unchanged, name, lambda *_, value=value: value)
             assert there() is None, name
+    assert there() is not None
+    rc = commands.folder / "settings" / "matplotlibrc"
+    rc.parent.mkdir()
+    rc.write_text("font.size: 20")
+    for name, value in (("MATPLOTLIBRC", rc), ("MATPLOTLIBRC", rc.parent), ("MPLCONFIGDIR", rc.parent)):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, str(value))
+            assert there() is None, (name, value)
+    with monkeypatch.context() as patched:
+        patched.chdir(rc.parent)
+        assert there() is None
     for key in ("mlflow.note.content", "mlflow.sharedViewState.mine", tag_of("another"), "look.9999"):
         commands.store.tag_experiment(str(run["experiment_id"]), key, "x")  # these are no part of it
     assert there() is not None
