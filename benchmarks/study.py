@@ -38,6 +38,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.utils import instantiate
 from measuring import judged, machine, mnist_folder, print_machine, print_table, versions, write_json
 from omegaconf import DictConfig
 from sweep import Project
@@ -124,26 +125,19 @@ class Study:
             self.settings.append("dataset.checksums=null")
         else:
             copy_mnist(root, self.data)
-        self.dataset = self._dataset()
+        self.dataset: Dataset = instantiate(self.config(*VARIANTS[0]).dataset).load()
         self.streams = {seed: self._write_start(seed) for seed in self.seeds}
-
-    def _dataset(self) -> Dataset:
-        from hydra.utils import instantiate
-
-        return instantiate(self.config(*VARIANTS[0]).dataset).load()
 
     def config(self, activation: str, pool: str) -> DictConfig:
         return compose(*self.settings, f"activation={activation}", f"pool={pool}")
 
-    def network(self, variant: tuple[str, str], seed: int) -> Network:
-        """Ours, with its initial weights."""
-        return build_network(self.config(*variant), Streams(seed))
-
     def _write_start(self, seed: int) -> str:
         """Write the file of a seed (see rival_study.py) and return the tag `stream` of ours."""
-        streams, network = Streams(seed), self.network(VARIANTS[0], seed)
-        fraction, draw = self.config(*VARIANTS[0]).dataset.val_fraction, streams.generator("order")
-        train, validation = split(self.dataset.train_labels, fraction, streams.generator("split"))
+        config, streams = self.config(*VARIANTS[0]), Streams(seed)
+        network, draw = build_network(config, streams), streams.generator("order")
+        train, validation = split(
+            self.dataset.train_labels, config.dataset.val_fraction, streams.generator("split")
+        )
         order = np.stack([draw.permutation(len(train)) for _ in range(self.epochs)])
         np.savez(
             self.starts / f"{seed}.npz", train=train, validation=validation, order=order, **in_torch(network)
@@ -153,7 +147,6 @@ class Study:
     def losses(self, variant: tuple[str, str], seed: int) -> tuple[float, float]:
         """The mean loss of the first batch before any step, ours and PyTorch's."""
         import torch
-        from hydra.utils import instantiate
         from rival_study import BATCH_SIZE, LeNet5, images
 
         with np.load(self.starts / f"{seed}.npz") as arrays:
@@ -162,8 +155,9 @@ class Study:
         batch = train[order[0, :BATCH_SIZE]].numpy()
         pixels, labels = self.dataset.train_images[batch], self.dataset.train_labels[batch]
 
-        network = self.network(variant, seed)
-        normalization = instantiate(self.config(*variant).normalization).fit(self.dataset.train_images)
+        config = self.config(*variant)
+        network = build_network(config, Streams(seed))
+        normalization = instantiate(config.normalization).fit(self.dataset.train_images)
         ours, _ = network.loss(network.forward(Feeder(network, normalization)(pixels)), labels)
 
         rival = LeNet5(*variant)
@@ -176,8 +170,6 @@ class Study:
 
 def write_digits(folder: Path) -> None:
     """The embedded digits as MNIST's four files."""
-    from hydra.utils import instantiate
-
     digits = instantiate(compose().dataset).load()
     arrays = (digits.train_images, digits.train_labels, digits.test_images, digits.test_labels)
     for part, array in zip(IDX_PARTS, arrays, strict=True):
