@@ -165,7 +165,7 @@ def test_both_sides_of_a_study_are_set_up_alike(whole_study):
 
     config = compose("+study=activation_x_pool")
     assert config.study.factors == {"activation": [*rival_study.ACTIVATIONS], "pool": [*rival_study.POOLS]}
-    assert module.VARIANTS == list(itertools.product(*config.study.factors.values()))
+    assert list(itertools.product(*config.study.factors.values())) == module.VARIANTS
     assert config.trainer.batch_size == rival_study.BATCH_SIZE
     rule = {key: value for key, value in config.optimizer.items() if key != "_target_"}
     assert rule == {"lr": rival_study.LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
