@@ -212,7 +212,8 @@ def main() -> None:
             for name in list(sides)[:: 1 if repeat % 2 == 0 else -1]:
                 found, runs[name] = measured(sides[name])
                 times[name].append(found)
-                print(f"repeat {repeat + 1}, {name}: {found.last_run:.1f} s to the last run", flush=True)
+                seconds = ", ".join(f"{words} {getattr(found, key):.2f}" for key, words in ROWS.items())
+                print(f"repeat {repeat + 1}, {name}: {seconds}", flush=True)
         require_equal_streams(study, runs["ours"])
     accuracies = by_variant(runs)
     tell(times, accuracies, loads, judge=not args.quick)
