@@ -60,7 +60,7 @@ class MaxPooling(Pooling):
     def allocate(self, n: int) -> SimpleNamespace:
         return SimpleNamespace(
             y=np.empty((*self.out_shape, n), self.dtype),
-            is_max=np.empty((*self.out_shape, n), self.dtype),
+            is_less=np.empty((3, *self.out_shape, n), bool),
             dx=np.empty((4, *self.out_shape, n), self.dtype),
         )
 
@@ -70,11 +70,11 @@ class MaxPooling(Pooling):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         b = self.buffers
-        for phase, dphase in zip(self.phases[:3], b.dx, strict=False):
-            np.equal(phase, b.y, out=b.is_max)
-            np.multiply(dy, b.is_max, out=dphase)
-            dy -= dphase  # exact: what a phase takes is no longer there for the next
-        b.dx[3] = dy
+        np.not_equal(self.phases[:3], b.y, out=b.is_less)
+        for is_less, dphase, dnext in zip(b.is_less, b.dx, b.dx[1:], strict=False):
+            np.multiply(dy, is_less, out=dnext)  # what the phase leaves to the ones after it
+            np.subtract(dy, dnext, out=dphase)  # exact: all of dy or nothing
+            dy = dnext
         return b.dx
 
     def curvature(self, h: np.ndarray) -> np.ndarray:
