@@ -22,9 +22,10 @@ from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
 from ablations.nn.layer import Layer, Parameter, Shape, Summary
 
-MAPS_TO_TURN = 8
-"""From so many maps on, a copy of the gradient with the maps last is worth making: its product takes 150 µs in place of
-198 in C3 with 32 images, the copy included, but 200 in place of 110 in C1 (OpenBLAS 0.3.31, AVX-512)."""
+MAPS_TO_TURN, IMAGES_TO_TURN = 8, 4
+"""From so many maps on, and for fewer images than so many, a copy of the gradient with the maps last is worth making:
+the product then takes, with the copy, 150 µs in place of 198 in C3 with 32 images, and 8 in place of 12 in C1 with one;
+but 200 in place of 110 in C1 with 32 (OpenBLAS 0.3.31, AVX-512)."""
 
 
 class Convolution(Layer):
@@ -105,13 +106,13 @@ class Convolution(Layer):
         dy_rows = np.zeros((rows + k - 1, 2 * maps, across * n), self.dtype)  # between k − 1 rows of 0
         dcolumns = np.zeros((rows * (places - 1) * across + 1, n), self.dtype)  # the last: no window's
         dx = np.empty((*self.in_shape, n), self.dtype)
-        turned = np.empty((height, 2, across * n, 2 * maps), self.dtype) if maps >= MAPS_TO_TURN else None
+        turned = maps >= MAPS_TO_TURN or n < IMAGES_TO_TURN
         return SimpleNamespace(
             columns=columns,
             windows=_windows(columns.reshape(rows, places, -1), k).reshape(height, 2, k * places, -1),
             y=y,
             y_rows=self._in_rows(y),
-            dy_turned=turned,
+            dy_turned=np.empty((height, 2, across * n, 2 * maps), self.dtype) if turned else None,
             products=np.empty((height, 2, *self._matrix_grad.shape), self.dtype),
             dy_rows=dy_rows[k - 1 : rows].reshape(height, 2, 2 * maps, -1),
             dy_windows=_windows(dy_rows, k),
