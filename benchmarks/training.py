@@ -23,6 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
 
+import measuring
 import numpy as np
 from hydra.utils import instantiate
 from measuring import (
@@ -102,8 +103,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
+    if args.processor_time:
+        measuring.clock = time.process_time
     about = print_machine()
-    print(f"{args.threads} thread(s), float32, medians of {args.repeats} interleaved repeats\n")
+    kind = "processor" if args.processor_time else "wall"
+    print(f"{args.threads} thread(s), float32, {kind} time, medians of {args.repeats} interleaved repeats\n")
     with np.errstate(all="ignore"), threadpool_limits(limits=args.threads):
         rows = list(compare(args))
         summarise(rows)
@@ -127,6 +131,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, help=f"default: {' '.join(map(str, BATCHES))}")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="not wall time: for one thread, where others use the machine",
+    )
     parser.add_argument("--profile", nargs="*", type=int, default=[64, 1], help="batches to break down")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--no-jax", action="store_true", help="leave JAX out even where it is installed")
@@ -144,6 +153,8 @@ def arguments() -> argparse.Namespace:
         given = getattr(args, name)
         if min(given if isinstance(given, list) else [given], default=1) < 1:
             parser.error(f"--{name}: must be at least 1")
+    if args.processor_time and args.threads > 1:
+        parser.error("--processor-time: is the sum over the threads; only with --threads 1")
     return args
 
 
@@ -261,10 +272,10 @@ class Profile:
 
     def _timed_function(self, name: str, function: Callable) -> Callable:
         def timed(*args: object, **kwargs: object) -> object:
-            started = time.perf_counter()
+            started = measuring.clock()
             result = function(*args, **kwargs)
             kind = "gather" if "axis" in kwargs else self.KINDS[name]  # images and windows are taken by rows
-            self.seconds[*self._at, kind] += time.perf_counter() - started
+            self.seconds[*self._at, kind] += measuring.clock() - started
             if kind == "GEMM":
                 self.gemm_flops += 2 * args[0].shape[-1] * result.size
             return result
@@ -275,9 +286,9 @@ class Profile:
     def timed(self, function: Callable, layer: str, which: str) -> Callable:
         def timed(*args: object) -> object:
             self._at = (layer, which)
-            started = time.perf_counter()
+            started = measuring.clock()
             result = function(*args)
-            self.seconds[layer, which, "all"] += time.perf_counter() - started
+            self.seconds[layer, which, "all"] += measuring.clock() - started
             return result
 
         return timed
