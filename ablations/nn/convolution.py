@@ -94,31 +94,31 @@ class Convolution(Layer):
 
     def bind(self, values: np.ndarray, grads: np.ndarray, curvatures: np.ndarray) -> None:
         super().bind(values, grads, curvatures)
-        self._padded = np.zeros(self.size + 1, self.dtype)  # the parameters, and the 0 of "no weight"
-        self._matrix = np.empty(self._parameter_at.shape, self.dtype)
-        self._matrix_grad = np.empty(self._parameter_at.T.shape, self.dtype)
-        self._folded = np.empty(self._positions.shape, self.dtype)
+        self._padded = self.zeros(self.size + 1)  # the parameters, and the 0 of "no weight"
+        self._matrix = self.zeros(*self._parameter_at.shape)
+        self._matrix_grad = self.zeros(*self._parameter_at.T.shape)
+        self._folded = self.zeros(*self._positions.shape)
 
     def allocate(self, n: int) -> SimpleNamespace:
         (rows, places, across), (_, maps, height, _), k = self._reads.shape, self.out_shape, self.kernel
-        columns = np.empty((rows, places, across, n), self.dtype)
-        y = np.empty((*self.out_shape, n), self.dtype)
-        dy_rows = np.zeros((rows + k - 1, 2 * maps, across * n), self.dtype)  # between k − 1 rows of 0
-        dcolumns = np.zeros((rows * (places - 1) * across + 1, n), self.dtype)  # the last: no window's
-        dx = np.empty((*self.in_shape, n), self.dtype)
+        columns = self.zeros(rows, places, across, n)
+        y = self.zeros(*self.out_shape, n)
+        dy_rows = self.zeros(rows + k - 1, 2 * maps, across * n)  # between k − 1 rows of 0
+        dcolumns = self.zeros(rows * (places - 1) * across + 1, n)  # the last: no window's
+        dx = self.zeros(*self.in_shape, n)
         turned = maps >= MAPS_TO_TURN or n < IMAGES_TO_TURN
         return SimpleNamespace(
             columns=columns,
             windows=_windows(columns.reshape(rows, places, -1), k).reshape(height, 2, k * places, -1),
             y=y,
             y_rows=self._in_rows(y),
-            dy_turned=np.empty((height, 2, across * n, 2 * maps), self.dtype) if turned else None,
-            products=np.empty((height, 2, *self._matrix_grad.shape), self.dtype),
+            dy_turned=self.zeros(height, 2, across * n, 2 * maps) if turned else None,
+            products=self.zeros(height, 2, *self._matrix_grad.shape),
             dy_rows=dy_rows[k - 1 : rows].reshape(height, 2, 2 * maps, -1),
             dy_windows=_windows(dy_rows, k),
             dcolumns=dcolumns,
             dcolumn_rows=dcolumns[:-1].reshape(rows, places - 1, -1),
-            dreads=np.empty((*self._read_by.shape, n), self.dtype),
+            dreads=self.zeros(*self._read_by.shape, n),
             dx=dx,
             dx_values=dx.reshape(-1, n),
         )

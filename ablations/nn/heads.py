@@ -169,7 +169,7 @@ class RadialBasis(Layer):
 
     def allocate(self, n: int) -> SimpleNamespace:
         classes, units = self._codes.shape
-        return SimpleNamespace(y=np.empty((classes, n), self.dtype), dx=np.empty((units, n), self.dtype))
+        return SimpleNamespace(y=self.zeros(classes, n), dx=self.zeros(units, n))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         # Σ (x − w)² = Σ x² − 2 w·x + Σ w², and w² = 1.
