@@ -189,15 +189,19 @@ def compare(args: argparse.Namespace) -> Iterator[dict[str, object]]:
     columns = ["variant", "optimizer", "batch", "ours_us", "torch_us", "ratio", *others]
     print(" ".join(f"{column:>10}" if i else f"{column:22}" for i, column in enumerate(columns)))
     for variant in args.variants:
-        try:
-            rival_torch.LeNet5(*prepared(VARIANTS[variant], batch=1)[:2])
-        except rival_torch.NoCounterpartError as error:
-            print(f"{variant}: left out, {error}")
+        sides = {}
+        for name, rival in rivals.items():
+            try:
+                rival(*prepared(VARIANTS[variant], batch=1))
+                sides[name] = rival
+            except rival_torch.NoCounterpartError as error:
+                print(f"{variant}: without {name}, {error}")
+        if "torch" not in sides:
             continue
         for rule in args.optimizers:
             for batch in args.batches:
                 case = prepared((*VARIANTS[variant], f"optimizer={rule}"), batch)
-                steps = {name: rival(*case) for name, rival in rivals.items()}
+                steps = {name: rival(*case) for name, rival in sides.items()}
                 steps = {"ours": Step(*case)} | steps
                 require_agreement(steps, f"{variant}, {rule}, batch {batch}")
                 for step in steps.values():
@@ -206,7 +210,9 @@ def compare(args: argparse.Namespace) -> Iterator[dict[str, object]]:
                 row = {"variant": variant, "optimizer": rule, "batch": batch, "threads": args.threads}
                 row |= times | {"ratio": times["torch_us"] / times["ours_us"]}
                 line = f"{variant:22} {rule:>10} {batch:10} {row['ours_us']:10,.0f} {row['torch_us']:10,.0f}"
-                line += f" {row['ratio']:10.2f}" + "".join(f" {row[other]:10,.0f}" for other in others)
+                line += f" {row['ratio']:10.2f}" + "".join(
+                    f" {row[other]:10,.0f}" if other in row else " " * 11 for other in others
+                )
                 print(line, flush=True)
                 yield row
 
