@@ -16,8 +16,9 @@ from ablations.errors import InputError
 from ablations.experiment.finished import Known
 from ablations.experiment.job import determining, digest, is_below, logged_params, run_name
 from ablations.experiment.resume import Train, decide
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.offers import Tuning, Variant
-from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.plan import SEED, Plan
 from ablations.sweep.study import comparisons_of
 from ablations.sweep.tuning import foreseen
 from ablations.tracking.columns import column, param
