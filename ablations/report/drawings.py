@@ -317,8 +317,7 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
     if saved is None:
         return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
     labels, read = saved["labels"], saved["predictions"]
-    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), read.max())))]
-    figure = confusion_matrix(labels, read, classes)
+    figure = confusion_matrix(labels, read, named_classes(saved))
     wrong = int((labels != read).sum())
     return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
@@ -402,6 +401,12 @@ def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> N
     lacking = set(needed) - set(drawn)
     if lacking or len(drawn) > MOST_LAYERS or drawn.get("probabilities", np.empty(0)).size > MOST_CLASSES:
         raise Unreadable("not what a network makes of an image")
+
+
+def named_classes(saved: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of the classes that a run knew, or their numbers."""
+    last = int(max(saved["labels"].max(), saved["predictions"].max()))
+    return _classes(saved) or [str(i) for i in range(1 + last)]
 
 
 def _classes(saved: Mapping[str, np.ndarray]) -> list[str] | None:

@@ -201,10 +201,7 @@ class _Base:
 
     def rest(self, key: str) -> tuple[dict[str, Any], ...]:
         """All but one section and the choice of that."""
-        return tuple(
-            {name: value for name, value in each.items() if name != key}
-            for each in self._content
-        )
+        return tuple({name: value for name, value in each.items() if name != key} for each in self._content)
 
 
 @dataclass
