@@ -21,7 +21,7 @@ ENVIRONMENT = {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_LOGGING_LEVEL": "WARN
 SERVER = """
 import atexit, gc, json, os, runpy, sys, threading, traceback
 
-import hydra.main, joblib, matplotlib.backends.backend_agg, mlflow.pyfunc, pandas, PIL.Image, scipy.stats, seaborn
+import hydra.main, joblib, matplotlib.backends.backend_agg, mlflow.pyfunc, pandas, PIL.Image, scipy.stats
 import mlflow.store.tracking.sqlalchemy_store, sklearn.datasets, sklearn.metrics, statsmodels.stats.multitest, tqdm
 
 assert "ablations" not in sys.modules

@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from ablations.tracking.columns import PARAM, TAG, inputs_in, natural, param, params_in, tag, text
+from ablations.tracking.columns import PARAM, TAG, column, inputs_in, natural, param, params_in, tag, text
 from ablations.tracking.columns import given as given_column
 from ablations.tracking.direction import listed, words_of
 from ablations.tracking.spelling import is_number, same
@@ -157,18 +158,25 @@ def _tells(key: str) -> bool:
 
 
 def known(runs: pd.DataFrame, apart: Sequence[str]) -> list[dict[str, str]]:
-    """For each run what is known of it: the text of each column that says what it was.
+    """For each run what is known of it: the text of each column that says what it was. Runs that say the same share
+    one dictionary.
 
     Args:
         runs: as the reader gives them.
         apart: the columns that tell the runs of a study apart.
     """
-    names = [name for name in facts_in(runs) if name not in apart]
+    names = list(dict.fromkeys([*(name for name in facts_in(runs) if name not in apart), OURS]))
+    columns = []
+    for name in names:
+        texts = lru_cache(None, typed=True)(text)
+        columns.append([texts(value) for value in column(runs, name).tolist()])
+    alike: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
     found = []
-    for row in runs.reindex(columns=list(dict.fromkeys([*names, OURS]))).to_dict("records"):
-        own = text(row.get(OURS)) is not None or text(row.get(CODE)) is not None
-        told = {name: text(value) for name, value in row.items()}
-        found.append(dict(_own_facts(told) if own else _facts(told)))
+    for row in zip(*columns, strict=True):
+        told = dict(zip(names, row, strict=True))
+        own = told[OURS] is not None or told.get(CODE) is not None
+        facts = tuple(_own_facts(told) if own else _facts(told))
+        found.append(alike.setdefault(facts, dict(facts)))  # runs of one setting say the same
     return found
 
 
@@ -209,28 +217,34 @@ def differences(
         rules: what may differ.
     """
     kinds = _Kinds()
-    for seed, factor, ours, theirs in pairs:
+    alike: dict[tuple[int, int, str], list[int]] = {}
+    for at, (_, factor, ours, theirs) in enumerate(pairs):
+        alike.setdefault((id(ours), id(theirs), factor), []).append(at)
+    for every in alike.values():
+        seeds = [pairs[at][0] for at in every]
+        _, factor, ours, theirs = pairs[every[0]]
         for name in {**ours, **theirs}:
-            key = shown(name)
             there = ours.get(name), theirs.get(name)
             if there[0] == there[1]:
                 continue
+            key = shown(name)
             if None in there:
                 if not (_only_names(key, there, rules) or _by_design(name, factor, sides[factor], rules)):
                     kinds.unknown[key] = None
             elif not _equal(name, *there):
                 if _by_design(name, factor, sides[factor], rules):
-                    kinds.add(kinds.varied_with, key, there, seed)
+                    kinds.add(kinds.varied_with, key, there, seeds)
                 elif _only_names(key, there, rules):
                     kinds.noted[key] = None
                 else:
-                    kinds.add(kinds.confounds, key, there, seed)
+                    kinds.add(kinds.confounds, key, there, seeds)
+    first = [pairs[every[0]] for every in alike.values()]
     return Found(
         confounds=kinds.tuples(kinds.confounds),
         varied_with=kinds.tuples(kinds.varied_with),
         noted=tuple(sorted(kinds.noted)),
         unknown=tuple(sorted(kinds.unknown.keys() - kinds.confounds.keys())),
-        unrecorded=tuple(kind for kind in KINDS_OF_FACTS if not _recorded(kind, pairs)),
+        unrecorded=tuple(kind for kind in KINDS_OF_FACTS if not _recorded(kind, first)),
     )
 
 
@@ -270,9 +284,11 @@ class _Kinds:
     unknown: dict[str, None] = field(default_factory=dict)
 
     @staticmethod
-    def add(to: dict, key: str, values: Iterable[Any], seed: str) -> None:
-        for seen, value in zip(to.setdefault(key, ({}, {}, {})), (*values, seed), strict=True):
-            seen[value] = None
+    def add(to: dict, key: str, values: Iterable[Any], seeds: Iterable[str]) -> None:
+        *sides, seen = to.setdefault(key, ({}, {}, {}))
+        for side, value in zip(sides, values, strict=True):
+            side[value] = None
+        seen.update(dict.fromkeys(seeds))
 
     @staticmethod
     def tuples(found: Mapping[str, tuple[dict, dict, dict]]) -> tuple[Differing, ...]:

@@ -142,12 +142,12 @@ def effect_size(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> float:
 
 def holm(p: "ArrayLike") -> "NDArray[np.float64]":
     """Holm's correction of the p-values of one study. A planned comparison without pairs (NaN) counts as well."""
-    from statsmodels.stats.multitest import multipletests
-
     p = np.asarray(p, dtype=float)
-    if not len(p):
-        return p
-    corrected = multipletests(np.nan_to_num(p, nan=1.0), alpha=ALPHA, method="holm")[1]
+    order = np.argsort(np.nan_to_num(p, nan=1.0), kind="stable")
+    # The smallest times their number, the next one times one less …, and none below one before it.
+    raised = np.maximum.accumulate(np.nan_to_num(p, nan=1.0)[order] * np.arange(len(p), 0, -1))
+    corrected = np.empty_like(p)
+    corrected[order] = np.minimum(raised, 1.0)
     return np.where(np.isnan(p), np.nan, corrected)
 
 

@@ -75,13 +75,11 @@ def sweep_curves(curves: pd.DataFrame, names: Sequence[str], title: str = "") ->
 
 def _lines(axes: Axes, points: pd.DataFrame, look: Look) -> None:
     """The curves of one metric: the best variants in colour with their bands, the others in grey."""
-    import seaborn as sns
-
     others = points[points["variant"] >= HIGHLIGHTED]
     if not others.empty:
         axes.plot(*_separated(others), color=OTHERS, linewidth=0.7, alpha=0.7, zorder=1)
     for variant, line in points[points["variant"] < HIGHLIGHTED].groupby("variant"):
-        sns.lineplot(data=line, x="step", y="mean", ax=axes, estimator=None, zorder=3, **look(variant))
+        axes.plot(line["step"], line["mean"], zorder=3, markeredgecolor="white", **look(variant))
         if (line["n"] > 1).any():
             band = {"color": PALETTE[variant], "alpha": 0.15, "lw": 0}
             axes.fill_between(line["step"], line["low"], line["high"], **band)

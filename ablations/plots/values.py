@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.collections import QuadMesh
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -19,10 +21,12 @@ from ablations.plots.axes import (
     number_form,
     plain_numbers,
 )
-from ablations.plots.style import DPI, HIGHLIGHTED, MEAN, NOT_RUN, PALETTE, VALUES, look
+from ablations.plots.style import DPI, HIGHLIGHTED, MEAN, NOT_RUN, PALETTE, VALUES, look, luminance
 from ablations.tracking.columns import natural, param
 
 SHOWN_VARIANTS = 40
+ANNOTATED = 200
+"""So many cells of a grid at most have their numbers in them."""
 
 
 def values_by_variant(runs: pd.DataFrame, names: Sequence[str], label: str, title: str = "") -> Figure:
@@ -34,8 +38,6 @@ def values_by_variant(runs: pd.DataFrame, names: Sequence[str], label: str, titl
         label: what the value is, with its unit.
         title: what the names are, beside the axis.
     """
-    import seaborn as sns
-
     runs = runs[runs["variant"] < SHOWN_VARIANTS]
     shown = sorted(set(runs["variant"]))
     place = runs["variant"].map({variant: i for i, variant in enumerate(shown)})
@@ -44,8 +46,7 @@ def values_by_variant(runs: pd.DataFrame, names: Sequence[str], label: str, titl
     axes = figure.subplots()
     log_if_wide(axes, "x", runs["value"])
     values, dots = runs["value"].to_numpy(), {"color": PALETTE[0], "alpha": 0.65}
-    plain = {"orient": "h", "native_scale": True, "jitter": False}
-    sns.stripplot(x=values, y=place.to_numpy(), ax=axes, size=6, zorder=3, **plain, **dots)
+    axes.scatter(values, place.to_numpy(), s=36, linewidths=0, zorder=3, **dots)
     axes.scatter(means, range(len(shown)), marker="|", s=260, linewidths=2.2, color=MEAN, zorder=4)
     axes.set_yticks(range(len(shown)), [fitted(names[variant]) for variant in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
@@ -90,8 +91,6 @@ def value_grids(
         columns: the name of the factor in the columns.
         facet: the name of the third factor, if there is one.
     """
-    import seaborn as sns
-
     first = next(iter(grids.values()))
     across = min(len(grids), 3 if first.shape[1] <= 3 else 2 if first.shape[1] <= 6 else 1)
     down = -(-len(grids) // across)
@@ -103,18 +102,10 @@ def value_grids(
     values = values[np.isfinite(values)]
     norm = (LogNorm if is_wide(values) else Normalize)(*limits(values))
     for axes, (level, grid) in zip(panels, grids.items(), strict=False):
-        means = grid.to_numpy(dtype=float)
-        names = {"xticklabels": grid.columns, "yticklabels": grid.index}
-        names = {side: [fitted(name, 16) for name in found] for side, found in names.items()}
-        written = {"annot": grid.size <= 200, "fmt": number_form(values), "annot_kws": {"fontsize": 9}}
-        sns.heatmap(means, ax=axes, norm=norm, cmap=VALUES, linewidths=1, cbar=False, **names, **written)
-        # Seaborn's own choice leaves white on khaki; below 0.18 white has the better contrast.
-        cells = axes.collections[0].to_rgba(means[grid.notna()])
-        for text, colour in zip(axes.texts, cells, strict=False):
-            text.set_color("white" if sns.utils.relative_luminance(colour) < 0.18 else "black")
+        mesh = _heatmap(axes, grid.to_numpy(dtype=float), norm, number_form(values))
+        axes.set_xticks(np.arange(grid.shape[1]) + 0.5, [fitted(name, 16) for name in grid.columns])
+        axes.set_yticks(np.arange(grid.shape[0]) + 0.5, [fitted(name, 16) for name in grid.index])
         axes.set(xlabel=fitted(columns, 30), ylabel=fitted(rows, int(8 * height)))
-        axes.tick_params(left=False, bottom=False)
-        axes.set_yticks(axes.get_yticks(), axes.get_yticklabels(), rotation=0)
         if max(len(str(name)) for name in grid.columns) > 7 or grid.shape[1] > 12:
             axes.set_xticks(axes.get_xticks(), axes.get_xticklabels(), rotation=45, ha="right")
         axes.patch.set(**NOT_RUN)
@@ -124,9 +115,28 @@ def value_grids(
         axes.set_visible(False)
     lines = textwrap.wrap(label, 20, max_lines=2, placeholder="…")
     label = "\n".join(fitted(line, 20) for line in lines)
-    bar = figure.colorbar(panels[0].collections[0], ax=list(panels), label=label, aspect=15)
+    bar = figure.colorbar(mesh, ax=list(panels), label=label, aspect=15)
     plain_numbers(bar.ax.yaxis)
     return figure
+
+
+def _heatmap(axes: Axes, values: np.ndarray, norm: Normalize, form: str) -> QuadMesh:
+    """Cells in colour, the first row on top, with their numbers where there are not too many; NaN stays empty."""
+    rows, columns = values.shape
+    mesh = axes.pcolormesh(
+        np.ma.masked_invalid(values), norm=norm, cmap=VALUES, edgecolors="white", linewidth=1
+    )
+    axes.set(xlim=(0, columns), ylim=(rows, 0))
+    axes.spines[:].set_visible(False)
+    axes.tick_params(left=False, bottom=False)
+    for row, column in np.argwhere(np.isfinite(values)) if values.size <= ANNOTATED else ():
+        value = values[row, column]
+        colour = (
+            "white" if luminance(mesh.to_rgba(value)) < 0.18 else "black"
+        )  # has the better contrast there
+        place = {"ha": "center", "va": "center", "fontsize": 9}
+        axes.text(column + 0.5, row + 0.5, f"{value:{form}}", color=colour, **place)
+    return mesh
 
 
 def value_against_time(runs: pd.DataFrame, names: Sequence[str], label: str, title: str = "") -> Figure:
@@ -138,8 +148,6 @@ def value_against_time(runs: pd.DataFrame, names: Sequence[str], label: str, tit
         label: what the value is, with its unit.
         title: what the names are, over the legend.
     """
-    import seaborn as sns
-
     figure = Figure(figsize=(9, 4.2), dpi=DPI, layout="constrained")
     axes = figure.subplots()
     log_if_wide(axes, "x", runs["train_s"])
@@ -147,7 +155,8 @@ def value_against_time(runs: pd.DataFrame, names: Sequence[str], label: str, tit
     for variant, points in sorted(runs.groupby("variant"), reverse=True):
         drawn = {name: look(variant)[name] for name in ("color", "marker")}
         drawn |= {"s": 45, "alpha": 0.8, "zorder": 3 if variant < HIGHLIGHTED else 2}
-        sns.scatterplot(data=points, x="train_s", y="value", ax=axes, **drawn)
+        drawn |= {"edgecolors": "white", "linewidths": 0.5} if drawn["marker"] != "." else {}
+        axes.scatter(points["train_s"], points["value"], **drawn)
     axes.set_xlabel("training time of the run (s)" + log_note(axes.xaxis))
     axes.set_ylabel(fitted(label, 26) + log_note(axes.yaxis))
     axes.grid(which="both", alpha=0.3)
