@@ -40,7 +40,8 @@ assert importlib.util.find_spec("ablations") is None
 import mlflow.pyfunc, numpy as np
 model = mlflow.pyfunc.load_model(sys.argv[1])
 import ablations
-assert Path(ablations.__file__).parents[1].name.startswith("ablations-"), ablations.__file__  # unpacked
+home = Path(ablations.__file__).parents[1]
+assert home.is_relative_to(sys.argv[1]) or home.name.startswith("ablations-"), home  # unpacked
 print(json.dumps(model.predict(np.load(sys.argv[2])).to_dict("list")))
 """
 
