@@ -88,6 +88,8 @@ SOURCE = "mlflow.source.name"
 
 OURS, CODE, COMMIT, VERSIONS = tag("config_hash"), tag("code_hash"), tag("code"), tag("versions")
 DATA = tag("data_sha256")
+OWN_FACTS = (CODE, COMMIT, VERSIONS, DATA)
+"""Tags that say what a run of ours was."""
 TOOLS = ("hydra-core", "mlflow")
 """Packages that compose and track our runs, and change no result."""
 
@@ -166,23 +168,29 @@ def known(runs: pd.DataFrame, apart: Sequence[str]) -> list[dict[str, str]]:
         apart: the columns that tell the runs of a study apart.
     """
     names = list(dict.fromkeys([*(name for name in facts_in(runs) if name not in apart), OURS]))
-    columns = []
-    for name in names:
-        texts = lru_cache(None, typed=True)(text)
-        columns.append([texts(value) for value in column(runs, name).tolist()])
-    alike: dict[tuple[tuple[str, str], ...], dict[str, str]] = {}
+    texts = {name: _texts(column(runs, name)) for name in names}
+    ours = [name for name in names if name != OURS and (not name.startswith(TAG) or name in OWN_FACTS)]
+    alike: dict[tuple[str | None, ...], dict[str, str]] = {}
     found = []
-    for row in zip(*columns, strict=True):
+    for row in zip(*texts.values(), strict=True):
         told = dict(zip(names, row, strict=True))
         own = told[OURS] is not None or told.get(CODE) is not None
-        facts = tuple(_own_facts(told) if own else _facts(told))
-        found.append(alike.setdefault(facts, dict(facts)))  # runs of one setting say the same
+        key = tuple(told[name] for name in ours) if own else row
+        if key not in alike:
+            alike[key] = dict(_own_facts({name: told[name] for name in ours}) if own else _facts(told))
+        found.append(alike[key])  # runs of one setting say the same
     return found
+
+
+def _texts(cells: pd.Series) -> list[str | None]:
+    same_text = lru_cache(None, typed=True)(text)
+    return [same_text(value) for value in cells.to_numpy(dtype=object).tolist()]
 
 
 def known_columns(runs: pd.DataFrame) -> list[str]:
     """The columns that say what some run was."""
-    return sorted({name for each in known(runs, ()) for name in each})
+    told = {id(each): each for each in known(runs, ())}
+    return sorted({name for each in told.values() for name in each})
 
 
 def _facts(told: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:

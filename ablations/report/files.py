@@ -175,7 +175,8 @@ def _cells(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     frame = frame.copy()
     for i, (_, cells) in enumerate(frame.items()):
         if not pd.api.types.is_numeric_dtype(cells):
-            texts = [change(cell) if isinstance(cell, str) else cell for cell in cells]
+            there = cells.to_numpy(dtype=object).tolist()
+            texts = [change(cell) if isinstance(cell, str) else cell for cell in there]
             frame.isetitem(i, pd.Series(texts, cells.index, cells.dtype))
     return frame.rename(columns=change)
 

@@ -11,7 +11,6 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from ablations.tracking.columns import (
     tag,
 )
 from ablations.tracking.moved import Move, move, settle
+from ablations.tracking.points import Point, Points
 from ablations.tracking.store import AwayError, Store, pages
 from ablations.tracking.table import RUN_COLUMNS, Table
 
@@ -126,18 +126,11 @@ class Reader:
 
         Values of the same step come in the order of their time stamps. Unknown runs and metrics have no rows.
         """
-        import pandas as pd
-
+        points = Points()
         wanted = None if metrics is None else sorted(set(metrics))
-        # A block of runs at a time becomes compact columns, so that no long list of Python rows is ever held.
-        found = self._source.histories(sorted(set(run_ids)), wanted)
-        blocks = [
-            pd.DataFrame(rows, columns=[*_HISTORY_TYPES]).astype(_HISTORY_TYPES)
-            for rows in chain([[]], found)
-        ]
-        history = pd.concat(blocks, ignore_index=True)
-        order = ["run_id", "metric", "step", "timestamp", "value"]
-        return history.sort_values(order, ignore_index=True)[list(HISTORY_COLUMNS)]
+        for block in self._source.histories(sorted(set(run_ids)), wanted):
+            points.add(block)
+        return points.frame()
 
     def artifact(self, run_id: str, path: str) -> Path | None:
         """Return a local file or folder with the artifact `path` of a run, None where there is none.
@@ -173,11 +166,6 @@ class Reader:
     def copied(self, folder: Path) -> Store:
         """Copy a store in a SQLite file to a folder. The artifacts stay where they are."""
         return self._source.copied(folder / self._store.path.name)
-
-
-_HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "float64", "timestamp": "int64"}
-
-_HistoryRow = tuple[str, str, int, float, int]
 
 
 class _Sqlite:
@@ -243,21 +231,19 @@ class _Sqlite:
             for run_id, digests in _digests(db, chosen, values).items():
                 table.add_data(run_id, digests)
 
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[Point]]:
         only = "" if metrics is None else f" AND key IN ({_marks(metrics)})"
         with self._open() as db:
+            db.text_factory = bytes
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
                 block = run_ids[start : start + RUNS_PER_QUERY]
-                rows = db.execute(
-                    "SELECT run_uuid, key, step, value, timestamp, is_nan FROM metrics"
-                    f" WHERE run_uuid IN ({_marks(block)}){only}"
+                yield db.execute(
+                    "SELECT run_uuid, key, step,"
+                    " CASE WHEN is_nan THEN NULL WHEN typeof(value) IN ('real', 'integer') THEN value END, timestamp"
+                    f" FROM metrics WHERE run_uuid IN ({_marks(block)}){only}"
                     " AND typeof(step) = 'integer' AND typeof(timestamp) = 'integer'",
                     [*block, *(metrics or ())],
-                )
-                yield [
-                    (run_id, key, step, math.nan if is_nan else _number(value), timestamp)
-                    for run_id, key, step, value, timestamp, is_nan in rows
-                ]
+                ).fetchall()
 
     def artifact_uri(self, run_id: str) -> str | None:
         with self._open() as db:
@@ -333,7 +319,7 @@ class _Api:
                     digests.setdefault(next(iter(contexts), ""), []).append(given.dataset.digest)
                 table.add_data(info.run_id, digests)
 
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[Point]]:
         with self._store.errors(), ThreadPoolExecutor(8) as pool:
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
                 block = run_ids[start : start + RUNS_PER_QUERY]
@@ -343,13 +329,13 @@ class _Api:
                     for row in rows
                 ]
 
-    def _history(self, run_id: str, metrics: Sequence[str] | None) -> list[_HistoryRow]:
+    def _history(self, run_id: str, metrics: Sequence[str] | None) -> list[Point]:
         run = _existing(self._client, run_id)
         if run is None:
             return []
         names = [name for name in run.data.metrics if metrics is None or name in metrics]
         return [
-            (run_id, name, point.step, _number(point.value), point.timestamp)
+            (run_id.encode(), name.encode(), point.step, _number(point.value), point.timestamp)
             for name in names
             for point in self._client.get_metric_history(run_id, name)
         ]
