@@ -262,10 +262,10 @@ def _values_by_variant(shown: _Shown) -> Drawing:
 
 def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawing:
     heading = md("Learning curves")
-    ours = histories[histories["metric"].isin(CURVES)]
-    lines = curves(ours if len(ours) else histories, runs)
+    lines, ours = curves(histories, runs), histories["metric"].isin(CURVES).any()
+    lines = lines[lines["metric"].isin(CURVES)] if ours else lines
     if lines.empty or lines["step"].nunique() < 2:
-        why = "One epoch: nothing to draw." if len(ours) else "No metrics by epoch were logged."
+        why = "One epoch: nothing to draw." if ours else "No metrics by epoch were logged."
         return Drawing("learning_curves", heading, md("{}", why))
     caption = [md(CAPTIONS["band" if (lines["n"] > 1).any() else "no_band"])]
     if len(shown.table) > HIGHLIGHTED:

@@ -4,6 +4,7 @@ A local SQLite store is read by SQL, which is many times faster than MLflow's AP
 every other store is read through the API. Both give the same tables.
 """
 
+import json
 import math
 import os
 import sqlite3
@@ -201,38 +202,47 @@ class _Sqlite:
             return dict(db.execute(query, [int(experiment_id)]))
 
     def fill(self, table: Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        chosen = "lifecycle_stage = 'active' AND experiment_id IN (SELECT value FROM json_each(?))"
-        chosen += "".join(
-            " AND EXISTS (SELECT 1 FROM tags WHERE run_uuid = runs.run_uuid AND key = ? AND value = ?)"
-            for _ in tags
-        )
-        values = [_json_integers(experiments), *(text for pair in tags.items() for text in pair)]
         with self._open() as db:
             db.execute("BEGIN")  # one moment of the store for all that follows
+            ids = json.dumps(self._chosen(db, experiments, tags))
+            among = "run_uuid IN (SELECT value FROM json_each(?))"
             runs = db.execute(
                 f"SELECT run_uuid, name, experiment_id, status, {_TIMES}, artifact_uri,"
                 " (SELECT value FROM tags t WHERE t.run_uuid = runs.run_uuid AND t.key = 'mlflow.runName')"
-                f" FROM runs WHERE {chosen}",
-                values,
+                f" FROM runs WHERE {among}",
+                [ids],
             )
             for run_id, name, experiment, *others, tag_name in runs:
                 key = str(experiment)
                 table.add_run(run_id, name or tag_name, key, experiments[key], *others)
-            among = f"run_uuid IN (SELECT run_uuid FROM runs WHERE {chosen})"
             for kind, name in ((PARAM, "params"), (TAG, "tags")):
                 for run_id, key, text in db.execute(
-                    f"SELECT run_uuid, key, CAST(value AS TEXT) FROM {name} WHERE {among}", values
+                    f"SELECT run_uuid, key, CAST(value AS TEXT) FROM {name} WHERE {among}", [ids]
                 ):
                     table.add_value(kind, run_id, key, text)
             for run_id, key, value, is_nan in db.execute(
-                f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", values
+                f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", [ids]
             ):
                 table.add_value(METRIC, run_id, key, math.nan if is_nan else _number(value))
-            for run_id, digests in _digests(db, chosen, values).items():
+            for run_id, digests in _digests(db, ids).items():
                 table.add_data(run_id, digests)
 
+    def _chosen(
+        self, db: sqlite3.Connection, experiments: Mapping[str, str], tags: Mapping[str, str]
+    ) -> list[str]:
+        """The ids of the runs of some experiments that have all of these tags.
+
+        The tags are gone through by key and not run by run, so that one run is found among many in short time.
+        """
+        having = " AND run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value = ?)" * len(tags)
+        query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
+        query += f" AND experiment_id IN (SELECT value FROM json_each(?)){having}"
+        values = [_json_integers(experiments), *(text for pair in tags.items() for text in pair)]
+        return [run_id for (run_id,) in db.execute(query, values)]
+
     def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[Point]]:
-        only = "" if metrics is None else f" AND key IN ({_marks(metrics)})"
+        # Without the + SQLite would go through all that the store has of a metric, for each block anew.
+        only = "" if metrics is None else f" AND +key IN ({_marks(metrics)})"
         with self._open() as db:
             db.text_factory = bytes
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
@@ -352,8 +362,8 @@ _TIMES = ", ".join(
 """SQLite takes a text for a number, too, and so do the programs that write to it."""
 
 
-def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """The digests of the data sets of runs by run and context; none in a store of before MLflow 2.4."""
+def _digests(db: sqlite3.Connection, ids: str) -> dict[str, dict[str, list[str]]]:
+    """By run (`ids` as JSON) and context the digests of data sets; none in a store of before MLflow 2.4."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables.issuperset(("inputs", "datasets", "input_tags")):
         return {}
@@ -363,8 +373,8 @@ def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[
         " (SELECT CAST(value AS TEXT) FROM input_tags t WHERE t.input_uuid = i.input_uuid AND t.name = ?)"
         " FROM inputs i JOIN datasets ON dataset_uuid = source_id"
         " WHERE source_type = 'DATASET' AND destination_type = 'RUN'"
-        f" AND destination_id IN (SELECT run_uuid FROM runs WHERE {among})",
-        [CONTEXT, *values],
+        " AND destination_id IN (SELECT value FROM json_each(?))",
+        [CONTEXT, ids],
     ):
         found.setdefault(run_id, {}).setdefault(context or "", []).append(digest)
     return found
