@@ -276,3 +276,16 @@ def test_texts_of_a_database_that_are_not_utf8_are_read_all_the_same(store, vari
     assert set(runs.loc[run_id].filter(regex=r"^(params|tags)\.").dropna()) == {"A\ufffdB"}
     assert len(runs) > 1
     assert len(reader.histories([run_id]))
+
+
+def test_weights_are_found_by_their_name_wherever_they_lie(store, tmp_path):
+    for place in ("model.npz", "model/artifacts/network/weights.npz"):
+        folder = tmp_path / place.partition("/")[0].partition(".")[0] / str(len(place))
+        (folder / place).parent.mkdir(parents=True)
+        (folder / place).write_bytes(place.encode())
+        tracker = Tracker.start(store, EXPERIMENT, "a run", {}, {})
+        tracker.log_files(folder)
+        tracker.finish()
+        for reader in (Reader(store), through_the_api(store)):
+            assert reader.artifact(tracker.run_id, "model.npz").read_bytes() == place.encode()
+            assert reader.artifact(tracker.run_id, "weights.npz") is None
