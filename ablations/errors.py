@@ -64,6 +64,11 @@ def foreseen(error: BaseException) -> bool:
     return by_hydra or any(isinstance(cause, PlainError) for cause in _causes(error))
 
 
+def is_bad_input(error: BaseException) -> bool:
+    """Whether what the user gave is what went wrong; Hydra raises errors of its own from those of what it builds."""
+    return any(isinstance(cause, InputError) for cause in _causes(error))
+
+
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
     while error is not None:
         yield error

@@ -200,7 +200,7 @@ def job(folder, number):
                 signals.stop_if_told()
                 time.sleep(0.01)
         except KeyboardInterrupt:
-            time.sleep(0.3)
+            time.sleep(0.3 + number)  # the second is still at it when the first has left
             (folder / f"{number} in order").touch()
             raise
 

@@ -126,8 +126,10 @@ def watch_workers() -> None:
     """Have joblib's workers listen to signals, and for the end of this process, from their start on.
 
     By themselves they wait for five minutes for work that nobody will send, and Ctrl-C, which reaches all of a
-    terminal, would have each of them that has not begun to listen print a traceback.
+    terminal, would have each of them that has not begun to listen print a traceback. Of workers that are told to stop
+    joblib would kill the others as soon as the first has left.
     """
+    from joblib.externals.loky.process_executor import _ExecutorManagerThread as Manager
     from joblib.parallel import LokyBackend, register_parallel_backend
 
     class Listening(LokyBackend):
@@ -135,6 +137,8 @@ def watch_workers() -> None:
             return super().configure(*arguments, initializer=_begin_to_work, **options)
 
     register_parallel_backend("loky", Listening)
+    if not hasattr(Manager.kill_workers, "__wrapped__"):
+        Manager.kill_workers = _unless_stopping(Manager.kill_workers)
     if ground.WINDOWS:  # where a process cannot be started with signals held back
         return
     from joblib.externals.loky.backend import fork_exec as starting
@@ -144,6 +148,17 @@ def watch_workers() -> None:
         resource_tracker.ensure_running()
     if not hasattr(starting.fork_exec, "__wrapped__"):
         starting.fork_exec = _holding_back_ctrl_c(starting.fork_exec)
+
+
+def _unless_stopping(kill: Callable[..., None]) -> Callable[..., None]:
+    """Leave workers to `_stop_children` once this process is told to stop."""
+
+    @wraps(kill)
+    def killed(*arguments: Any, **options: Any) -> None:
+        if _Process.signal is None:
+            kill(*arguments, **options)
+
+    return killed
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from omegaconf import DictConfig
 
 from ablations.commands import here, module_command, say, settle_streams
 from ablations.commands.signals import stoppable, undisturbed
-from ablations.errors import InputError, foreseen, one_line
+from ablations.errors import InputError, foreseen, is_bad_input, one_line
 from ablations.experiment.checkpoints import Checkpoints
 from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
@@ -131,7 +131,7 @@ def _run_alone(config: DictConfig) -> None:
     except Exception as error:  # Hydra would print more than the one line that is the user's concern
         hint = "" if foreseen(error) else f" (traceback in {write_traceback(error)})"
         print(here(f"error: {one_line(error)}{hint}"), file=sys.stderr)
-        sys.exit(2 if isinstance(error, InputError) else 1)
+        sys.exit(2 if is_bad_input(error) else 1)
     print(
         f"{job.name}: {result.remark}test accuracy {result.accuracy:.2%},"
         f" {result.test_error}\n"
