@@ -30,7 +30,6 @@ from ablations.tracking.columns import (
     tag,
 )
 from ablations.tracking.moved import Move, move, settle
-from ablations.tracking.points import Point, Points
 from ablations.tracking.store import AwayError, Store, pages
 from ablations.tracking.table import RUN_COLUMNS, Table
 
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+    from ablations.tracking.points import Point
 
 HISTORY_COLUMNS = ("run_id", "metric", "step", "value")
 
@@ -127,6 +128,8 @@ class Reader:
 
         Values of the same step come in the order of their time stamps. Unknown runs and metrics have no rows.
         """
+        from ablations.tracking.points import Points
+
         points = Points()
         wanted = None if metrics is None else sorted(set(metrics))
         for block in self._source.histories(sorted(set(run_ids)), wanted):
@@ -240,7 +243,7 @@ class _Sqlite:
         values = [_json_integers(experiments), *(text for pair in tags.items() for text in pair)]
         return [run_id for (run_id,) in db.execute(query, values)]
 
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[Point]]:
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> "Iterator[list[Point]]":
         # Without the + SQLite would go through all that the store has of a metric, for each block anew.
         only = "" if metrics is None else f" AND +key IN ({_marks(metrics)})"
         with self._open() as db:
@@ -329,7 +332,7 @@ class _Api:
                     digests.setdefault(next(iter(contexts), ""), []).append(given.dataset.digest)
                 table.add_data(info.run_id, digests)
 
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[Point]]:
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> "Iterator[list[Point]]":
         with self._store.errors(), ThreadPoolExecutor(8) as pool:
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
                 block = run_ids[start : start + RUNS_PER_QUERY]
@@ -339,7 +342,7 @@ class _Api:
                     for row in rows
                 ]
 
-    def _history(self, run_id: str, metrics: Sequence[str] | None) -> list[Point]:
+    def _history(self, run_id: str, metrics: Sequence[str] | None) -> "list[Point]":
         run = _existing(self._client, run_id)
         if run is None:
             return []
