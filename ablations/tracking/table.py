@@ -1,4 +1,4 @@
-"""Runs as a table, filled one value at a time."""
+"""The runs of a store, filled in one value at a time, as a table or as plain rows."""
 
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -45,6 +45,16 @@ class Table:
         """Set the digests of a run's data sets, by what they were logged for."""
         for context, found in digests.items():
             self.add_value(GIVEN, run_id, context or "data", ", ".join(sorted(set(found))))
+
+    def records(self) -> list[dict[str, str | float | None]]:
+        """A row for each run, of what it has, sorted as in `frame`."""
+        names = [name for name in RUN_COLUMNS if name != "seconds"]
+        rows: list[dict[str, str | float | None]] = [dict(zip(names, run, strict=True)) for run in self._runs]
+        for kind, cells in self._cells.items():
+            for key, values in sorted(cells.items()):
+                for at, value in values.items():
+                    rows[at][kind + key] = value
+        return sorted(rows, key=lambda row: (row["start_time"] is None, row["start_time"], row["run_id"]))
 
     def frame(self) -> "pd.DataFrame":
         import pandas as pd
