@@ -36,9 +36,7 @@ LIBRARIES = (
     "numpy",
     "scipy",
     "pandas",
-    "statsmodels",
     "matplotlib",
-    "seaborn",
     "scikit-learn",
     "markdown-it-py",
 )
