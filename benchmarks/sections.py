@@ -40,7 +40,7 @@ SECTIONS = {
     "hydra.core.utils": {"run_job": COMPOSING},
     "hydra._internal.config_loader_impl": {"ConfigLoaderImpl": COMPOSING},
     "ablations.sweep.command_line": {"command_lines": COMPOSING, "hand_on": REST},
-    "ablations.sweep.plan": {"composed": COMPOSING},
+    "ablations.sweep.composing": {"composed": COMPOSING, "Composer": COMPOSING},
     "ablations.sweep.preview": {"preview": REPORT},
     "ablations.sweep.sweep": {"sweep": REST, "_report": REPORT},
     "ablations.tracking.basis": {"basis": STORE},

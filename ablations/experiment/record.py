@@ -126,9 +126,8 @@ class Record:
         self.learned = has_learned(test.accuracy, self.job.recipe.test.labels)
         if not self.learned:
             self.tracker.set_tags({DID_NOT_LEARN: "true"})
-        history = self._history()
         with draft_folder() as folder:
-            write_artifacts(folder, self.job.config, self.job.recipe, history, test)
+            write_artifacts(folder, self.job.config, self.job.recipe, test)
             with undisturbed():
                 self.tracker.log_files(folder)
         with undisturbed():

@@ -36,7 +36,6 @@ if TYPE_CHECKING:
     from ablations.tracking.results import Results
     from ablations.tracking.store import Store
 
-FIGURE_COLOURS = 256
 VECTORS = ("svg", "pdf")
 
 FIRST = "forest"
@@ -420,17 +419,15 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
     them stays.
     """
-    from ablations.plots.style import save, save_vectors
+    from ablations.plots.style import save_all
 
     (home / "figures").mkdir(parents=True, exist_ok=True)
     readme = home / "README.md"
     before = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
-    drawn = {drawing.stem: drawing.figure for drawing in compiled.drawings if drawing.figure is not None}
+    drawn = {drawing.stem: drawing.draw for drawing in compiled.drawings if drawing.draw is not None}
     with paths.draft_folder(home.parent, f".{home.name}.") as new:
         (new / "figures").mkdir()
-        for stem, figure in drawn.items():
-            save(figure, new / "figures" / f"{stem}.png", colours=FIGURE_COLOURS)
-            save_vectors(figure, new / "figures" / f"{stem}.png", vectors)
+        save_all({new / "figures" / f"{stem}.png": draw for stem, draw in drawn.items()}, vectors)
         for name, text in compiled.files.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}

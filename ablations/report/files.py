@@ -53,6 +53,8 @@ TIMES = ("start_time", "end_time")
 HEAD = r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
 EFFECTS = ("factor", *COLUMNS[1:], "at", *WIDE)
 """The columns of effects.csv, which other programs read."""
+PLAIN = re.compile(r"[0-9A-Za-z][ -~]*")
+"""Most cells: neither a formula nor with a character without glyph."""
 FORMULA = tuple("=+-@＝＋－＠")
 """What a spreadsheet takes for the beginning of a formula, in the wide forms of East Asian keyboards, too."""
 
@@ -138,6 +140,8 @@ def harmless(text: str) -> str:
     Text that begins as a formula does gets `'` before it, and so does text with characters that have no glyph,
     which become escapes (`\u00001b`). Everything else, numbers above all, stays as it is.
     """
+    if PLAIN.fullmatch(text):
+        return text
     core = text.lstrip("' ")
     formula = core.startswith((*FORMULA, "\n")) and math.isnan(number(core))
     unclear = any(map(_has_no_glyph, text)) or (text.startswith("'") and "\\" in text)
@@ -171,7 +175,8 @@ def _cells(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     frame = frame.copy()
     for i, (_, cells) in enumerate(frame.items()):
         if not pd.api.types.is_numeric_dtype(cells):
-            texts = [change(cell) if isinstance(cell, str) else cell for cell in cells]
+            there = cells.to_numpy(dtype=object).tolist()
+            texts = [change(cell) if isinstance(cell, str) else cell for cell in there]
             frame.isetitem(i, pd.Series(texts, cells.index, cells.dtype))
     return frame.rename(columns=change)
 
