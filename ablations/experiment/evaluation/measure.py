@@ -65,10 +65,10 @@ def measure(parts: Parts, reader: Reader, dataset: Dataset) -> Further:
 
     Non-digits are drawn where the classes are the ten digits: what no digit is may well be a coat.
     """
-    found, head = Further(), reader.network.loss
-    labels = dataset.test_labels
-    if not (parts.calibration or parts.shift or parts.rejection):
+    found = Further()
+    if parts == Parts(calibration=False, shift=False, rejection=False):
         return found
+    head, labels = reader.network.loss, dataset.test_labels
     outputs = reader.outputs(dataset.test_images)
     right = head.answers(outputs) == labels
     if parts.calibration:

@@ -86,9 +86,9 @@ def _letter(font: "FreeTypeFont", letter: str) -> np.ndarray:
     """A letter, its longer side as long as the box, light on dark in the middle of 28×28."""
     from PIL import Image, ImageDraw
 
-    left, top, right, bottom = font.getbbox(letter)
-    drawn = Image.new("L", (right - left, bottom - top))
-    ImageDraw.Draw(drawn).text((-left, -top), letter, fill=255, font=font)
+    drawn = Image.new("L", (8 * BOX, 8 * BOX))
+    ImageDraw.Draw(drawn).text((2 * BOX, 2 * BOX), letter, fill=255, font=font)
+    drawn = drawn.crop(drawn.getbbox())
     scale = BOX / max(drawn.size)
     width, height = (max(round(length * scale), 1) for length in drawn.size)
     small = np.asarray(drawn.resize((width, height), Image.Resampling.BOX))
