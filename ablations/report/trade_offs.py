@@ -18,17 +18,13 @@ MOST_NAMED, MOST_OUTCOMES = 3, 3
 def trade_offs(analysis: Analysis) -> Iterator[Markdown]:
     """Where a choice wins in one outcome and loses in another, or changes others though it does nothing for the study's
     own; the first of these choices as one sentence."""
-    parts = [each for row in _main_effects(analysis) for each in _trade_off(analysis, row)]
+    effects = analysis.effects
+    alone = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
+    parts = [each for row in alone.to_dict("records") for each in _trade_off(analysis, row)]
     if parts:
         more = len(parts) - MOST_NAMED
         rest = [md("{} more {} such", more, "is" if more == 1 else "are")] if more > 0 else []
         yield md("{} (secondary outcomes).", md("; ").join([*parts[:MOST_NAMED], *rest]))
-
-
-def _main_effects(analysis: Analysis) -> Iterator[dict[str, Any]]:
-    effects = analysis.effects.assign(at=range(len(analysis.effects)))
-    ours = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
-    yield from ours.to_dict("records")
 
 
 def _trade_off(analysis: Analysis, row: Mapping[str, Any]) -> Iterator[Markdown]:
