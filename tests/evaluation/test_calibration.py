@@ -9,7 +9,7 @@ from ablations.experiment.evaluation.calibration import (
     expected_calibration_error,
     negative_log_likelihood,
 )
-from ablations.experiment.evaluation.reading import log_probabilities, scores
+from ablations.experiment.evaluation.reading import confidences, log_probabilities, scores
 from ablations.nn.heads import PenaltyLoss, SoftmaxCrossEntropy, SquaredError
 
 
@@ -101,12 +101,14 @@ def test_penalties_give_posterior_probabilities_and_score_by_the_smallest(j):
     )
     # The second is far from every code, although the nearest has nearly all of its share.
     np.testing.assert_array_equal(scores(head, outputs), [-0.5, -90])
+    np.testing.assert_allclose(np.exp(confidences(head, outputs)), head.probabilities(outputs).max(axis=0))
 
 
 def test_squared_error_has_shares_but_no_likelihood():
     outputs = np.array([[0.9, 0.2], [0.2, -0.1], [-0.3, -0.4]])
     assert log_probabilities(SquaredError(), outputs) is None
     np.testing.assert_array_equal(scores(SquaredError(), outputs), [0.9, 0.2])
+    np.testing.assert_allclose(np.exp(confidences(SquaredError(), outputs)), [0.9 / 1.1, 1], rtol=1e-5)
 
 
 def test_what_overflows_is_the_least_sure():

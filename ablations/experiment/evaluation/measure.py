@@ -13,7 +13,7 @@ from ablations.experiment.evaluation.calibration import (
     negative_log_likelihood,
 )
 from ablations.experiment.evaluation.non_digits import non_digits
-from ablations.experiment.evaluation.reading import Reader, log_probabilities, scores
+from ablations.experiment.evaluation.reading import Reader, confidences, log_probabilities, scores
 from ablations.experiment.evaluation.rejection import non_digit_metrics, rejection_metrics
 from ablations.experiment.evaluation.shift import chosen, error_metrics, shifted
 
@@ -83,12 +83,11 @@ def measure(parts: Parts, reader: Reader, dataset: Dataset) -> Further:
         )
         found.tags[SHIFT_TAG] = pictures.sha256
     if parts.rejection:
-        sure = scores(head, outputs)
-        found.metrics.update(rejection_metrics(sure, right))
+        found.metrics.update(rejection_metrics(confidences(head, outputs), right))
         if dataset.classes == DIGITS:
             pictures = _kept(REJECTION_TAG, dataset)
             others = {kind: scores(head, reader.outputs(images)) for kind, images in pictures.by_name.items()}
-            found.metrics.update(non_digit_metrics(sure, others))
+            found.metrics.update(non_digit_metrics(scores(head, outputs), others))
             found.tags[REJECTION_TAG] = pictures.sha256
     return found
 

@@ -50,12 +50,17 @@ def _(head: PenaltyLoss, outputs: np.ndarray) -> np.ndarray:
     return _log_softmax(-outputs)  # the posterior probabilities of the classes, rubbish left aside
 
 
-@singledispatch
-def scores(head: Loss, outputs: np.ndarray) -> np.ndarray:
-    """How surely each image is one of the classes, (n,): the larger the surer; the logarithm of the largest share,
+def confidences(head: Loss, outputs: np.ndarray) -> np.ndarray:
+    """How surely each image is the class that it is read as, and no other, (n,): the logarithm of the largest share,
     which tells apart what is 1 after rounding."""
     found = log_probabilities(head, outputs)
     return _finite((np.log(head.probabilities(outputs)) if found is None else found).max(axis=0))
+
+
+@singledispatch
+def scores(head: Loss, outputs: np.ndarray) -> np.ndarray:
+    """How surely each image is one of the classes at all, (n,): the larger the surer."""
+    return confidences(head, outputs)
 
 
 @scores.register

@@ -1,6 +1,7 @@
 """Rejection: what it costs to leave doubtful images to a person, and whether what is no digit is noticed.
 
-An image is accepted where its score (`reading.scores`) is at least a threshold; images of equal score stand together.
+An image is accepted where its score is at least a threshold; images of equal score stand together. In doubt may be
+which class it is (`reading.confidences`), or whether it is any (`reading.scores`).
 """
 
 from collections.abc import Mapping
