@@ -354,6 +354,7 @@ def _group(study: Study, runs: pd.DataFrame, name: str, asked: set[str]) -> Grou
         each for each in GROUPS[name] if each not in asked and numbers(runs, metric(each)).notna().any()
     ]
     found = [one for each in metrics for one in _by_design(replace(study, metric=each), runs, False)]
+    found = [each for each in found if len(each.factors) == 1 or steps_of(study)]  # no aliases of a fraction
     paired = tuple(each for each in found if each.seeds or all(each.groups or ((),)))
     return Group(name, paired, _judged(study, paired, runs), len(found) - len(paired))
 

@@ -195,6 +195,7 @@ DESIGNS = {
     "grid": {"design": "grid"},
     "blocks": {"design": "grid", "blocks": "fold"},
     "unpaired": {"design": "grid", "unpaired": True},
+    "fraction": {"design": "fraction", "brings": {}},
     "ladder": {
         "design": "ladder",
         "steps": {"activation": ("relu", "tanh"), "pool": ("max", "avg")},
