@@ -5,5 +5,5 @@ from setuptools import find_namespace_packages, setup
 setup(
     packages=[*find_namespace_packages(include=["ablations*", "hydra_plugins.*"]), "ablations.conf"],
     package_dir={"ablations.conf": "conf"},
-    package_data={"ablations": ["py.typed", "nn/*.txt"], "ablations.conf": ["**/*.yaml"]},
+    package_data={"ablations": ["py.typed", "nn/*.txt", "tracking/*.sql"], "ablations.conf": ["**/*.yaml"]},
 )

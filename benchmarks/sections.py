@@ -43,6 +43,7 @@ SECTIONS = {
     "ablations.sweep.plan": {"composed": COMPOSING},
     "ablations.sweep.preview": {"preview": REPORT},
     "ablations.sweep.sweep": {"sweep": REST, "_report": REPORT},
+    "ablations.tracking.basis": {"basis": STORE},
     "ablations.tracking.earlier": {"earlier_runs": STORE, "discard": STORE, "last_epoch": STORE},
     "ablations.tracking.outbox": {"deliver": STORE},
     "ablations.tracking.reader": {"Reader": STORE},

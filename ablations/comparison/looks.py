@@ -16,6 +16,7 @@ from ablations.comparison import tests
 from ablations.comparison.tests import ALPHA, SignFlip
 from ablations.errors import InputError
 from ablations.tracking.columns import column, natural, param, tag, text
+from ablations.tracking.study import look_numbers
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -114,19 +115,13 @@ class Looked:
 
 
 def numbered(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.DataFrame":
-    """Runs with a column `LOOK`, by the invocation of whose sweep each is a result.
-
-    A run was there first at the look of its own invocation, or the next one whose report was compiled; where there is
-    none since, it is there now.
+    """Runs with a column `LOOK`, by the invocation of whose sweep each is a result, as `look_numbers` counts them.
 
     Args:
         runs: as the store's reader gives them.
         looks: the ids of the invocations whose report was compiled.
     """
-    ends = sorted(set(looks))
-    at = first_invocations(runs).map(lambda id: bisect_left(ends, id))
-    used = sorted(set(at))
-    return runs.assign(**{LOOK: at.map({place: number for number, place in enumerate(used, 1)})})
+    return runs.assign(**{LOOK: look_numbers(list(first_invocations(runs)), looks)})
 
 
 def seen(runs: "pd.DataFrame", looks: Sequence[str]) -> "pd.Series":

@@ -18,14 +18,20 @@ DETERMINING = ("datasets", "nn", "training")
 @cache
 def provenance() -> dict[str, str]:
     """Tags that say what this process runs: `code`, `machine`, `versions`."""
-    packages = ("numpy", "scipy", "scikit-learn", "hydra-core", "mlflow")
     return {
         "code": _commit(),
         "machine": f"{processor()}, {platform.system()} {platform.machine()}",
-        "versions": ", ".join(
-            [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
-        ),
+        "versions": versions(),
     }
+
+
+@cache
+def versions() -> str:
+    """Of Python and the packages that a run is made with, as its tag says them."""
+    packages = ("numpy", "scipy", "scikit-learn", "hydra-core", "mlflow")
+    return ", ".join(
+        [f"python {platform.python_version()}", *(f"{name} {version(name)}" for name in packages)]
+    )
 
 
 @cache

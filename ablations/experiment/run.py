@@ -208,8 +208,8 @@ def _what_is_left(job: Job, lease: Lease, unusable: Collection[str]) -> Adopt | 
 
 def _warm_up(job: Job) -> None:
     """Import what writing takes, for seconds, before signals have to wait."""
-    with suppress(InputError), job.store.client():
-        pass
+    with suppress(InputError):
+        job.store.warm_up()
 
 
 def _settled(job: Job, lease: Lease) -> list[EarlierRun]:

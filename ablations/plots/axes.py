@@ -8,9 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import ArrayLike
 
@@ -137,6 +139,23 @@ class Page:
         axes = self.figure.add_axes(at)
         axes.set(xticks=[], yticks=[])
         return axes
+
+    def pictures(
+        self, places: Iterable[tuple[float, float, float]], images: Iterable[Any], **style: Any
+    ) -> None:
+        """Square images with frames, each at its place: from the left, from the top, and its side.
+
+        All are in one pair of axes over the whole page: axes of its own for each take several times as long.
+        """
+        axes = self.figure.add_axes((0, 0, 1, 1))
+        axes.set(xlim=(0, self.width), ylim=(self.height, 0), autoscale_on=False)
+        axes.set_axis_off()
+        self.figure.suppressComposite = True  # vector graphics keep their pixels
+        frames = []
+        for (x, y, side), image in zip(places, images, strict=True):
+            axes.imshow(image, extent=(x, x + side, y + side, y), aspect="auto", **style)
+            frames.append(Rectangle((x, y), side, side))
+        axes.add_collection(PatchCollection(frames, facecolor="none", edgecolor="black", linewidth=0.8))
 
     def write(self, x: float, y: float, text: str, **style: Any) -> None:
         """Text below this height."""

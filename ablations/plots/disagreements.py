@@ -15,6 +15,7 @@ DISAGREEMENTS = 24
 ACROSS = 8
 # In inches: an image, what stands below it, above each side's images, above all, at the left and the right.
 CELL, CAPTION, HEADING, TOP, EDGE = 0.98, 0.62, 0.42, 0.56, 0.25
+BELOW = 0.03  # between an image and what stands below it
 
 
 @dataclass(frozen=True)
@@ -110,16 +111,17 @@ def disagreements(found: Disagreement, names: Sequence[str], classes: Sequence[s
         which = "" if count == len(side) else f"; the clearest {len(side)}"
         more = f"{letter} is right more often: {count:,} image{'s' * (count != 1)}{which}"
         page.write(EDGE, y + 0.12, more, fontsize=9, weight="bold")
-        for i, place in enumerate(side):
-            row, column = divmod(i, ACROSS)
-            down = y + HEADING + row * (CELL + CAPTION)
-            axes = page.axes(EDGE + column * CELL, down, 0.86 * CELL, 0.86 * CELL)
-            axes.imshow(found.pixels[place], cmap=PIXELS, vmin=0, vmax=255)
+        at = [divmod(i, ACROSS) for i in range(len(side))]
+        places = [
+            (EDGE + column * CELL, y + HEADING + row * (CELL + CAPTION), 0.86 * CELL) for row, column in at
+        ]
+        page.pictures(places, found.pixels[side], cmap=PIXELS, vmin=0, vmax=255)
+        for place, (x, down, size) in zip(side, places, strict=True):
             image = found.images.iloc[place]
             shown = str if classes is None else lambda label: fitted(classes[int(label)], 7)
             read = [f"true {shown(image['label'])}"]
             for who, name, of in zip("AB", ("first", "second"), found.runs, strict=True):
                 read.append(f"{who} {shown(image[name])} · {image[f'{name}_right']}/{of}")
-            axes.set_xlabel("\n".join(read), fontsize=7.5, loc="left", labelpad=2)
+            page.write(x, down + size + BELOW, "\n".join(read), fontsize=7.5)
         y += HEADING + height
     return page.figure

@@ -140,9 +140,9 @@ def _layer(page: Page, y: float, values: np.ndarray, height: float, signed: bool
         axes = page.axes(LEFT, y, (ACROSS - 0.08) * CELL, height)
         axes.imshow(values[None], aspect="auto", **style)
         return f"{len(values)} units\n{scale}"
-    for i, one in enumerate(values[:MOST_MAPS]):
-        row, column = divmod(i, ACROSS)
-        page.axes(LEFT + column * CELL, y + row * CELL, 0.92 * CELL, 0.92 * CELL).imshow(one, **style)
+    shown = values[:MOST_MAPS]
+    at = (divmod(i, ACROSS) for i in range(len(shown)))
+    page.pictures([(LEFT + column * CELL, y + row * CELL, 0.92 * CELL) for row, column in at], shown, **style)
     size = "×".join(map(str, values.shape[1:]))
     size = f"{len(values)} of {size}" if len(values) > 1 else size
     return f"{size}{f', {MOST_MAPS} shown' if len(values) > MOST_MAPS else ''}\n{scale}"

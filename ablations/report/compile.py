@@ -78,6 +78,11 @@ class Report:
         """How many of the covered runs have no result."""
         return len(self.analysis.failed)
 
+    @property
+    def experiment(self) -> str:
+        """The name of the experiment of its runs."""
+        return str(self.analysis.everything["experiment"].iloc[-1])
+
 
 @dataclass(frozen=True)
 class Compiled:

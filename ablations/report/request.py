@@ -18,7 +18,7 @@ from ablations.tracking.columns import (
     tag,
     text,
 )
-from ablations.tracking.study import Study, is_aside, looks_in, tag_of, target_is_small
+from ablations.tracking.study import Study, is_aside, looks_in, looks_of, tag_of, target_is_small
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,7 +206,7 @@ def looks_at(reader: "Reader", runs: "pd.DataFrame") -> list[str]:
 
     sweeps, first = set(column(runs, tag("sweep"))), set(first_invocations(runs))
     looked = [looks_in(reader.experiment_tags(id)) for id in runs["experiment_id"].unique()]
-    return sorted({id for each in looked for id, sweep in each.items() if sweep in sweeps or id in first})
+    return looks_of(looked, sweeps, first)
 
 
 def require_seed(runs: "pd.DataFrame", seed: str) -> None:

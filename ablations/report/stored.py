@@ -12,6 +12,7 @@ from ablations.tracking.reports import PAGE, log_report, report_address, report_
 
 if TYPE_CHECKING:
     from ablations.report.compile import Report
+    from ablations.report.unchanged import Unchanged
     from ablations.tracking.store import Store
 
 
@@ -21,7 +22,7 @@ LISTED = md("Reports of sweeps: ")
 MOST_LISTED = 20
 
 
-def keep_in_store(report: "Report", store: "Store", update: bool = False) -> str:
+def keep_in_store(report: "Report | Unchanged", store: "Store", update: bool = False) -> str:
     """Log a sweep's report as one page with its tables, in place of an earlier one, and list it above the experiment's
     runs in the MLflow UI; why that failed, '' where it did not.
 
@@ -33,7 +34,7 @@ def keep_in_store(report: "Report", store: "Store", update: bool = False) -> str
     from ablations.report.page import page
     from ablations.tracking.reader import Reader
 
-    home, experiment = report.path.parent, str(report.analysis.everything["experiment"].iloc[-1])
+    home, experiment = report.path.parent, report.experiment
     try:
         known = report_run(Reader(store), experiment, report.name)
         if update and known is None:
@@ -52,17 +53,15 @@ def keep_in_store(report: "Report", store: "Store", update: bool = False) -> str
 
 def _list_reports(store: "Store", experiment: str, name: str) -> None:
     """Name the experiment's reports in its description, this one first, unless somebody wrote another description."""
-    import pandas as pd
-
     from ablations.tracking.reader import Reader
 
     reader = Reader(store)
-    runs = reader.runs(experiment, {KIND: REPORT})
-    runs = runs[runs[tag(REPORT_OF)].notna()].iloc[::-1].drop_duplicates(tag(REPORT_OF))
-    runs = pd.concat([runs[runs[tag(REPORT_OF)] == name], runs[runs[tag(REPORT_OF)] != name]])
-    experiment_id = str(runs["experiment_id"].iloc[0])
+    runs = reader.records(experiment, {KIND: REPORT})
+    newest = {str(run[tag(REPORT_OF)]): run for run in runs if tag(REPORT_OF) in run}
+    listed = [newest.pop(name), *sorted(newest.values(), key=runs.index, reverse=True)]
+    experiment_id = str(listed[0]["experiment_id"])
     before = reader.experiment_tags(experiment_id).get(DESCRIPTION, "")
-    text = LISTED + md(", ").join(map(_link, runs.head(MOST_LISTED).to_dict("records")))
+    text = LISTED + md(", ").join(map(_link, listed[:MOST_LISTED]))
     if before != text and (not before or before.startswith(LISTED)):
         store.tag_experiment(experiment_id, DESCRIPTION, text)
 

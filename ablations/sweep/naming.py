@@ -112,25 +112,41 @@ def require_own_name(
 ) -> None:
     """Raises InputError where the store has runs of another sweep of this name, which one report would mix up; keys
     that are `chosen` may differ."""
-    import pandas as pd
-
-    from ablations.comparison.selection import disagreements
     from ablations.tracking.reader import Reader
 
     try:
-        there = Reader(store).runs(tags={"sweep": name})
+        there = Reader(store).records(tags={"sweep": name})
     except InputError:  # no store yet
         return
-    there = there[there["status"] == "FINISHED"]
-    if there.empty:
-        return
     params = [logged_params(run.config, run.choices) for run in runs]
-    wanted = pd.DataFrame([{param(key): str(value) for key, value in each.items()} for each in params])
-    for found in disagreements(there, wanted, (*planned.varied, *chosen)):
+    wanted = [{param(key): str(value) for key, value in each.items()} for each in params]
+    varied = [param(key) for key in (*planned.varied, *chosen)]
+    twins = {tuple(each.get(key) for key in varied): each for each in wanted}
+    there = [
+        row
+        for row in there
+        if row["status"] == "FINISHED" and not _is_as(twins.get(tuple(row.get(key) for key in varied)), row)
+    ]
+    if not there:
+        return
+    import pandas as pd
+
+    from ablations.comparison.selection import disagreements
+
+    found = disagreements(pd.DataFrame(there), pd.DataFrame(wanted), (*planned.varied, *chosen))
+    for each in found:
         # What either did not log came with another version, or with a choice that is compared itself.
-        for key, theirs, ours in found:
+        for key, theirs, ours in each:
             if None not in (theirs, ours):
                 raise InputError(
                     f"name={name}: its runs have {key.removeprefix(PARAM)}={theirs}, these {ours}; give these "
                     f"another name, as name={name}-2"
                 )
+
+
+def _is_as(twin: Mapping[str, str] | None, row: Mapping[str, object]) -> bool:
+    """Whether a run of the store has all params of its twin but the seed, as those of a sweep have that is asked for
+    again: for these pandas need not be imported."""
+    return twin is not None and all(
+        row.get(key) == value for key, value in twin.items() if key != param(SEED)
+    )

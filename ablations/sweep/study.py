@@ -12,8 +12,9 @@ from ablations.experiment.job import logged_params
 from ablations.sweep.designs import FRACTION, LADDER, in_order
 from ablations.sweep.plan import SEED, Plan, PlannedRun
 from ablations.tracking.columns import PARAM
+from ablations.tracking.directly import EXPERIMENT_TAG_CHARACTERS
 from ablations.tracking.reader import Reader
-from ablations.tracking.store import EXPERIMENT_TAG_CHARACTERS, Store
+from ablations.tracking.store import Store
 from ablations.tracking.study import Study, tag_of
 
 if TYPE_CHECKING:

@@ -1,5 +1,6 @@
 """Plan a sweep, store its study, launch its runs, compile its report."""
 
+import gc
 import math
 import sys
 import time
@@ -355,15 +356,25 @@ def _deliver(store: Store) -> None:
 
 
 def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
-    """Compile the report and show it, in short where it is not the last; how many of its runs have no result."""
-    from ablations.comparison.selection import belonging
-    from ablations.report import compile_report
-    from ablations.report.console import coloured, in_short
+    """Compile the report, unless it is there as it would be, and show it, in short where it is not the last; how many
+    of its runs have no result."""
+    from ablations.report.console import coloured
     from ablations.report.stored import keep_in_store
+    from ablations.report.unchanged import Making
 
     say_doing("writing the report")
-    share_views(store, name, belonging)
-    report = compile_report(name, store, formats=formats)
+    making = Making.of(name, store, formats) if last else None
+    report, shared = making and making.there(), True
+    if report is None:
+        from ablations.comparison.selection import belonging
+        from ablations.report import compile_report
+        from ablations.report.console import in_short
+
+        if last:
+            # At each correction statsmodels has Python look for cycles among a million objects that stay to the end.
+            gc.freeze()
+        shared = share_views(store, name, belonging)
+        report = compile_report(name, store, formats=formats)
     if not last:
         # On a terminal the table has its place below the bar.
         for line in in_short(report.analysis, with_table=not sys.stderr.isatty()):
@@ -376,5 +387,7 @@ def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
         print(report.remark)
     if problem := keep_in_store(report, store):
         print(f"the report is not in the store: {problem}; the same command puts it there")
+    elif making and shared:
+        making.note(report)
     print(f"look at the runs: {module_command('ui', *about(report.name, store.option))}")
     return report.failed

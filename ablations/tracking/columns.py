@@ -26,6 +26,9 @@ KIND, REPORT, REPORT_OF = "kind", "report", "report_of"
 TUNING, TRIAL, OFFERED = "tuning", "trial", "offered"
 """The tags of a run of a trial: the id of the tuning of its variant, the trial's number, and what was to be chosen."""
 
+CONTEXT = "mlflow.data.context"
+"""MLflow's tag of an input that says what the data set is for."""
+
 INFINITY = 1.7976931348623157e308
 """What MLflow's databases hold in place of an infinity."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ablations.errors import InputError
 from ablations.ground.paths import draft_folder
-from ablations.tracking.columns import KINDS, METRIC
+from ablations.tracking.columns import KINDS
 from ablations.tracking.journal import LOCAL, Journal, kept
 from ablations.tracking.models import without_bytecode
 from ablations.tracking.reader import Reader
@@ -63,13 +63,9 @@ def earlier_runs(store: Store, experiment: str, tags: Mapping[str, str]) -> list
     Raises InputError where the store or the experiment does not exist, AwayError where it cannot be read now.
     """
     runs = []
-    for row in Reader(store).runs(experiment, tags).to_dict("records"):
+    for row in Reader(store).records(experiment, tags):
         parts = (
-            {
-                column.removeprefix(kind): value
-                for column, value in row.items()
-                if column.startswith(kind) and (kind == METRIC or isinstance(value, str))
-            }  # a missing text is not one
+            {name.removeprefix(kind): value for name, value in row.items() if name.startswith(kind)}
             for kind in KINDS
         )
         runs.append(EarlierRun(row["run_id"], row["status"], *parts))

@@ -1,21 +1,19 @@
 """Models in MLflow's format: written beside a run's other artifacts, listed in its experiment, and registered."""
 
 import json
-import re
 import shutil
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ablations.tracking.directly import ARTIFACT, model_name, tags_of_listed
+from ablations.tracking.model_files import KNOWN, tags_of_model, write_model
 from ablations.tracking.store import Store, tame
 
 if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
-
-ARTIFACT = "artifact"
-"""The tag of a listed model: where it is among the artifacts of its run."""
 
 REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
 """What loading a model imports; pinned to the versions that made it."""
@@ -42,6 +40,24 @@ def save_model(
     other type of number than the declared one, while both bytes and floats are welcome here. The code itself checks
     shape and range.
     """
+    requirements = [f"{package}=={version(package)}" for package in REQUIREMENTS]
+    if version("mlflow") == KNOWN and example.dtype.kind in "iu":
+        write_model(folder, code, {"network": content}, example, IMAGES, columns, requirements, about)
+    else:
+        _save(folder, code, content, example, columns, requirements, about)
+    without_bytecode(folder)
+
+
+def _save(
+    folder: Path,
+    code: Path,
+    content: Path,
+    example: "np.ndarray",
+    columns: Mapping[str, str],
+    requirements: Sequence[str],
+    about: Mapping[str, str],
+) -> None:
+    """What `save_model` does, by MLflow itself."""
     tame()
     import mlflow.pyfunc
     import numpy as np
@@ -55,10 +71,9 @@ def save_model(
         artifacts={"network": str(content)},
         signature=ModelSignature(Schema([TensorSpec(np.dtype(object), (-1,), IMAGES)]), output),
         input_example=example,
-        pip_requirements=[f"{package}=={version(package)}" for package in REQUIREMENTS],
+        pip_requirements=list(requirements),
         metadata=dict(about),
     )
-    without_bytecode(folder)
 
 
 def without_bytecode(folder: Path) -> None:
@@ -75,10 +90,7 @@ def model_tags(folder: Path) -> dict[str, str]:
     paths = sorted(folder.glob("*/MLmodel"))
     if not paths:
         return {}
-    from mlflow.models import Model
-
-    models = [Model.load(str(path)).get_tags_dict() | {"artifact_path": path.parent.name} for path in paths]
-    return {"mlflow.log-model.history": json.dumps(models)}
+    return {"mlflow.log-model.history": json.dumps([tags_of_model(path) for path in paths])}
 
 
 def list_models(api: "MlflowClient", run_id: str, paths: Sequence[str]) -> None:
@@ -94,11 +106,10 @@ def list_models(api: "MlflowClient", run_id: str, paths: Sequence[str]) -> None:
     for model in listed:
         if model.status != "READY":  # its entry was interrupted
             api.delete_logged_model(model.model_id)
-    name = re.sub(r"[/:.%\"']", "_", run.info.run_name)
+    name = model_name(run.info.run_name)
     tested = [each for each in run.data._metric_objs if each.key.startswith("test/")]
     for path in set(paths) - there:
-        about = f"Its files are the artifact `{path}` of its source run, and its address is `runs:/{run_id}/{path}`."
-        tags = {ARTIFACT: path, "mlflow.note.content": about}
+        tags = tags_of_listed(run_id, path)
         model = api.create_logged_model(run.info.experiment_id, name, run_id, tags, run.data.params)
         api.log_outputs(run_id, [LoggedModelOutput(model.model_id, 0)])
         values = [Metric(m.key, m.value, m.timestamp, m.step, model.model_id) for m in tested]

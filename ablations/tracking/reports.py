@@ -17,8 +17,8 @@ PAGE = "report.html"
 
 def report_run(reader: "Reader", experiment: str, name: str) -> str | None:
     """The id of the run that has the report of a sweep; None where there is none. Raises InputError."""
-    runs = reader.runs(experiment, {KIND: REPORT, REPORT_OF: name})
-    return None if runs.empty else str(runs["run_id"].iloc[-1])
+    runs = reader.records(experiment, {KIND: REPORT, REPORT_OF: name})
+    return str(runs[-1]["run_id"]) if runs else None
 
 
 def log_report(store: "Store", experiment: str, name: str, known: str | None, folder: Path) -> None:

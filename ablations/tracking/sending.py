@@ -6,7 +6,8 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from ablations.errors import InputError
-from ablations.tracking.columns import tag
+from ablations.tracking import directly
+from ablations.tracking.columns import CONTEXT, tag
 from ablations.tracking.models import list_models
 from ablations.tracking.store import REFUSALS, Store, may_pass, pages
 
@@ -31,6 +32,9 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
 
     Raises AwayError where the store cannot be reached now, InputError where it refuses the record.
     """
+    with store.file_errors():
+        if directly.write(store, run_id, record, files):
+            return
     with store.client() as api:
         from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, Param, RunTag
         from mlflow.exceptions import MlflowException
@@ -48,7 +52,7 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
                     batch = values[start : start + METRICS_PER_BATCH]
                     api.log_batch(run_id, metrics=[Metric(*item) for item in batch])
             case "dataset":
-                tags = [InputTag("mlflow.data.context", record["context"])]
+                tags = [InputTag(CONTEXT, record["context"])]
                 api.log_inputs(run_id, datasets=[DatasetInput(Dataset(**record["dataset"]), tags)])
             case "files":
                 _log_files(store, api, run_id, files)
@@ -69,6 +73,10 @@ def send(store: Store, run_id: str, record: Record, files: Path | None = None) -
 def create(store: Store, record: Record) -> str:
     """Create the run that a record describes and return its id. A second time makes a second run."""
     experiment_id = store.prepare(record["experiment"])
+    with store.file_errors():
+        found = directly.create_run(store, experiment_id, record["name"], record["tags"], record["time_ms"])
+    if found is not None:
+        return found
     with store.client() as api:
         run = api.create_run(experiment_id, record["time_ms"], record["tags"], record["name"])
     return run.info.run_id
@@ -76,6 +84,10 @@ def create(store: Store, record: Record) -> str:
 
 def find_created(store: Store, local_id: str, deleted: bool = False) -> list[str]:
     """Return the ids of the runs in the store that carry this local id, the oldest first; or of those `deleted`."""
+    with store.file_errors():
+        known = directly.find_runs(store, LOCAL_ID, local_id, deleted)
+    if known is not None:
+        return known
     with store.client() as api:
         from mlflow.entities import ViewType
 
@@ -87,6 +99,10 @@ def find_created(store: Store, local_id: str, deleted: bool = False) -> list[str
 
 def is_deleted(store: Store, run_id: str) -> bool:
     """Whether a run is in the store's bin."""
+    with store.file_errors():
+        known = directly.is_deleted(store, run_id)
+    if known is not None:
+        return known
     with store.client() as api:
         return api.get_run(run_id).info.lifecycle_stage == "deleted"
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from ablations.commands import say_doing
 from ablations.errors import HIDDEN, InputError, printable
 from ablations.ground.lock import Lock
 from ablations.ground.paths import MLRUNS, draft_folder, remove_drafts
+from ablations.tracking import directly
 from ablations.tracking.address import hide, whole
 from ablations.tracking.moved import settle
 
@@ -46,16 +48,15 @@ REFUSALS = ("INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "RESOURCE_ALRE
 """MLflow's answers to what it will refuse the next time, too. All else may be over later."""
 
 
+SCHEMAS = Path(__file__).parent
+"""Where the schemas are that MLflow's migrations make (`mlflow-VERSION.sql`), for versions that were tried."""
+
 CREATING = ".creating-"
 """How the folder begins, beside a store, in which it is made."""
 
 
 class AwayError(InputError):
     """The store cannot be reached or written to now; it may be later, with the same request."""
-
-
-EXPERIMENT_TAG_CHARACTERS = 20_000
-"""MLflow's limit for the value of an experiment's tag."""
 
 
 @dataclass(frozen=True, init=False)
@@ -119,7 +120,7 @@ class Store:
         if self.path is None:
             self.require_answer()
             return self._experiment_id(experiment)
-        with self._file_errors():
+        with self.file_errors():
             if not self._has_tables():
                 self._create()
             remove_drafts(self.path.parent, CREATING)
@@ -131,7 +132,7 @@ class Store:
     def settle(self) -> None:
         """Let the SQLite file of a project that was moved or copied name the artifacts that lie beside it."""
         if self.path is not None:
-            with self._file_errors():
+            with self.file_errors():
                 settle(self.path, self.artifacts)
 
     def probe(self, patient: bool = False) -> None:
@@ -140,7 +141,7 @@ class Store:
         if self.path is None:
             self.require_answer(wait)
             return
-        with self._file_errors():
+        with self.file_errors():
             self._require_writable(wait)
 
     def require_answer(self, wait: float = 10.0) -> None:
@@ -184,6 +185,14 @@ class Store:
             api = MlflowClient(tracking_uri=self.uri, registry_uri=self.uri)
             yield api if self.server is None else _Persistent(api)
 
+    def warm_up(self) -> None:
+        """Import what writing to it takes, which may be seconds. Raises InputError as `client` does."""
+        with self.file_errors():
+            known = directly.knows(self)
+        if not known:
+            with self.client():
+                pass
+
     @contextmanager
     def errors(self) -> Iterator[None]:
         """Turn what MLflow and the database under it raise into InputErrors, as `client` does."""
@@ -205,6 +214,9 @@ class Store:
 
     def tag_experiment(self, experiment_id: str, key: str, value: str) -> None:
         """Set a tag of an experiment, such as a view prepared for the MLflow UI."""
+        with self.file_errors():
+            if directly.tag_experiment(self, experiment_id, key, value):
+                return
         with self.client() as api:
             api.set_experiment_tag(experiment_id, key, value)
 
@@ -225,7 +237,8 @@ class Store:
                     api.delete_logged_model(model.model_id)
 
     @contextmanager
-    def _file_errors(self) -> Iterator[None]:
+    def file_errors(self) -> Iterator[None]:
+        """Turn what writing to the SQLite file, or beside it, raises into AwayErrors."""
         try:
             yield
         except (OSError, sqlite3.Error) as error:
@@ -259,14 +272,22 @@ class Store:
 
     def _build(self, artifacts: Path) -> None:
         """Write a new MLflow database in WAL mode, in which readers and a writer do not block each other."""
+        schema = SCHEMAS / f"mlflow-{version('mlflow')}.sql"
+        if schema.exists():
+            directly.build(self.path, schema.read_text(encoding="utf-8"), artifacts.as_uri())
+        else:
+            self._migrate(artifacts)
+        with closing(self.connect("rw")) as db:
+            db.execute("PRAGMA journal_mode = WAL")
+
+    def _migrate(self, artifacts: Path) -> None:
+        """Have MLflow make its database, by some hundred migrations."""
         tame()
         from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore
 
         with self.errors():
             SqlAlchemyStore(self.uri, artifacts.as_uri()).engine.dispose()
             SqlAlchemyStore._engine_map.pop(self.uri, None)
-        with closing(self.connect("rw")) as db:
-            db.execute("PRAGMA journal_mode = WAL")
 
     def _require_writable(self, wait: float | None = None) -> None:
         with closing(self.connect("rw", wait)) as db:
@@ -283,6 +304,11 @@ class Store:
         return str(row[0]) if row else None
 
     def _experiment_id(self, experiment: str) -> str:
+        if self.artifacts is not None:
+            with self.file_errors():
+                found = directly.create_experiment(self, experiment, self.artifacts.as_uri())
+            if found is not None:
+                return found
         with self.client() as api:
             from mlflow.exceptions import MlflowException
 

@@ -8,7 +8,8 @@ import hashlib
 import json
 import math
 import shlex
-from collections.abc import Callable, Mapping
+from bisect import bisect_left
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
@@ -330,6 +331,33 @@ def look_tag(invocation: str) -> str:
 def looks_in(tags: Mapping[str, str]) -> dict[str, str]:
     """By id of each invocation whose report was compiled the name of its sweep, from the tags of an experiment."""
     return {key.removeprefix(LOOK): sweep for key, sweep in tags.items() if key.startswith(LOOK)}
+
+
+def looks_of(looks: Iterable[Mapping[str, str]], sweeps: Container[str], first: Container[str]) -> list[str]:
+    """The ids of the invocations whose report showed some of the runs of these sweeps.
+
+    Args:
+        looks: as `looks_in` gives them, of each experiment.
+        sweeps: those of the runs.
+        first: the ids of the invocations that first had the runs, which may be of other sweeps.
+    """
+    return sorted({id for each in looks for id, sweep in each.items() if sweep in sweeps or id in first})
+
+
+def look_numbers(first: Sequence[str], looks: Iterable[str]) -> list[int]:
+    """For each run the number of the look at which it was there first, from 1.
+
+    That is the look of the invocation that first had it, or the next one whose report was compiled; where there is
+    none since, it is there now.
+
+    Args:
+        first: for each run the id of that invocation.
+        looks: the ids of the invocations whose report was compiled.
+    """
+    ends = sorted(set(looks))
+    at = [bisect_left(ends, id) for id in first]
+    numbers = {place: number for number, place in enumerate(sorted(set(at)), 1)}
+    return [numbers[place] for place in at]
 
 
 def sweep_of_trials(name: str) -> str:

@@ -242,14 +242,14 @@ def run_page(reader: Reader, beginning: str) -> str | None:
     return "/#/experiments/{experiment_id}/runs/{run_id}".format(**found.iloc[0])
 
 
-def share_views(store: Store, name: str, belonging: Belonging) -> None:
-    """Leave the views of a sweep that has ended; a store that refuses them is no reason for the sweep to fail."""
+def share_views(store: Store, name: str, belonging: Belonging) -> bool:
+    """Leave the views of a sweep that has ended. False where the store refuses them, which is no reason for the sweep
+    to fail."""
     try:
         views = sweep_views(Reader(store), name, belonging)
     except InputError:
-        return
-    if views is not None:
-        views.share(store)
+        return False
+    return views is not None and views.share(store)
 
 
 def _named(runs: "pd.DataFrame", name: str | None) -> "pd.DataFrame":

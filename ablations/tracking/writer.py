@@ -14,6 +14,7 @@ from pathlib import Path
 from ablations.commands import here
 from ablations.errors import InputError, masked
 from ablations.ground.paths import draft_folder
+from ablations.tracking.directly import DIGEST_CHARACTERS, PARAM_CHARACTERS, TAG_CHARACTERS
 from ablations.tracking.journal import LOCAL, Journal, outbox_folder
 from ablations.tracking.models import model_tags
 from ablations.tracking.outbox import DeletedError, deliver, patience_with, send_all
@@ -29,11 +30,8 @@ from ablations.tracking.sending import (
 )
 from ablations.tracking.store import AwayError, Store
 
-# MLflow's limits.
-PARAM_CHARACTERS = 6000
-TAG_CHARACTERS = 8000
 NAME_CHARACTERS = 250
-DIGEST_CHARACTERS = 36
+"""MLflow's limit."""
 
 REASON_CHARACTERS = 500
 

@@ -1,6 +1,6 @@
 """The network and its optimizers against PyTorch, where that is installed: same weights, same images, same numbers."""
 
-from functools import cache, partial
+from functools import cache, lru_cache, partial
 
 import hydra
 import numpy as np
@@ -79,7 +79,7 @@ def assert_close(found, wanted, tolerance, what):
 def twins(build, expected):
     """twins(activation, pool, c3, head, dtype): a network and its twin, with biases that are not zero."""
 
-    @cache
+    @lru_cache(maxsize=2)  # of the two types; all of them would be 5 GB
     def twins(activation, pool, c3, head, dtype):
         choices = f"activation={activation}", f"pool={pool}", f"c3={c3}", f"head={head}"
         network = build(*choices, f"trainer.dtype={dtype}")

@@ -18,6 +18,7 @@ from ablations.datasets.digits import Digits
 from ablations.errors import InputError
 from ablations.experiment import finished
 from ablations.experiment.job import checkpoints, determining, identity
+from ablations.experiment.provenance import versions
 from ablations.ground.paths import CONF
 from ablations.tracking import Reader, Store, Tracker
 
@@ -132,7 +133,7 @@ def test_its_cost_does_not_grow_with_the_compositions_and_queries(sweep, have, m
         monkeypatch.setattr(owner, name, call)
 
     counted(ConfigLoaderImpl, "_load_configuration_impl")
-    counted(Reader, "runs")
+    counted(Reader, "records")
     counted(Digits, "load")
     counts = []
     for seeds in ("seed=0,1", "seed=range(6)"):
@@ -142,7 +143,32 @@ def test_its_cost_does_not_grow_with_the_compositions_and_queries(sweep, have, m
         counts.append(dict(calls))
     assert counts[0] == counts[1]
     assert counts[0]["load"] == 1
-    assert counts[0]["runs"] <= 3
+    assert counts[0]["records"] <= 3
+
+
+@pytest.mark.parametrize(
+    ("tags", "loaded"),
+    [
+        ({"versions": versions()}, 0),
+        ({"versions": f"{versions()}, another 1.0"}, 1),
+        ({"versions": versions(), "code_hash": "0" * 64}, 1),
+        ({}, 1),
+    ],
+)
+def test_data_of_a_package_are_those_of_runs_of_its_version(sweep, have, monkeypatch, tags, loaded):
+    have(0, **tags)
+    have(1, **tags)
+    loads, load = [], Digits.load
+    monkeypatch.setattr(Digits, "load", lambda self: loads.append(self) or load(self))
+    finished._data_sha256.cache_clear()
+    assert len(sweep("seed=0,1")) == (2 if "code_hash" in tags else 0)
+    assert len(loads) == loaded
+
+
+def test_data_of_a_package_that_runs_disagree_about_are_loaded(sweep, have, store):
+    have(0, versions=versions())
+    have(0, versions=versions(), data_sha256="0" * 64)
+    assert short(sweep("seed=0")) == []
 
 
 def test_what_is_in_work_is_left_to_the_launcher(sweep, have, store, compose):

@@ -4,8 +4,9 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
-from ablations.tracking import Store, Tracker
-from ablations.tracking.models import ARTIFACT, list_models
+from ablations.tracking import Store, Tracker, directly
+from ablations.tracking.directly import ARTIFACT
+from ablations.tracking.models import list_models
 
 NAME = "activation=relu optimizer.lr=0.1 seed=0"
 
@@ -55,6 +56,7 @@ def test_a_second_time_changes_nothing_and_half_an_entry_is_replaced(store, fold
         raise MlflowException("the server stalls")
 
     monkeypatch.setattr(MlflowClient, "log_outputs", cut)
+    monkeypatch.setattr(directly, "REVISION", "another")  # as a server, by MLflow
     tracker = tracked(store, folder)
     api = MlflowClient(store.uri)
     experiment = api.get_run(tracker.run_id).info.experiment_id
@@ -73,6 +75,7 @@ def test_a_server_that_lists_no_models_takes_the_run(store, folder, monkeypatch)
         raise MlflowException("no such endpoint", error_code=1001)  # ENDPOINT_NOT_FOUND
 
     monkeypatch.setattr(MlflowClient, "search_logged_models", unknown)
+    monkeypatch.setattr(directly, "REVISION", "another")
     tracker = tracked(store, folder)
     tracker.finish()
     assert MlflowClient(store.uri).get_run(tracker.run_id).info.status == "FINISHED"
