@@ -215,12 +215,12 @@ def _ranks(analysis: Analysis) -> Iterator[Drawing]:
 
 
 def _secondary(analysis: Analysis) -> Iterator[Drawing]:
-    """Of each group of other outcomes the differences to the baseline."""
+    """Of each group of other outcomes the differences to the baseline, where there is an interval to any of them."""
     for group in analysis.secondary:
         outcomes = {
             name: (each.noun, each.difference, each.smaller) for name, each in GROUPS[group.name].items()
         }
-        figure = forests(in_words(group.effects), outcomes)
+        figure = forests(in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
         yield Drawing(group.name, md("Differences in {}", group.name), md(CAPTIONS[group.name]), figure)
 
 

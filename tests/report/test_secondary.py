@@ -257,3 +257,13 @@ def test_a_column_for_each_outcome_and_a_line_for_each_choice(filled, tmp_path):
         ]
     shown = {text.get_text() for text in figure.legends[0].get_texts()}
     assert shown == {"worse", "inconclusive"}
+
+
+def test_no_figure_of_single_seeds(store, tmp_path):
+    from ablations.report.drawings import _secondary
+
+    for seeds in (1, 2):
+        for activation in ("relu", "tanh"):
+            add(store, seeds - 1, activation, 5.0, planted(seeds, activation))
+        drawn = list(_secondary(report(tmp_path).analysis))
+        assert [each.figure is not None for each in drawn] == [seeds == 2] * len(GROUPS)
