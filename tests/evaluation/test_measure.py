@@ -1,5 +1,9 @@
 """An evaluation as a whole: which metrics a run gets, of which pictures, and that it is no part of what a run is."""
 
+from contextlib import nullcontext
+from importlib import import_module
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -7,7 +11,7 @@ from ablations.datasets import Dataset
 from ablations.datasets.source import assemble
 from ablations.errors import InputError
 from ablations.experiment.evaluation import measure as measuring
-from ablations.experiment.evaluation.measure import REJECTION_TAG, SHIFT_TAG, Parts, measure
+from ablations.experiment.evaluation.measure import REJECTION_TAG, SHIFT_TAG, Further, Parts, measure
 from ablations.experiment.evaluation.reading import Reader
 from ablations.experiment.job import Job, determining, digest, logged_params, run_name
 from ablations.nn.normalization import Normalization
@@ -113,3 +117,15 @@ def test_parts_cannot_be_compared(swept):
 def test_a_part_is_there_or_not(compose):
     with pytest.raises(InputError, match=r"evaluation\.shift: must be true or false, got 'some'"):
         Job.of(compose("evaluation.shift=some", "trainer.epochs=1"))
+
+
+@pytest.mark.parametrize("trial", [None, "a trial"])
+def test_trials_are_not_evaluated(monkeypatch, trial):
+    run = import_module("ablations.experiment.run")  # the package has a function of this name
+    monkeypatch.setattr(run, "train", lambda *_: iter(()))
+    monkeypatch.setattr(run, "evaluate", lambda *_: "tested")
+    monkeypatch.setattr(run, "measure", lambda parts, reader, dataset: (parts, dataset))
+    recipe = SimpleNamespace(network=None, normalization=None, test=None, dataset="digits")
+    job = SimpleNamespace(problem=None, recipe=recipe, trial=trial, parts=FULL)
+    record = SimpleNamespace(going_on=nullcontext, watch=None, keep=None, state=None)
+    assert run._trained(job, record) == ("tested", (FULL, "digits") if trial is None else Further())
