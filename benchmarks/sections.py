@@ -58,6 +58,7 @@ SECTIONS = {
     "ablations.training.recipe": {"Recipe": TRAINING},
     "ablations.training.loop": {"train": TRAINING, "evaluate": EVALUATION},
     "ablations.experiment.artifacts": {"write_artifacts": ARTIFACTS},
+    "ablations.experiment.evaluation.measure": {"measure": EVALUATION},
 }
 """By module its functions, or classes with all their methods, and the section that each of them enters."""
 

@@ -58,7 +58,7 @@ class Compared:
 
     @property
     def answer(self) -> list[str]:
-        """The answer in at most four sentences, as plain text."""
+        """The answer in at most five sentences, as plain text."""
         from ablations.report.answer import answer
         from ablations.report.escaping import unmarked
 

@@ -41,9 +41,9 @@ VECTORS = ("svg", "pdf")
 FIRST = "forest"
 """The figure that stands beside the answer."""
 
-TRIALS = "tuning.csv"
-TABLES = ("effects.csv", "verdicts.tex", "blocks.tex", TRIALS)
-"""What a report without comparisons, blocks or tuning does not have."""
+TRIALS, OUTCOMES = "tuning.csv", "outcomes.csv"
+TABLES = ("effects.csv", "verdicts.tex", OUTCOMES, "blocks.tex", TRIALS)
+"""What a report without comparisons, other outcomes, blocks or tuning does not have."""
 
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
@@ -360,14 +360,16 @@ def assembled(
     """The files of a report from its numbers and figures."""
     from ablations.report import files
     from ablations.report.blocks import blocks_tex
+    from ablations.report.secondary import OF_SECONDARY, other_outcomes
     from ablations.report.sections import after_figures, before_figures
     from ablations.report.tuning import OF_TUNING, tuning
 
     first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
-    shown = _with_headings(each for each in drawings if each.stem not in (FIRST, *OF_TUNING))
+    shown = _with_headings(each for each in drawings if each.stem not in (FIRST, *OF_SECONDARY, *OF_TUNING))
+    others = other_outcomes(analysis, {each.stem: list(_shown(each)) for each in drawings})
     tuned = tuning(analysis, _with_headings(each for each in drawings if each.stem in OF_TUNING))
     page = md("\n\n").join(
-        [*before_figures(analysis, first), *shown, *tuned, *after_figures(analysis, again)]
+        [*before_figures(analysis, first), *shown, *others, *tuned, *after_figures(analysis, again)]
     )
     csv, metrics = files.runs_csv(analysis)
     figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
@@ -379,6 +381,8 @@ def assembled(
     written["report.json"] = files.about_json(analysis, metrics, **kept)
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
+    if analysis.secondary:
+        written[OUTCOMES] = files.outcomes_csv(analysis)
     if analysis.ranks is not None:
         written["blocks.tex"] = blocks_tex(analysis)
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)

@@ -18,6 +18,7 @@ from ablations.plots.factors import interaction_means, interactions, main_effect
 from ablations.plots.ladder import ladder, rungs
 from ablations.plots.ranks import critical_difference
 from ablations.plots.run import confusion_matrix, kernels_and_maps
+from ablations.plots.secondary import forests
 from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.tuning import best_by_trial, verdicts_by_trials
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
@@ -30,6 +31,7 @@ from ablations.report.tables import in_words
 from ablations.tracking.arrays import Unreadable
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
+from ablations.tracking.secondary import GROUPS
 from ablations.tracking.study import Study, label
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -71,6 +73,15 @@ CAPTIONS = {
     "its seeds, B {}.",
     "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
     "and how many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
+    "calibration": "*Brier score*: squared distance of the shares that a network gives to the truth. *Calibration "
+    "error*: how far its confidence is from how often it is right (15 bins of equal width of the largest share). "
+    "*Negative log-likelihood*: −log of the true class's probability; a head without probabilities has none.",
+    "shift": "Error on the test images, of many always the same 1,000, after small changes: *moved and bent* "
+    "(translation, rotation, scaling, shear), *other strokes* (thicker, thinner), *blurred and noisy*, *inverted*. "
+    "Each is the mean of its changes, which stand below one by one.",
+    "rejection": "*Rejected for 0.5 % error*: the share of test images to be left to a person so that at most 0.5 % of "
+    "the others are misread. Non-digits are letters, turned digits, patches and noise. *AUROC*: the probability that a "
+    "digit looks surer than one of these; *accepted*: their share where 95 % of the digits are.",
     "tuning": "A line is the best mean over the seeds of the tuning so far, a point the mean of one trial. A line that "
     "still rises at its right end: more trials may find a better setting yet.",
     "tuning_verdicts": "Each column of points is the study as it would be had every variant stopped after so many "
@@ -140,6 +151,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     yield _confusion(reader, run, chosen)
     yield from _disagreements(reader, analysis)
     yield from _inside(reader, run, chosen)
+    yield from _secondary(analysis)
     yield from _tuning(analysis)
 
 
@@ -209,6 +221,16 @@ def _ranks(analysis: Analysis) -> Iterator[Drawing]:
     figure = partial(critical_difference, list(ranks.ranks), names, ranks.critical, ranks.cliques)
     heading = md("Mean ranks over {}", analysis.study.blocks)
     yield Drawing("ranks", heading, md(CAPTIONS["ranks"], analysis.study.blocks), figure)
+
+
+def _secondary(analysis: Analysis) -> Iterator[Drawing]:
+    """Of each group of other outcomes the differences to the baseline, where there is an interval to any of them."""
+    for group in analysis.secondary:
+        outcomes = {
+            name: (each.noun, each.difference, each.smaller) for name, each in GROUPS[group.name].items()
+        }
+        figure = forests(in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
+        yield Drawing(group.name, md("Differences in {}", group.name), md(CAPTIONS[group.name]), figure)
 
 
 def _tuning(analysis: Analysis) -> Iterator[Drawing]:

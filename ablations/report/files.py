@@ -19,6 +19,7 @@ from ablations.errors import InputError, printable
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import Tex, tex
 from ablations.report.numbers import forms, p_value
+from ablations.report.secondary import outcomes_table
 from ablations.report.tables import in_words
 from ablations.tracking.columns import (
     METRIC,
@@ -33,6 +34,7 @@ from ablations.tracking.columns import (
     tag,
 )
 from ablations.tracking.columns import metric as metric_column
+from ablations.tracking.secondary import PICTURES
 from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
@@ -47,6 +49,7 @@ TAGS = (
     "data_sha256",
 )
 TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn", TUNING, TRIAL, OFFERED)
+TAGS += tuple(PICTURES.values())
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
@@ -132,6 +135,13 @@ def effects(analysis: Analysis) -> pd.DataFrame:
     """The table of effects.csv: one row per comparison, columns `EFFECTS`, and `block` where there are blocks."""
     table = in_words(analysis.all_effects)
     return table[[*EFFECTS, *(["block"] if "block" in table else [])]]
+
+
+def outcomes_csv(analysis: Analysis) -> str:
+    """One row per comparison of an outcome beside the study's own: its group, and the columns of a verdict table, but
+    for the seeds that nobody advises."""
+    told = (name for name in COLUMNS[1:] if not name.startswith("seeds_needed"))
+    return _csv(outcomes_table(analysis, ("factor", *told)))
 
 
 def harmless(text: str) -> str:

@@ -107,7 +107,8 @@ def test_large_files_that_are_the_same_are_kept_once(store, run_id, tmp_path):
         one, same, other = (home / name for name in ("model.npz", "model/weights.npz", "other.npz"))
         assert one.samefile(same)
         assert not one.samefile(other)
-        assert one.read_bytes() == bytes(2**17) and other.read_bytes() == (folder / "other.npz").read_bytes()
+        assert one.read_bytes() == bytes(2**17)
+        assert other.read_bytes() == (folder / "other.npz").read_bytes()
         assert len([path for path in home.rglob("*") if path.is_file()]) == 3
 
 
