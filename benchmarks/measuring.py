@@ -17,6 +17,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the package besi
 from ablations import ground
 from ablations.ground.paths import ROOT
 
+clock = time.perf_counter
+"""What `seconds` reads. On a machine that others use, a benchmark of one thread may set it to `time.process_time`."""
+
 PACKAGES = ("numpy", "torch", "jax", "hydra-core", "mlflow")
 
 
@@ -55,10 +58,10 @@ def interleaved(
 
 def seconds(function: Callable[[], object], calls: int = 1) -> float:
     """Seconds per call, over so many calls."""
-    started = time.perf_counter()
+    started = clock()
     for _ in range(calls):
         function()
-    return (time.perf_counter() - started) / calls
+    return (clock() - started) / calls
 
 
 def sgemm_gflops(size: int = 1024) -> float:

@@ -164,7 +164,23 @@ class Step:
     def __call__(self) -> Tensor:
         """Forward, backward, update; the mean loss before the update."""
         self.optimizer.zero_grad()
-        loss = self.network.loss(self.network(self.x), self.labels)
+        loss = self.loss()
         loss.backward()
         self.optimizer.step()
         return loss.detach()
+
+    def loss(self) -> Tensor:
+        return self.network.loss(self.network(self.x), self.labels)
+
+
+class CompiledStep(Step):
+    """The same, forward and backward through `torch.compile`."""
+
+    def __init__(self, config: DictConfig, ours: Network, x: np.ndarray, labels: np.ndarray) -> None:
+        super().__init__(config, ours, x, labels)
+        torch.compiler.reset()  # a batch of another size would be compiled for any size
+        network, loss = self.network, self.network.loss
+        self._loss = torch.compile(lambda x, labels: loss(network(x), labels))
+
+    def loss(self) -> Tensor:
+        return self._loss(self.x, self.labels)

@@ -1,7 +1,8 @@
-"""One training step (forward, loss, backward, update) of ours against PyTorch eager, and JAX jit where installed.
+"""One training step (forward, loss, backward, update) of ours against PyTorch eager, JAX jit where installed, and
+torch.compile where asked for.
 
-Both sides train the same network from the same weights on the same batch, in float32 with the same number of
-threads, and their losses must agree (rtol 1e-4, atol 1e-6) before anything is timed. Samples of the two alternate
+All sides train the same network from the same weights on the same batch, in float32 with the same number of
+threads, and their losses must agree (rtol 1e-4, atol 1e-6) before anything is timed. Samples of them alternate
 within one process; a figure is the median of the repeats. The images are digits, already in the input buffer; their
 labels are real; the learning rate is then made so small that the network stays where it is.
 
@@ -20,9 +21,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 from typing import ClassVar
 
+import measuring
 import numpy as np
 from hydra.utils import instantiate
 from measuring import (
@@ -52,6 +53,7 @@ EXAMPLES = """examples:
   python benchmarks/training.py                              everything, some minutes
   python benchmarks/training.py --quick                      under a minute
   python benchmarks/training.py --variants relu/max --batches 64 --optimizers adam --repeats 15
+  python benchmarks/training.py --variants relu/max --optimizers sgd --compile
   python benchmarks/training.py --threads 2 --json steps.json
 """
 VARIANTS = {
@@ -101,8 +103,11 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(args.threads)
+    if args.processor_time:
+        measuring.clock = time.process_time
     about = print_machine()
-    print(f"{args.threads} thread(s), float32, medians of {args.repeats} interleaved repeats\n")
+    kind = "processor" if args.processor_time else "wall"
+    print(f"{args.threads} thread(s), float32, {kind} time, medians of {args.repeats} interleaved repeats\n")
     with np.errstate(all="ignore"), threadpool_limits(limits=args.threads):
         rows = list(compare(args))
         summarise(rows)
@@ -126,9 +131,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--batches", nargs="+", type=int, help=f"default: {' '.join(map(str, BATCHES))}")
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--processor-time",
+        action="store_true",
+        help="not wall time: for one thread, where others use the machine",
+    )
     parser.add_argument("--profile", nargs="*", type=int, default=[64, 1], help="batches to break down")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--no-jax", action="store_true", help="leave JAX out even where it is installed")
+    parser.add_argument(
+        "--compile",
+        action="store_true",
+        help="torch.compile too; needs a C++ compiler, and its time for each row",
+    )
     parser.add_argument("--quick", action="store_true", help="batches 1, 16, 64, 128; adam; no JAX")
     args = parser.parse_args()
     args.optimizers = args.optimizers or (["adam"] if args.quick else list(OPTIMIZERS))
@@ -138,6 +153,8 @@ def arguments() -> argparse.Namespace:
         given = getattr(args, name)
         if min(given if isinstance(given, list) else [given], default=1) < 1:
             parser.error(f"--{name}: must be at least 1")
+    if args.processor_time and args.threads > 1:
+        parser.error("--processor-time: is the sum over the threads; only with --threads 1")
     return args
 
 
@@ -161,23 +178,30 @@ def compare(args: argparse.Namespace) -> Iterator[dict[str, object]]:
     """One row per variant, optimizer and batch size, printed as it comes."""
     import rival_torch
 
-    rivals: dict[str, ModuleType] = {"torch": rival_torch}
+    rivals: dict[str, type] = {"torch": rival_torch.Step}
+    if args.compile:
+        rivals["compile"] = rival_torch.CompiledStep
     if not args.no_jax and importlib.util.find_spec("jax"):
         import rival_jax
 
-        rivals["jax"] = rival_jax
-    columns = ["variant", "optimizer", "batch", "ours_us", "torch_us", "ratio", *list(rivals)[1:]]
+        rivals["jax"] = rival_jax.Step
+    others = [f"{name}_us" for name in list(rivals)[1:]]
+    columns = ["variant", "optimizer", "batch", "ours_us", "torch_us", "ratio", *others]
     print(" ".join(f"{column:>10}" if i else f"{column:22}" for i, column in enumerate(columns)))
     for variant in args.variants:
-        try:
-            rival_torch.LeNet5(*prepared(VARIANTS[variant], batch=1)[:2])
-        except rival_torch.NoCounterpartError as error:
-            print(f"{variant}: left out, {error}")
+        sides = {}
+        for name, rival in rivals.items():
+            try:
+                rival(*prepared(VARIANTS[variant], batch=1))
+                sides[name] = rival
+            except rival_torch.NoCounterpartError as error:
+                print(f"{variant}: without {name}, {error}")
+        if "torch" not in sides:
             continue
         for rule in args.optimizers:
             for batch in args.batches:
                 case = prepared((*VARIANTS[variant], f"optimizer={rule}"), batch)
-                steps = {name: module.Step(*case) for name, module in rivals.items()}
+                steps = {name: rival(*case) for name, rival in sides.items()}
                 steps = {"ours": Step(*case)} | steps
                 require_agreement(steps, f"{variant}, {rule}, batch {batch}")
                 for step in steps.values():
@@ -186,7 +210,9 @@ def compare(args: argparse.Namespace) -> Iterator[dict[str, object]]:
                 row = {"variant": variant, "optimizer": rule, "batch": batch, "threads": args.threads}
                 row |= times | {"ratio": times["torch_us"] / times["ours_us"]}
                 line = f"{variant:22} {rule:>10} {batch:10} {row['ours_us']:10,.0f} {row['torch_us']:10,.0f}"
-                line += f" {row['ratio']:10.2f}" + (f" {row['jax_us']:10,.0f}" if "jax_us" in row else "")
+                line += f" {row['ratio']:10.2f}" + "".join(
+                    f" {row[other]:10,.0f}" if other in row else " " * 11 for other in others
+                )
                 print(line, flush=True)
                 yield row
 
@@ -252,10 +278,10 @@ class Profile:
 
     def _timed_function(self, name: str, function: Callable) -> Callable:
         def timed(*args: object, **kwargs: object) -> object:
-            started = time.perf_counter()
+            started = measuring.clock()
             result = function(*args, **kwargs)
             kind = "gather" if "axis" in kwargs else self.KINDS[name]  # images and windows are taken by rows
-            self.seconds[*self._at, kind] += time.perf_counter() - started
+            self.seconds[*self._at, kind] += measuring.clock() - started
             if kind == "GEMM":
                 self.gemm_flops += 2 * args[0].shape[-1] * result.size
             return result
@@ -266,9 +292,9 @@ class Profile:
     def timed(self, function: Callable, layer: str, which: str) -> Callable:
         def timed(*args: object) -> object:
             self._at = (layer, which)
-            started = time.perf_counter()
+            started = measuring.clock()
             result = function(*args)
-            self.seconds[layer, which, "all"] += time.perf_counter() - started
+            self.seconds[layer, which, "all"] += measuring.clock() - started
             return result
 
         return timed

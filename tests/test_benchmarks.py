@@ -1,14 +1,19 @@
 """The benchmarks run and write what they say. No timing decides a test."""
 
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
+import time
 
 import pytest
 from project import PATIENCE_S
 
 from ablations.ground.paths import ROOT
+from ablations.sweep.overrides import compose
+from ablations.training.loop import evaluate, train
+from ablations.training.recipe import assemble
 
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
@@ -132,3 +137,96 @@ def test_sections_of_a_command_add_up(tmp_path):
     assert times["cpu"]["artifacts"] == 0  # a dry run leaves none
     together = sum(times["cpu"].values())
     assert f"{together:.2f}" in next(line for line in done.stdout.splitlines() if "together" in line)
+
+
+@pytest.fixture(scope="module")
+def whole_study(tmp_path_factory):
+    """The module `study`, and a study of one epoch on the embedded digits in a folder of its own."""
+    pytest.importorskip("torch", reason="PyTorch is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BENCHMARKS)
+        module = importlib.import_module("study")
+        yield module, module.Study(tmp_path_factory.mktemp("study"), seeds=1, epochs=1, root=None)
+
+
+def test_both_sides_of_a_study_start_from_the_same_network(whole_study):
+    module, study = whole_study
+    losses = [study.losses(variant, seed=0) for variant in module.VARIANTS]
+    for ours, theirs in losses:
+        assert ours == pytest.approx(theirs, abs=module.LOSS_TOLERANCE)
+    assert len({round(ours, 4) for ours, _ in losses}) == len(
+        losses
+    )  # so that mixing variants up would be seen
+
+
+def test_both_sides_of_a_study_are_set_up_alike(whole_study):
+    module, _ = whole_study
+    import rival_study
+
+    config = compose("+study=activation_x_pool")
+    assert config.study.factors == {"activation": [*rival_study.ACTIVATIONS], "pool": [*rival_study.POOLS]}
+    assert list(itertools.product(*config.study.factors.values())) == module.VARIANTS
+    assert config.trainer.batch_size == rival_study.BATCH_SIZE
+    rule = {key: value for key, value in config.optimizer.items() if key != "_target_"}
+    assert rule == {"lr": rival_study.LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+
+
+def test_both_sides_of_a_study_train_the_same(whole_study, tmp_path):
+    """In this process: ours by its loop, PyTorch's with its records."""
+    module, study = whole_study
+    recipe = assemble(study.config("tanh", "avg"))
+    assert recipe.stream == study.streams[0]
+    (ours,) = train(recipe)
+    test = evaluate(recipe.network, recipe.normalization, recipe.test)
+
+    import rival_study
+    from mlflow import MlflowClient
+
+    address = f"sqlite:///{tmp_path}/mlflow.db"
+    MlflowClient(address).create_experiment("study", artifact_location=(tmp_path / "artifacts").as_uri())
+    rival_study.load(study.data)
+    before = time.time()
+    rival_study.run(address, "1", "tanh", "avg", study.starts / "0.npz", fused=False)
+    (run,) = module.runs_in(tmp_path / "mlflow.db")
+    assert (run.variant, run.seed, run.stream) == (("tanh", "avg"), 0, None)
+    assert run.val_accuracy == pytest.approx(ours.val_accuracy, abs=0.01)
+    assert run.test_accuracy == pytest.approx(test.accuracy, abs=0.01)
+    assert before - 0.001 <= run.start < run.start + run.epochs_s < run.end <= time.time()
+    assert list((tmp_path / "artifacts").rglob("model.pt"))
+
+
+def test_times_of_a_study_are_those_in_its_store(whole_study, capsys):
+    module, _ = whole_study
+
+    def run(variant, start, end, accuracy):
+        return module.Run(variant, 0, start, end, 2.0, accuracy, accuracy, None)
+
+    ours = [run(variant, 10.0 + at, 13.0 + at, 0.9) for at, variant in enumerate(module.VARIANTS)]
+    theirs = [run(variant, 9.0 + 5 * at, 15.0 + 5 * at, 0.88) for at, variant in enumerate(module.VARIANTS)]
+    times = {
+        "ours": [module.Times.of(5.0, 20.0, 30.0, ours)],
+        "torch": [module.Times.of(4.0, 41.0, 70.0, theirs)],
+    }
+    assert times["ours"] == [module.Times(13.0, 5.0, 12.0, 1.0, 15.0, 30.0)]
+    assert module.ratio(times) == pytest.approx(36 / 13)  # 9 + 5 · 5 + 6 − 4
+    module.tell(times, module.by_variant({"ours": ours, "torch": theirs}), [1.0], judge=True)
+    said = capsys.readouterr().out
+    assert "2.769 × (target at least 2.5 ×: met)" in said
+    assert "2 points (target at most 1 points: NOT met)" in said
+    with pytest.raises(SystemExit, match="ours left no run of relu/max"):
+        module.by_variant({"ours": ours[1:]})
+
+
+@pytest.mark.slow
+def test_a_whole_study_is_compared_with_torch(tmp_path):
+    pytest.importorskip("torch")
+    done = python("study.py", "--quick", "--json", "study.json", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "study.json").read_text())
+    medians = {side: times["last_run"] for side, (times,) in content["times"].items()}
+    assert content["ratio"] == medians["torch"] / medians["ours"]
+    for times in (content["times"]["ours"][0], content["times"]["torch"][0]):
+        assert 0 < times["first_run"] < times["last_run"] <= times["command"]
+    for row in content["accuracies"]:
+        assert row["ours_test"] == pytest.approx(row["torch_test"], abs=0.01)
+    assert [path.name for path in tmp_path.iterdir()] == ["study.json"]

@@ -92,8 +92,7 @@ class Activate(Layer):
         return in_shape
 
     def allocate(self, n: int) -> SimpleNamespace:
-        y, slope = np.empty((2, *self.shape, n), self.dtype)
-        return SimpleNamespace(y=y, slope=slope)
+        return SimpleNamespace(y=self.zeros(*self.shape, n), slope=self.zeros(*self.shape, n))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.activation.apply(x, out=self.buffers.y)

@@ -27,10 +27,8 @@ class Dense(Layer):
         return (self.units,)
 
     def allocate(self, n: int) -> SimpleNamespace:
-        dx = np.empty((*self.in_shape, n), self.dtype)
-        return SimpleNamespace(
-            y=np.empty((self.units, n), self.dtype), dx=dx, dx_columns=dx.reshape(self.inputs, n)
-        )
+        dx = self.zeros(*self.in_shape, n)
+        return SimpleNamespace(y=self.zeros(self.units, n), dx=dx, dx_columns=dx.reshape(self.inputs, n))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self.x = x.reshape(self.inputs, -1)

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from ablations.nn.layer import aligned
 from ablations.nn.network import Network
 from ablations.nn.normalization import Normalization
 
@@ -23,6 +24,7 @@ class Feeder:
         """Images (n, 28, 28), 0 … 255 of any type, as (1, 32, 32, n), valid until the next call for as many."""
         n = len(images)
         if n not in self._buffers:
-            self._buffers[n] = np.full((*self.shape, n), self.normalization.background, self.dtype)
+            self._buffers[n] = aligned((*self.shape, n), self.dtype)
+            self._buffers[n].fill(self.normalization.background)
         self.normalization.fill(images, self._buffers[n])
         return self._buffers[n]

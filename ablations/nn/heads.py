@@ -79,12 +79,12 @@ class SoftmaxCrossEntropy(Loss):
     """
 
     def __call__(self, outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at_label = (labels, np.arange(labels.size))
+        at_label = (labels.astype(np.intp), np.arange(labels.size))
         shifted = outputs - np.maximum.reduce(outputs, axis=0)
-        exponentials = np.exp(shifted)
-        total = np.add.reduce(exponentials, axis=0)
+        gradient = np.exp(shifted)
+        total = np.add.reduce(gradient, axis=0)
         losses = np.log(total) - shifted[at_label]
-        gradient = exponentials / total
+        gradient /= total
         gradient[at_label] -= 1
         gradient /= labels.size
         return losses, gradient
@@ -114,15 +114,17 @@ class PenaltyLoss(Loss):
         self.j = j
 
     def __call__(self, outputs: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        at_label = (labels, np.arange(labels.size))
-        losses, gradient = outputs[at_label], np.zeros_like(outputs)
-        if self.j is not None:
+        at_label = (labels.astype(np.intp), np.arange(labels.size))
+        losses = outputs[at_label]
+        if self.j is None:
+            gradient = np.zeros_like(outputs)
+        else:
             # The largest exponent is taken out of the sum, so that nothing overflows and no logarithm is of 0.
-            least = np.minimum(np.minimum.reduce(outputs, axis=0), self.j)
-            exponentials = np.exp(least - outputs)
-            total = np.add.reduce(exponentials, axis=0) + np.exp(least - self.j)
-            losses = losses - least + np.log(total)
-            np.divide(exponentials, -total, out=gradient)
+            least = np.minimum.reduce(outputs, axis=0, initial=self.j)
+            gradient = np.exp(least - outputs)
+            total = np.add.reduce(gradient, axis=0) + np.exp(least - self.j)
+            losses += np.log(total) - least
+            gradient /= -total
         gradient[at_label] += 1
         gradient /= labels.size
         return losses, gradient
@@ -167,7 +169,7 @@ class RadialBasis(Layer):
 
     def allocate(self, n: int) -> SimpleNamespace:
         classes, units = self._codes.shape
-        return SimpleNamespace(y=np.empty((classes, n), self.dtype), dx=np.empty((units, n), self.dtype))
+        return SimpleNamespace(y=self.zeros(classes, n), dx=self.zeros(units, n))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         # Σ (x − w)² = Σ x² − 2 w·x + Σ w², and w² = 1.

@@ -10,6 +10,7 @@ one pooling window reads lie along axis 0, and pooling is a reduction over it.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from math import prod
 from types import SimpleNamespace
 
 import numpy as np
@@ -17,6 +18,17 @@ import numpy as np
 from ablations.nn.initializers import Initializer
 
 Shape = tuple[int, ...]
+
+CACHE_LINE = 64
+"""Bytes. The widest vector registers are as long, and read what begins anywhere else in two pieces."""
+
+
+def aligned(shape: Shape, dtype: np.dtype | str) -> np.ndarray:
+    """Zeros that begin at a cache line; numpy's own begin at any multiple of 16 bytes."""
+    size = prod(shape) * np.dtype(dtype).itemsize
+    memory = np.zeros(size + CACHE_LINE, np.uint8)
+    start = -memory.ctypes.data % CACHE_LINE
+    return memory[start : start + size].view(dtype).reshape(shape)
 
 
 @dataclass
@@ -111,6 +123,10 @@ class Layer(ABC):
             start = stop
         self.values, self.grads, self.curvatures, self.dtype = values, grads, curvatures, values.dtype
         self._buffers_of.clear()
+
+    def zeros(self, *shape: int) -> np.ndarray:
+        """A buffer in the precision of the parameters."""
+        return aligned(shape, self.dtype)
 
     def resize(self, n: int) -> None:
         """Prepare for batches of `n` images; buffers of sizes seen before are used again."""

@@ -9,7 +9,7 @@ from ablations.nn.activations import Activate, Activation
 from ablations.nn.convolution import without_phases
 from ablations.nn.heads import Loss
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Shape
+from ablations.nn.layer import Layer, Shape, aligned
 from ablations.nn.pooling import Pooling
 
 
@@ -51,7 +51,7 @@ class Network:
             except InputError as error:
                 raise InputError(f"{name}: {error}") from None
         size = sum(layer.size for layer in self.sequence)
-        self.values, self.grads, self.curvatures = np.zeros((3, size), dtype)
+        self.values, self.grads, self.curvatures = (aligned((size,), dtype) for _ in range(3))
         start = 0
         for layer in self.sequence:
             stop = start + layer.size

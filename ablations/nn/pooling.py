@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Parameter, Shape, Summary
+from ablations.nn.layer import Layer, Parameter, Shape, Summary, aligned
 
 
 class Pooling(Layer):
@@ -30,8 +30,7 @@ class AveragePooling(Pooling):
     commutes_with_monotone = False
 
     def allocate(self, n: int) -> SimpleNamespace:
-        y, dx = np.empty((*self.out_shape, n), self.dtype), np.empty((4, *self.out_shape, n), self.dtype)
-        return SimpleNamespace(y=y, dx=dx)
+        return SimpleNamespace(y=self.zeros(*self.out_shape, n), dx=self.zeros(4, *self.out_shape, n))
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         y = np.add.reduce(x, axis=0, out=self.buffers.y)
@@ -59,9 +58,9 @@ class MaxPooling(Pooling):
 
     def allocate(self, n: int) -> SimpleNamespace:
         return SimpleNamespace(
-            y=np.empty((*self.out_shape, n), self.dtype),
-            is_max=np.empty((*self.out_shape, n), self.dtype),
-            dx=np.empty((4, *self.out_shape, n), self.dtype),
+            y=self.zeros(*self.out_shape, n),
+            is_less=aligned((3, *self.out_shape, n), bool),
+            dx=self.zeros(4, *self.out_shape, n),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:
@@ -70,11 +69,11 @@ class MaxPooling(Pooling):
 
     def backward(self, dy: np.ndarray) -> np.ndarray:
         b = self.buffers
-        for phase, dphase in zip(self.phases[:3], b.dx, strict=False):
-            np.equal(phase, b.y, out=b.is_max)
-            np.multiply(dy, b.is_max, out=dphase)
-            dy -= dphase  # exact: what a phase takes is no longer there for the next
-        b.dx[3] = dy
+        np.not_equal(self.phases[:3], b.y, out=b.is_less)
+        for is_less, dphase, dnext in zip(b.is_less, b.dx, b.dx[1:], strict=False):
+            np.multiply(dy, is_less, out=dnext)  # what the phase leaves to the ones after it
+            np.subtract(dy, dnext, out=dphase)  # exact: all of dy or nothing
+            dy = dnext
         return b.dx
 
     def curvature(self, h: np.ndarray) -> np.ndarray:
@@ -114,14 +113,14 @@ class Subsampling(Pooling):
 
     def allocate(self, n: int) -> SimpleNamespace:
         maps = self.out_shape[0]
-        s, y, dy = np.empty((3, *self.out_shape, n), self.dtype)
+        s, y, product = (self.zeros(*self.out_shape, n) for _ in range(3))
         return SimpleNamespace(
             s=s,
             s_rows=s.reshape(maps, -1),
             y=y,
             y_rows=y.reshape(maps, -1),
-            product_rows=dy.reshape(maps, -1),
-            dx=np.empty((4, *self.out_shape, n), self.dtype),
+            product_rows=product.reshape(maps, -1),
+            dx=self.zeros(4, *self.out_shape, n),
         )
 
     def forward(self, x: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from numbers import Real
 import numpy as np
 
 from ablations.errors import InputError
+from ablations.nn.layer import aligned
 
 
 class Optimizer(ABC):
@@ -31,8 +32,8 @@ class Optimizer(ABC):
     def start(self, values: np.ndarray) -> None:
         """Begin with empty memory, for parameters like `values`."""
         self.steps = 0
-        self.state = {name: np.zeros_like(values) for name in self.state_names}
-        self._scratch = np.empty_like(values)
+        self.state = {name: aligned(values.shape, values.dtype) for name in self.state_names}
+        self._scratch = aligned(values.shape, values.dtype)
 
     def resume(self, steps: int, state: Mapping[str, np.ndarray]) -> None:
         """After `start`: take over the memory that a training of the same kind had after `steps` steps.

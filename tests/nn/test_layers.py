@@ -16,7 +16,7 @@ from ablations.nn.convolution import Convolution
 from ablations.nn.dense import Dense
 from ablations.nn.heads import Loss, PenaltyLoss, RadialBasis, SoftmaxCrossEntropy, SquaredError
 from ablations.nn.initializers import He, Initializer, LeCun, Xavier
-from ablations.nn.layer import Layer
+from ablations.nn.layer import Layer, aligned
 from ablations.nn.network import Network
 from ablations.nn.pooling import AveragePooling, MaxPooling, Subsampling
 
@@ -387,6 +387,19 @@ def test_convolution_by_hand():
     by_hand[2:4, 3:5] += [[100, 200], [300, 400]]
     by_hand[4:6, 4:6] += [[10, 20], [30, 40]]
     np.testing.assert_array_equal(dx[0, :, :, 0], by_hand)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64", "bool"])
+@pytest.mark.parametrize("shape", [(1,), (61706,), (3, 5, 7), (4, 6, 14, 14, 3)])
+def test_buffers_begin_at_a_cache_line(shape, dtype):
+    first, second = aligned(shape, dtype), aligned(shape, dtype)
+    assert (first.ctypes.data % 64, second.ctypes.data % 64) == (0, 0)
+    assert (first.shape, first.dtype) == (shape, np.dtype(dtype))
+    assert first.flags.c_contiguous
+    assert not first.any()
+    first[...] = 1
+    assert first.all()
+    assert not second.any()
 
 
 @pytest.mark.parametrize("n", [1, 3])
