@@ -35,6 +35,12 @@ NOT_DETERMINING = (
 )
 """Keys that do not change the result of a run, and so do not enter its `config_hash` unless they are compared."""
 
+TRAIN_IMAGES = "dataset.train_images"
+"""The key of how many images are trained on, and the param: of null it says how many there were."""
+
+WHERE_GIVEN = (TRAIN_IMAGES,)
+"""Keys that came later, and whose null is what was done before: only another value enters the `config_hash`."""
+
 DATA = "data_sha256"
 """The tag of the data, which a run gets to know last."""
 
@@ -190,7 +196,11 @@ def determining(config: DictConfig) -> dict[str, Any]:
     """By dotted key everything that determines the result, and what a sweep compares."""
     passed_over = set(NOT_DETERMINING) - set(config.sweep.factors)
     kept = leaves(OmegaConf.to_container(config, resolve=True))
-    return {key: value for key, value in kept if not is_below(key, passed_over)}
+    return {
+        key: value
+        for key, value in kept
+        if not is_below(key, passed_over) and not (value is None and key in WHERE_GIVEN)
+    }
 
 
 def digest(values: Mapping[str, Any]) -> str:

@@ -14,13 +14,20 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.experiment.finished import Known
-from ablations.experiment.job import determining, digest, is_below, logged_params, run_name
+from ablations.experiment.job import (
+    TRAIN_IMAGES,
+    determining,
+    digest,
+    is_below,
+    logged_params,
+    run_name,
+)
 from ablations.experiment.resume import Train, decide
 from ablations.sweep.offers import Tuning, Variant
 from ablations.sweep.plan import SEED, Plan, PlannedRun
 from ablations.sweep.study import comparisons_of
 from ablations.sweep.tuning import foreseen
-from ablations.tracking.columns import column, param
+from ablations.tracking.columns import column, natural, param
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 from ablations.training.recipe import typed
@@ -211,9 +218,13 @@ def _alike(earlier: "pd.DataFrame", runs: Sequence[PlannedRun]) -> "pd.DataFrame
         for key, value in logged_params(run.config, run.choices).items():
             if key == "trainer.epochs" or (is_below(key, ["dataset"]) and not is_below(key, PLACES)):
                 kinds[key].add(str(value))
+    trained_on = kinds.pop(TRAIN_IMAGES, {str(None)})
     for key, values in kinds.items():
         earlier = earlier[column(earlier, param(key)).map(str).isin(values)]
-    return earlier
+    logged = column(earlier, param(TRAIN_IMAGES)).map(str)
+    if str(None) in trained_on:  # all: as many as any of them had
+        trained_on.add(max(logged, key=natural, default=""))
+    return earlier[logged.isin(trained_on)]
 
 
 def at_most(configs: Sequence[DictConfig], times: float, workers: int) -> str:
