@@ -68,7 +68,7 @@ class Store:
             **{f"params.{key}": str(value) for key, value in params.items()},
             "params.seed": str(seed),
             "params.network.parameters": "61706",
-            "params.dataset.train_images": "1150",
+            "params.dataset.train_images": str(params.get("dataset.train_images", 1150)),
             "params.dataset.test_images": "360",
             "tags.sweep": sweep,
             "tags.sweep_id": invocation,
