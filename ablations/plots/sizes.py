@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, LogLocator, NullLocator
 
 from ablations.comparison.sizes import FEWEST
-from ablations.plots.axes import fitted, legend, plain_numbers
+from ablations.plots.axes import fitted, legend, log_note, plain_numbers
 from ablations.plots.ladder import mean_with_bar
 from ablations.plots.style import DPI, look
 from ablations.tracking.columns import param, text
@@ -48,9 +48,9 @@ def by_size(runs: pd.DataFrame, factor: str, sizes: Mapping[str, float], variant
 
 
 def values_by_size(
-    table: pd.DataFrame, names: Sequence[str], label: str, axis: str, title: str = ""
+    table: pd.DataFrame, names: Sequence[str], label: str, axis: str, title: str = "", ratios: bool = True
 ) -> Figure:
-    """The mean outcome against the size with its bars, both axes logarithmic where the outcome allows it.
+    """The mean outcome against the size with its bars, the sizes on a logarithmic axis.
 
     Args:
         table: as `by_size` gives it.
@@ -58,35 +58,32 @@ def values_by_size(
         label: what the value is, with its unit.
         axis: what the size is.
         title: what the names are, over the legend.
+        ratios: make the axis of the outcome logarithmic, too; all must be above 0.
     """
     figure = Figure(figsize=(9, 4.4), dpi=DPI, layout="constrained")
     axes = figure.subplots()
-    variants = sorted(set(table["variant"]))
+    variants, sizes = (sorted(set(table[name])) for name in ("variant", "size"))
+    closest = min(np.divide(sizes[1:], sizes[:-1]))
+    aside = min(1.06, closest**0.2)  # at most, so that bars do not hide each other
     for at, variant in reversed(list(enumerate(variants))):
         own, style = table[table["variant"] == variant], look(variant)
-        place = own["size"] * 1.015 ** (2 * at - len(variants) + 1)  # so that bars do not hide each other
+        place = own["size"] * aside ** ((2 * at + 1) / len(variants) - 1)
         axes.vlines(place, own["low"], own["high"], color=style["color"], lw=1.6, alpha=0.6, zorder=2)
         axes.plot(place, own["mean"], lw=1.5, zorder=3, **style)
     axes.set_xscale("log")
-    sizes = sorted(set(table["size"]))
     plain_numbers(axes.xaxis)
-    if min(np.divide(sizes[1:], sizes[:-1])) >= APART:
+    if closest >= APART:
         axes.xaxis.set_major_locator(FixedLocator(sizes))
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:,.10g}")
     axes.xaxis.set_minor_locator(NullLocator())
-    if logarithmic(table):
+    if ratios:
         axes.set_yscale("log")
         plain_numbers(axes.yaxis)
         if table["high"].max() < 10 * table["low"].min():
             axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 7.0)))
-    axes.set_xlabel(fitted(axis, 60) + ", logarithmic")
-    axes.set_ylabel(fitted(label, 26) + (", logarithmic" if logarithmic(table) else ""))
+    axes.set_xlabel(fitted(axis, 60) + log_note(axes.xaxis))
+    axes.set_ylabel(fitted(label, 26) + log_note(axes.yaxis))
     axes.grid(which="both", alpha=0.3)
     if len(names) > 1:
         legend(figure, names, variants, title, look)
     return figure
-
-
-def logarithmic(table: pd.DataFrame) -> bool:
-    """Whether all that is drawn is above 0."""
-    return bool((table["low"] > 0).all())

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ablations.comparison.sizes import Change, change_per_doubling, is_size, sizes_of
-from ablations.plots.sizes import by_size, logarithmic, values_by_size
+from ablations.plots.sizes import by_size, values_by_size
 from ablations.plots.style import HIGHLIGHTED
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import Markdown, md
@@ -81,16 +81,22 @@ class BySize:
 
     def figure(self, names: Sequence[str]) -> Figure:
         """Drawn, with these names of the settings."""
+        title = ", ".join(self.others)
         return values_by_size(
-            self.table, names, self.analysis.study.label, self.factor, ", ".join(self.others)
+            self.table, names, self.analysis.study.label, self.factor, title, self.logarithmic
         )
+
+    @property
+    def logarithmic(self) -> bool:
+        """Whether ratios of the outcome mean something: those of an error, of no accuracy and of nothing down to 0."""
+        return bool(self.analysis.study.smaller and (self.table["low"] > 0).all())
 
     @property
     def caption(self) -> Markdown:
         """What to see in it."""
         noun = self.analysis.study.noun
         bars = md(INTERVAL if self.table["n"].min() >= FEWEST_PAIRS else RANGE)
-        if not logarithmic(self.table):
+        if not self.logarithmic:
             return md(" ").join([md(LOGARITHMIC_SIZE), bars])
         said = [md(LOGARITHMIC, noun), bars]
         if changes := list(self._changes()):

@@ -48,8 +48,8 @@ def test_a_power_law_is_drawn_and_told(store, tmp_path, monkeypatch):
     drawn = {}
     real = ablations.plots.sizes.values_by_size
 
-    def seen(table, names, label, axis, title):
-        figure = real(table, names, label, axis, title)
+    def seen(table, names, *more):
+        figure = real(table, names, *more)
         drawn.update(table=table, names=names, axes=figure.axes[0], legend=figure.legends[0])
         return figure
 
@@ -95,8 +95,12 @@ def test_few_seeds_have_no_interval(store, tmp_path):
     assert told.endswith("a doubling changes the test error by −50.0 % for relu, −29.3 % for tanh.")
 
 
-def test_an_outcome_of_zero_has_no_logarithm(store, tmp_path):
-    planted(store, lambda size, activation, seed: power_law(size, activation, seed) if size < 4000 else 0.0)
+@pytest.mark.parametrize(
+    ("errors", "metric"), [((4.0, 8.0, 0.0), "test/error_pct"), ((4.0, 8.0, 2.0), "test/accuracy")]
+)
+def test_an_outcome_of_zero_and_an_accuracy_have_no_ratios(store, tmp_path, errors, metric):
+    reached = dict(zip((1000, 500, 4000), errors, strict=True))
+    planted(store, lambda size, *_: reached[size], metric=metric)
     assert captions(compiled(tmp_path)[1]) == [
         "The horizontal axis is logarithmic: equal steps multiply the training set by the same number. "
         "The bar is the 95 % interval of the mean."
