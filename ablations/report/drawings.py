@@ -223,7 +223,7 @@ def _by_size(analysis: Analysis) -> Iterator[Drawing]:
         ]
         study = analysis.study
         heading = md("{} against {}", study.label[:1].upper() + study.label[1:], found.factor)
-        yield Drawing("value_by_size", heading, found.caption, found.figure(names))
+        yield Drawing("value_by_size", heading, found.caption, partial(found.figure, names))
 
 
 def _ranks(analysis: Analysis) -> Iterator[Drawing]:
