@@ -171,5 +171,7 @@ def test_a_key_of_one_choice_is_set_where_it_is():
 
 
 def test_all_training_images_are_the_configuration_that_they_were_before_they_could_be_fewer(compose):
-    assert "dataset.train_images" not in determining(compose())
-    assert determining(compose("dataset.train_images=100"))["dataset.train_images"] == 100
+    usual, fewer = compose(), compose("dataset.train_images=100")
+    for of in (determining, lambda config: logged_params(config, {})):
+        assert "dataset.train_images" not in of(usual)
+        assert of(fewer)["dataset.train_images"] == 100
