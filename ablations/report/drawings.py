@@ -243,7 +243,9 @@ def _secondary(analysis: Analysis) -> Iterator[Drawing]:
         outcomes = {
             name: (each.noun, each.difference, each.smaller) for name, each in GROUPS[group.name].items()
         }
-        figure = forests(in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
+        figure = (
+            partial(forests, in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
+        )
         yield Drawing(group.name, md("Differences in {}", group.name), md(CAPTIONS[group.name]), figure)
 
 
