@@ -111,6 +111,10 @@ class Store:
             frame = frame[column(frame, tag(key)) == value]
         return frame.dropna(axis=1, how="all").reset_index(drop=True)
 
+    def records(self, experiment: str | None = None, tags: dict | None = None) -> list[dict]:
+        wanted = {tag(key): value for key, value in (tags or {}).items()}
+        return [row for row in self.rows if wanted.items() <= row.items()]
+
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         return self.studies
 
