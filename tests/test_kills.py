@@ -132,13 +132,17 @@ def group_is_gone(process: subprocess.Popen[str]) -> bool:
 # At chosen moments
 
 
+def require_going_on(process: subprocess.Popen[str]) -> None:
+    if process.poll() is not None:
+        pytest.fail("the sweep ended before it could be stopped: " + process.communicate()[1])
+
+
 def stop_when(sweep: Sweep, process: subprocess.Popen[str], number: signal.Signals, runs: int) -> None:
     """Send a signal, to all where it is SIGKILL, once the store knows of `runs` and the last has a checkpoint."""
     checkpoints = sweep.root / "mlruns" / "checkpoints"
 
     def there() -> bool:
-        if process.poll() is not None:
-            pytest.fail("the sweep ended before it could be stopped: " + process.communicate()[1])
+        require_going_on(process)
         return list(checkpoints.glob("*/checkpoint.npz")) and sweep.statuses().total() == runs
 
     wait_until(there, "a checkpoint")
@@ -188,7 +192,12 @@ def test_nothing_is_left_of_a_sweep_with_workers(how, tmp_path, monkeypatch):
     monkeypatch.setenv("TMPDIR", str(temporary))
     sweep = Sweep(tmp_path / "project", "optimizer", ["adam", "sdlm", "sgd"], 200, "hydra/launcher=joblib")
     process = sweep.start("hydra.launcher.n_jobs=2")
-    wait_until(lambda: sweep.statuses() == {"RUNNING": 2}, "two runs at once")
+
+    def two_at_once() -> bool:
+        require_going_on(process)
+        return sweep.statuses() == {"RUNNING": 2}
+
+    wait_until(two_at_once, "two runs at once")
     if how == "main process killed":
         process.kill()
     else:
