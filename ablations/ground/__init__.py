@@ -20,6 +20,8 @@ from typing import Any, BinaryIO
 
 WINDOWS = os.name == "nt"
 MACOS = sys.platform == "darwin"
+COPIES_PROCESSES = sys.platform == "linux"
+"""Whether a process can be copied as it is; macOS can, but its libraries do not take it."""
 
 STOPS = tuple(
     signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasattr(signal, name)

@@ -18,6 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
+from ablations import ground
+
 DPI = 130
 COLOURS = 256
 """Of a report's figures."""
@@ -98,7 +100,7 @@ def save_all(figures: Mapping[Path, Callable[[], Figure]], formats: Sequence[str
     Where processes are copied (Linux) and nothing else goes on in this one, a copy of it draws every other figure.
     """
     paths = list(figures)
-    copies = sys.platform == "linux" and threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
+    copies = ground.COPIES_PROCESSES and threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
     theirs = paths[1::2] if copies and len(paths) >= FEWEST_FOR_TWO else []
     with ExitStack() as stack:
         if theirs:

@@ -182,7 +182,8 @@ def test_what_changes_while_it_is_compiled_is_compiled_again(commands, compiled,
 
     def with_a_run_less(name, *given, **options):
         change = (
-            "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = (SELECT min(run_uuid) FROM runs)"
+            "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid ="
+            " (SELECT min(run_uuid) FROM metrics JOIN runs USING (run_uuid) WHERE lifecycle_stage = 'active')"
         )
         with closing(sqlite3.connect(commands.store.path)) as db, db:
             db.execute(change)
