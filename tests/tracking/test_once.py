@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 
 from ablations.errors import InputError
 from ablations.experiment import record
+from ablations.experiment.evaluation.measure import Further, Parts
 from ablations.experiment.job import Job
 from ablations.tracking import AwayError, Reader, Store, Tracker, deliver, journal, writer
 from ablations.training.loop import Epoch, Evaluation, State, Step
@@ -71,7 +72,17 @@ def ask(tmp_path) -> Callable[..., Asked]:
             normalization=None,
             test=SimpleNamespace(labels=np.arange(3)),
         )
-        return Asked(None, store, 30.0, rerun, recipe, place=tmp_path / machine, key=key, asking=sweep)
+        return Asked(
+            None,
+            store,
+            30.0,
+            rerun,
+            Parts(False, False, False),
+            recipe,
+            place=tmp_path / machine,
+            key=key,
+            asking=sweep,
+        )
 
     return ask
 
@@ -104,6 +115,7 @@ def stub(monkeypatch, tmp_path) -> SimpleNamespace:
     monkeypatch.setattr(record, "RESULT_FILES", FILES)
     monkeypatch.setattr(run, "train", train)
     monkeypatch.setattr(run, "evaluate", lambda *_: result)
+    monkeypatch.setattr(run, "measure", lambda *_: Further())
     return SimpleNamespace(trained=epochs, train=train)
 
 
