@@ -390,17 +390,28 @@ OPTIMIZERS = {
     "sgd": Optimizer(
         steps=[(0.95, -1.9), (0.85, -1.9)],
         rates=([0.1], [0.002]),
-        torch=lambda torch, parameters, c: torch.optim.SGD(parameters, lr=c.lr),
+        torch=lambda torch, parameters, c: torch.optim.SGD(parameters, c.lr, weight_decay=c.weight_decay),
     ),
     "momentum": Optimizer(
         steps=[(0.95, -1.9), (0.805, -1.81)],  # velocities (0.5, −1) and (1.45, −0.9)
         rates=([0.01], [0.0005]),
-        torch=lambda torch, parameters, c: torch.optim.SGD(parameters, lr=c.lr, momentum=c.momentum),
+        torch=lambda torch, parameters, c: torch.optim.SGD(
+            parameters, c.lr, c.momentum, weight_decay=c.weight_decay
+        ),
+    ),
+    "nesterov": Optimizer(
+        steps=[(0.905, -1.81), (0.6745, -1.729)],  # g + 0.9 v: (0.95, −1.9), then (2.305, −0.81)
+        rates=([0.01], [0.0005]),
+        torch=lambda torch, parameters, c: torch.optim.SGD(
+            parameters, c.lr, c.momentum, weight_decay=c.weight_decay, nesterov=True
+        ),
     ),
     "adagrad": Optimizer(
         steps=[(0.9, -1.9), (0.9 - 0.1 / 1.25**0.5, -1.9)],  # sums of squares (¼, 1) and (1¼, 1)
         rates=([0.5], [0.5]),
-        torch=lambda torch, parameters, c: torch.optim.Adagrad(parameters, lr=c.lr, eps=c.eps),
+        torch=lambda torch, parameters, c: torch.optim.Adagrad(
+            parameters, c.lr, eps=c.eps, weight_decay=c.weight_decay
+        ),
     ),
     "rmsprop": Optimizer(
         steps=[  # mean squares (0.0025, 0.01) and (0.012475, 0.0099)
@@ -408,7 +419,9 @@ OPTIMIZERS = {
             (1 - 0.05 / (0.05 + 1e-8) - 0.1 / (0.012475**0.5 + 1e-8), -2 + 0.1 / (0.1 + 1e-8)),
         ],
         rates=([0.01, 0.001, 0.0001], [0.01, 0.001, 0.0001]),
-        torch=lambda torch, parameters, c: torch.optim.RMSprop(parameters, c.lr, alpha=c.decay, eps=c.eps),
+        torch=lambda torch, parameters, c: torch.optim.RMSprop(
+            parameters, c.lr, alpha=c.decay, eps=c.eps, weight_decay=c.weight_decay
+        ),
     ),
     "adam": Optimizer(
         steps=[  # m (0.145, −0.09) / 0.19 and v (0.00124975, 0.000999) / 0.001999 at the second
@@ -416,7 +429,19 @@ OPTIMIZERS = {
             (0.9 - 0.09651820258217746, -1.9 + 0.06700582541365434),
         ],
         rates=([0.02], [0.02]),
-        torch=lambda torch, parameters, c: torch.optim.Adam(parameters, c.lr, (c.beta1, c.beta2), c.eps),
+        torch=lambda torch, parameters, c: torch.optim.Adam(
+            parameters, c.lr, (c.beta1, c.beta2), c.eps, c.weight_decay
+        ),
+    ),
+    "adamw": Optimizer(
+        steps=[  # Adam's, after a thousandth of each parameter is gone: 0.1 · 0.01
+            (0.999 - 0.05 / (0.5 + 1e-8), -1.998 + 0.1 / (1 + 1e-8)),
+            (0.898101 - 0.09651820258217746, -1.896102 + 0.06700582541365434),
+        ],
+        rates=([0.02], [0.02]),
+        torch=lambda torch, parameters, c: torch.optim.AdamW(
+            parameters, c.lr, (c.beta1, c.beta2), c.eps, c.weight_decay
+        ),
     ),
     "sdlm": Optimizer(
         steps=[(-1.5, 3), (-6.5, 3)],  # before any curvature is known, a rate of 0.1 / 0.02

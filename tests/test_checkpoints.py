@@ -108,7 +108,7 @@ def test_a_training_that_goes_on_ends_with_the_same_bits(
 def test_a_state_is_kept_once_the_record_was_taken(build, images):
     seen = []
     options = Options(epochs=2, batch_size=72, clip_norm=None, replacement=False, eval_limit=None)
-    recipe = Recipe(build(), SGD(0.1), UNIT, images, None, Streams(0), options)
+    recipe = Recipe(build(), SGD(0.1, 0), UNIT, images, None, Streams(0), options)
     for record in train(recipe, keep=lambda state: seen.append(state.epoch)):
         assert seen == list(range(1, record.number))
         seen_before = len(seen)
@@ -126,7 +126,7 @@ def test_a_state_is_kept_once_the_record_was_taken(build, images):
 )
 def test_the_state_of_another_training_is_refused(change, build, images):
     options = Options(epochs=2, batch_size=72, clip_norm=None, replacement=False, eval_limit=None)
-    states, recipe = [], Recipe(build(), SGD(0.1), UNIT, images, None, Streams(0), options)
+    states, recipe = [], Recipe(build(), SGD(0.1, 0), UNIT, images, None, Streams(0), options)
     list(train(recipe, keep=states.append))
     foreign = replace(states[0], **change(states[0]))
     with pytest.raises(InputError):

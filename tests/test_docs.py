@@ -254,7 +254,7 @@ RUN_FLAGS = {"-m", "--multirun", "--help", "--hydra-help", "--cfg", "--info", "-
 
 def test_overrides_compose(composed):
     """Of every page, but for the choices that extending.md adds itself."""
-    added = ("leaky_relu", "nesterov", "my_idx", "npz", "batch_size dry", "+study=batch_size")
+    added = ("leaky_relu", "adamax", "my_idx", "npz", "batch_size dry", "+study=batch_size")
     for page, words in everywhere():
         text = " ".join(words)
         if words[:2] != ["python", "run.py"] or any(name in text for name in added):
@@ -433,7 +433,7 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     runs = Reader(Store(f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}")).runs()
     assert set(runs["status"]) == {"FINISHED"}
     assert "leaky_relu" in set(runs["params.activation"])
-    assert "nesterov" in set(runs["params.optimizer"])
+    assert "adamax" in set(runs["params.optimizer"])
     both = runs[runs["params.dataset"].isin(["my_idx", "npz"])]
     assert len(both) == 2
     assert both["tags.data_sha256"].nunique() == both["metrics.test/error_pct"].nunique() == 1
@@ -448,7 +448,7 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     ("section", "package", "choice"),
     [
         ("An activation", "ablations/nn/activations.py", "conf/activation/leaky_relu.yaml"),
-        ("An optimizer", "ablations/training/optimizers.py", "conf/optimizer/nesterov.yaml"),
+        ("An optimizer", "ablations/training/optimizers.py", "conf/optimizer/adamax.yaml"),
     ],
 )
 def test_a_variant_is_one_class_one_yaml_and_one_row(section, package, choice):

@@ -108,12 +108,12 @@ def test_outputs_loss_and_gradients(activation, pool, c3, head, n, dtype, twins)
             assert_close(parameter.grad, gradient, tolerance, f"{name}.{key}")
 
 
-def steps(optimizer, dtype, build, compose, expected):
-    """The parameters of both after each of 20 steps, those of PyTorch first; and the largest change."""
+def steps(optimizer, dtype, build, compose, expected, *overrides):
+    """The parameters of both after each of 20 steps, those of PyTorch first; and those that they began with."""
     row = expected("optimizer", optimizer)
     if row.torch is None:
         pytest.skip("PyTorch has no such optimizer")
-    config = compose(f"optimizer={optimizer}").optimizer
+    config = compose(f"optimizer={optimizer}", *overrides).optimizer
     ours = hydra.utils.instantiate(config)
     network = build("c3=sparse", f"trainer.dtype={dtype}")
     parts = expected("activation", "relu"), expected("pool", "max"), expected("head", "softmax")
@@ -136,8 +136,15 @@ def steps(optimizer, dtype, build, compose, expected):
         )
 
 
-def test_twenty_steps_in_float64(optimizer, build, compose, expected):
-    for number, (theirs, ours, start) in enumerate(steps(optimizer, "float64", build, compose, expected), 1):
+@pytest.mark.parametrize("weight_decay", [None, 0.05])
+def test_twenty_steps_in_float64(optimizer, weight_decay, build, compose, expected):
+    overrides = []
+    if weight_decay is not None:
+        if "weight_decay" not in compose(f"optimizer={optimizer}").optimizer:
+            pytest.skip("it has no weight decay")
+        overrides = [f"optimizer.weight_decay={weight_decay}"]
+    both = steps(optimizer, "float64", build, compose, expected, *overrides)
+    for number, (theirs, ours, start) in enumerate(both, 1):
         change = np.linalg.norm(theirs - start)
         assert change > 0
         assert np.linalg.norm(ours - theirs) <= 1e-9 * change, f"step {number}"

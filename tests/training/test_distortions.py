@@ -203,7 +203,7 @@ def batches(monkeypatch):
 
 def run(network, images, distort, seed=0, optimizer=None, epochs=2, validation=None):
     options = Options(epochs=epochs, batch_size=20, clip_norm=None, replacement=False, eval_limit=None)
-    optimizer = optimizer or SGD(1e-3)
+    optimizer = optimizer or SGD(1e-3, 0)
     recipe = Recipe(network, optimizer, UNIT, images, validation, Streams(seed), options, distort)
     return list(train(recipe))
 
