@@ -8,6 +8,7 @@ in nn/test_network.py and nn/test_curvature.py; and its counterpart in PyTorch, 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Activation:
     function: Callable[[Array], Array]
     derivative: Callable[[Array], Array]  # of a
     torch: Callable[..., Any]  # of torch and a
+    least: tuple[float, float] | None = None  # where it falls before it rises: a, f(a) at the bottom
 
 
 def sigmoid(a: Array) -> Array:
@@ -74,6 +76,40 @@ ACTIVATIONS = {
         function=lambda a: 1.7159 * np.tanh(2 * a / 3),
         derivative=lambda a: 1.7159 * 2 / 3 / np.cosh(2 * a / 3) ** 2,
         torch=lambda torch, a: 1.7159 * torch.tanh(2 / 3 * a),
+    ),
+    "gelu": Activation(
+        numbers=[
+            (0.0, 0.0, 0.5),
+            (1.0, 0.8413447460685429, 1.0833154705876864),  # Φ(1), and φ(1) = 0.24197072451914337 more
+            (-1.0, -0.15865525393145707, -0.08331547058768635),
+            (
+                1.959963984540054,
+                0.975 * 1.959963984540054,
+                0.975 + 1.959963984540054 * 0.05844507,
+            ),  # Φ of 97.5 %
+            (-40.0, 0.0, 0.0),
+            (40.0, 40.0, 1.0),
+        ],
+        function=lambda a: a * (1 + np.vectorize(erf)(a / 2**0.5)) / 2,
+        derivative=lambda a: (
+            (1 + np.vectorize(erf)(a / 2**0.5)) / 2 + a * np.exp(-(a**2) / 2) / (2 * np.pi) ** 0.5
+        ),
+        torch=lambda torch, a: torch.nn.functional.gelu(a),
+        least=(-0.7517915, -0.1699712),
+    ),
+    "silu": Activation(
+        numbers=[
+            (0.0, 0.0, 0.5),
+            (1.0, 0.7310585786300049, 0.9276705118714867),  # σ(1), and σ(1) σ(−1) more
+            (np.log(3), 0.75 * np.log(3), 0.75 + 0.1875 * np.log(3)),
+            (-np.log(3), -0.25 * np.log(3), 0.25 - 0.1875 * np.log(3)),
+            (-800.0, 0.0, 0.0),
+            (800.0, 800.0, 1.0),
+        ],
+        function=lambda a: a * sigmoid(a),
+        derivative=lambda a: sigmoid(a) + a * sigmoid(a) * sigmoid(-a),
+        torch=lambda torch, a: torch.nn.functional.silu(a),
+        least=(-1.2784645, -0.2784645),  # where e^(−a) = −1 − a, so that f(a) = 1 + a
     ),
 }
 

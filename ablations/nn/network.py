@@ -80,7 +80,7 @@ class Network:
             x = layer.forward(x)
             name = names.get(id(layer), name)  # an activation finishes the layer before it
             shown = x[..., 0].copy()
-            if _is_pooled_first(following):
+            if _is_pooled_first(following, self.activation):
                 self.activation.apply(shown, out=shown)
             features[name] = without_phases(shown) if shown.ndim == 4 else shown
         self._forward_done = False
@@ -143,19 +143,19 @@ class Network:
 def _with_activations(layers: list[Layer], activation: Activation) -> Iterator[Layer]:
     """An activation after every layer that has weights, except the last.
 
-    Around max pooling it comes second: max commutes with a monotone function, and there is a quarter of the
-    values left to apply it to. Around averaging the textbook's order stays: first activate, then pool.
+    Around max pooling a monotone one comes second: max commutes with it, and there is a quarter of the values left
+    to apply it to. Otherwise the textbook's order stays: first activate, then pool.
     """
     for layer, following in zip(layers, [*layers[1:], None], strict=True):
         yield layer
         if isinstance(layer, Pooling):
-            activated = layer.has_weights or layer.commutes_with_monotone
+            activated = layer.has_weights or _is_pooled_first(layer, activation)
         else:
-            activated = following is not None and not _is_pooled_first(following)
+            activated = following is not None and not _is_pooled_first(following, activation)
         if activated:
             yield Activate(activation)
 
 
-def _is_pooled_first(following: Layer | None) -> bool:
+def _is_pooled_first(following: Layer | None, activation: Activation) -> bool:
     """Whether the activation of the layer before `following` comes after it."""
-    return isinstance(following, Pooling) and following.commutes_with_monotone
+    return isinstance(following, Pooling) and following.commutes_with_monotone and activation.is_monotone

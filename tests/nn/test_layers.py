@@ -265,13 +265,28 @@ def test_activation_in_numbers(activation, expected):
     )
 
 
-def test_activation_is_monotone_and_never_gives_nan_or_infinity(activation):
-    a = np.linspace(-1e4, 1e4, 20_001)[:, None]
+def test_activation_says_whether_it_is_monotone_and_never_gives_nan_or_infinity(activation, expected):
+    a = np.linspace(-1e4, 1e4, 2_000_001)[:, None]
     layer = prepared(Activate(configured("activation", activation)), (len(a),), 1)
-    y = layer.forward(a).copy()
+    y, least = layer.forward(a).copy(), expected("activation", activation).least
     assert np.isfinite(y).all()
-    assert (np.diff(y[:, 0]) >= 0).all()
+    assert layer.activation.is_monotone == (least is None) == (np.diff(y[:, 0]) >= 0).all()
+    if least is not None:
+        at = y.argmin()
+        assert a[at, 0] == pytest.approx(least[0], abs=0.01)
+        assert y[at, 0] == pytest.approx(least[1], abs=1e-4)
+        assert (np.diff(y[: at + 1, 0]) <= 0).all()
+        assert (np.diff(y[at:, 0]) >= 0).all()
     assert np.isfinite(layer.backward(np.ones_like(a))).all()
+
+
+def test_activation_works_in_place(activation):
+    """As for the feature maps of a picture."""
+    rule, a = configured("activation", activation), drawn(3, 4)
+    wanted = np.empty_like(a)
+    rule.apply(a, out=wanted)
+    rule.apply(a, out=a)
+    np.testing.assert_array_equal(a, wanted)
 
 
 def test_pool_in_numbers(pool, expected):
@@ -701,6 +716,14 @@ def test_a_layer_that_cannot_read_its_input_is_named(build, overrides, message):
     with pytest.raises(InputError, match=message) as error:
         build(*overrides)
     assert "\n" not in str(error.value)
+
+
+def test_what_is_not_monotone_stands_before_max_pooling(activation):
+    layers = {"C": Convolution(1, 3, None), "S": MaxPooling(), "output": Dense(2)}
+    rule = configured("activation", activation)
+    kinds = [type(layer) for layer in Network(layers, rule, SquaredError()).sequence]
+    between = [MaxPooling, Activate] if rule.is_monotone else [Activate, MaxPooling]
+    assert kinds == [Convolution, *between, Dense]
 
 
 def test_averaging_does_not_commute_with_activations_and_max_does():
