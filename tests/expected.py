@@ -383,6 +383,73 @@ HEADS = {
 }
 
 
+@dataclass(frozen=True)
+class Norm:
+    """What is done to the values of one map, or one unit, in a batch, before the activation."""
+
+    numbers: Sequence[tuple]
+    """Values, w, b, outputs in a training step; and mean and variance to remember, 0 and 1 before it."""
+    torch: Callable[..., Any]  # of torch, x (n, maps, …), weight, bias, mean, variance, in training or not
+
+
+def batch_norm_torch(
+    torch: Any, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool
+) -> Any:
+    """Mean and variance are moved in place."""
+    parameters = [each.reshape(-1) for each in (mean, variance, weight, bias)]
+    return torch.nn.functional.batch_norm(x, *parameters, training=training, momentum=0.1, eps=1e-5)
+
+
+NORMS = {
+    "none": Norm(numbers=[], torch=lambda torch, x, *_: x),
+    "batch": Norm(
+        numbers=[
+            (  # mean 3, variance 14/4, or 14/3 as an estimate
+                (1, 2, 3, 6),
+                1,
+                0,
+                tuple(d / (3.5 + 1e-5) ** 0.5 for d in (-2, -1, 0, 3)),
+                0.3,
+                0.9 + 0.1 * 14 / 3,
+            ),
+            ((5, 5), 2, -1, (-1, -1), 0.5, 0.9),
+            (
+                (-1, 1),
+                0.5,
+                10,
+                (10 - 0.5 / 1.00001**0.5, 10 + 0.5 / 1.00001**0.5),
+                0.0,
+                1.1,
+            ),
+        ],
+        torch=batch_norm_torch,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Which units are 0 in a training step."""
+
+    numbers: Sequence[tuple[float, float, float, float]]  # rate, draw, value, output
+    torch: Callable[..., Any]  # of torch, x, rate and draws of x's shape
+
+
+DROPOUTS = {
+    "inverted": Dropout(
+        numbers=[
+            (0.5, 0.2, 3.0, 0.0),
+            (0.5, 0.7, 3.0, 6.0),
+            (0.5, 0.5, -1.0, -2.0),
+            (0.2, 0.19, 8.0, 0.0),
+            (0.2, 0.21, 8.0, 10.0),
+            (0.0, 0.0, 7.0, 7.0),
+        ],
+        torch=lambda torch, x, rate, draws: x * (draws >= rate) / (1 - rate),
+    ),
+}
+
+
 INITS = {  # uniform draw, fan-in, fan-out, weight, bias
     "lecun": [
         (0.0, 25, 100, -0.096, -0.096),
@@ -490,6 +557,8 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "activation": ACTIVATIONS,
     "pool": POOLS,
     "c3": C3S,
+    "norm": NORMS,
+    "dropout": DROPOUTS,
     "head": HEADS,
     "init": INITS,
     "optimizer": OPTIMIZERS,

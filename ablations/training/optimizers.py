@@ -9,6 +9,7 @@ rules but AdamW, which has its own, and SDLM, which has none; it applies to ever
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,6 +22,9 @@ class Optimizer(ABC):
 
     state_names: tuple[str, ...] = ()
     """The vectors that the rule remembers between steps, in order."""
+
+    needs_curvature: ClassVar[bool] = False
+    """Whether it asks for the network's second derivatives."""
 
     def __init__(self, lr: float | Sequence[float], weight_decay: float) -> None:
         try:
@@ -243,6 +247,7 @@ class SDLM(Optimizer):
         self.refresh_every, self.refresh_samples = refresh_every, refresh_samples
 
     state_names = ("damped_curvature",)
+    needs_curvature = True
 
     def start(self, values: np.ndarray) -> None:
         super().start(values)

@@ -67,14 +67,12 @@ def targets(node: object, path: str = "") -> Iterator[tuple[str, Mapping]]:
             yield from targets(value, f"{path}.{key}")
 
 
+GROUPS = "activation distortion dropout head init network norm optimizer pool"
+
+
 @pytest.mark.parametrize(
     "path",
-    sorted(
-        path
-        for group in ("activation", "distortion", "head", "init", "network", "optimizer", "pool")
-        for path in (CONF / group).glob("*.yaml")
-        if path.stem != "none"
-    ),
+    sorted(path for group in GROUPS.split() for path in (CONF / group).glob("*.yaml") if path.stem != "none"),
     ids=lambda path: f"{path.parent.name}={path.stem}",
 )
 def test_yaml_gives_exactly_the_arguments_of_its_class(path):
@@ -721,7 +719,7 @@ def test_a_layer_that_cannot_read_its_input_is_named(build, overrides, message):
 def test_what_is_not_monotone_stands_before_max_pooling(activation):
     layers = {"C": Convolution(1, 3, None), "S": MaxPooling(), "output": Dense(2)}
     rule = configured("activation", activation)
-    kinds = [type(layer) for layer in Network(layers, rule, SquaredError()).sequence]
+    kinds = [type(layer) for layer in Network(layers, rule, SquaredError(), {}, {}).sequence]
     between = [MaxPooling, Activate] if rule.is_monotone else [Activate, MaxPooling]
     assert kinds == [Convolution, *between, Dense]
 
@@ -733,7 +731,7 @@ def test_averaging_does_not_commute_with_activations_and_max_does():
     kinds = {}
     for pool in (MaxPooling(), AveragePooling(), Subsampling(True, 1.0, 0.0)):
         layers = {"C": Convolution(1, 3, None), "S": pool, "F": Dense(2), "output": Dense(2)}
-        network = Network(layers, configured("activation", "tanh"), SquaredError())
+        network = Network(layers, configured("activation", "tanh"), SquaredError(), {}, {})
         kinds[type(pool)] = [type(layer).__name__ for layer in network.sequence]
     assert kinds[MaxPooling] == ["Convolution", "MaxPooling", "Activate", "Dense", "Activate", "Dense"]
     assert kinds[AveragePooling] == [
