@@ -17,6 +17,8 @@ class Dropout(Layer):
     Srivastava et al. 2014, section 10). The draws are float32 whatever the precision: both see the same m.
     """
 
+    differs_in_training = True
+
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not isinstance(rate, Real) or not 0 <= rate < 1:

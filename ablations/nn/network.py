@@ -21,7 +21,8 @@ class Network:
 
     `norms` and `dropout` say by the name of a layer what else follows it: a normalisation comes before the activation
     (an empty one is none), dropout after it (none at a rate of 0). They are `C1.norm`, `C5.dropout` in `named`, which
-    has all but the activations.
+    has all but the activations. `couples_images`: whether a training step needs its whole batch at once, because an
+    image's outputs depend on the others.
 
     All parameters live in one flat vector, `values`, their gradients and curvatures in two others, `grads` and
     `curvatures`; the layers hold views. An optimizer step is then a handful of vector operations.
@@ -41,6 +42,7 @@ class Network:
         ordered = list(_in_order(self.layers, activation, norms, dropout))
         self.sequence = [layer for _, layer in ordered]
         self.named = {name: layer for name, layer in ordered if name is not None}
+        self.couples_images = any(layer.couples_images for layer in self.sequence)
         self._n = 0
         self._forward_done = False
 
@@ -78,11 +80,6 @@ class Network:
         return self
 
     @property
-    def couples_images(self) -> bool:
-        """Whether a training step needs its whole batch at once: an image's output depends on the others."""
-        return any(layer.couples_images for layer in self.sequence)
-
-    @property
     def statistics(self) -> dict[str, np.ndarray]:
         """What layers remember of the training beside parameters, by name, `C1.norm.mean`, …: the arrays in use."""
         return {
@@ -99,7 +96,8 @@ class Network:
         """
         self._resize(x.shape[-1])
         for layer in self.sequence:
-            x = layer.forward(x) if rng is None else layer.forward_training(x, rng)
+            in_training = rng is not None and layer.differs_in_training
+            x = layer.forward_training(x, rng) if in_training else layer.forward(x)
         self._forward_done = True
         return x
 
