@@ -331,6 +331,24 @@ def test_layers_in_numbers():
         assert int(connections.replace(",", "")) == summary.connections
 
 
+def test_widths_in_numbers():
+    """The page's second table: maps and units in its first cell, or C1's alone."""
+    keys = ("C1.maps", "C3.maps", "C5.units", "F6.units")
+    rows = re.findall(
+        r"^\| ([^|]*\d[^|]*|\*\*as it is\*\*) \| ([\d,*]+) \| ([\d,*]+) \|$",
+        (ROOT / "docs" / "width.md").read_text("utf-8"),
+        re.M,
+    )
+    assert len(rows) == 5
+    for said, parameters, macs in rows:
+        sizes = re.findall(r"\b\d+\b", said)
+        overrides = (f"network.layers.{key}={size}" for key, size in zip(keys, sizes, strict=False))
+        network = compose_network(list(overrides))
+        assert network.values.size == int(parameters.strip("*").replace(",", ""))
+        counted = sum(layer.summary().macs for layer in network.layers.values())
+        assert counted == int(macs.strip("*").replace(",", ""))
+
+
 def test_the_report_that_is_read_says_what_is_quoted():
     quoted = re.findall(r"^> (.+)$", (ROOT / "docs" / "reading_a_report.md").read_text("utf-8"), re.M)
     report = (ROOT / "reports" / "activation_x_pool" / "README.md").read_text("utf-8")

@@ -699,6 +699,12 @@ def test_fans_count_what_a_weight_is_connected_to(c3_layer, expected):
             ["c3=full", f"c3.connections={[[0.5]] * 16}".replace(" ", "")],
             r"^C3: .*input maps 0 to 5, at least one",
         ),
+        (["c3=sparse", "network.layers.C1.maps=4"], r"^C3: .*input maps 0 to 3, at least one"),
+        (
+            ["c3=sparse", "network.layers.C1.maps=12"],
+            r"^C3: .*each in at least one; .*; c3=full fits any number$",
+        ),
+        (["c3=sparse", "network.layers.C3.maps=32"], r"^C3: .*needs 32 rows .*; c3=full fits any number$"),
         (["c3=full", "c3.connections=3"], r"^C3: .*input maps 0 to 5, at least one"),
         (
             ["head=rbf", "network.layers.F6.units=83"],
@@ -714,6 +720,20 @@ def test_a_layer_that_cannot_read_its_input_is_named(build, overrides, message):
     with pytest.raises(InputError, match=message) as error:
         build(*overrides)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("c1", "c3", "c5", "f6"), [(4, 16, 120, 84), (12, 16, 120, 84), (3, 8, 60, 42), (12, 32, 240, 168)]
+)
+def test_a_network_of_other_widths_has_the_parameters_of_the_formula(c1, c3, c5, f6, build, compose):
+    """As docs/width.md has it; and all of it is used."""
+    sizes = {"C1.maps": c1, "C3.maps": c3, "C5.units": c5, "F6.units": f6}
+    network = build(*(f"network.layers.{size}={value}" for size, value in sizes.items()), "activation=tanh")
+    assert network.values.size == 26 * c1 + (25 * c1 + 1) * c3 + (25 * c3 + 1) * c5 + (c5 + 1) * f6 + 10 * (
+        f6 + 1
+    )
+    network.backward(network.loss(network.forward(drawn(1, 32, 32, 4)), np.arange(4))[1])
+    assert (network.grads != 0).all()
 
 
 def test_what_is_not_monotone_stands_before_max_pooling(activation):
