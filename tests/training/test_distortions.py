@@ -192,9 +192,9 @@ def batches(monkeypatch):
     """The input and the labels of each batch, in order."""
     seen = []
 
-    def spy(network, feed, images, labels):
+    def spy(network, feed, images, labels, *rest):
         seen.append((feed(images).copy(), labels.tolist()))
-        return original(network, feed, images, labels)
+        return original(network, feed, images, labels, *rest)
 
     original = loop.gradient
     monkeypatch.setattr(loop, "gradient", spy)
