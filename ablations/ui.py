@@ -155,6 +155,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         port = 0 if store.server else _port(options.host, options.port)
         reader = Reader(store)
         sweep = _found(reader, options.name)
+        if isinstance(sweep, str):
+            _draw(store, reader, sweep.rpartition("/")[2])
         if store.server:
             _announce(store, store.server, sweep)
         else:
@@ -167,6 +169,16 @@ def _found(reader: Reader, name: str | None) -> SweepViews | str | None:
 
     page = None if name is None else run_page(reader, name)
     return page or sweep_views(reader, name, belonging)
+
+
+def _draw(store: Store, reader: Reader, run_id: str) -> None:
+    """Have a run's own figures among its artifacts, which its page shows."""
+    from ablations.report.pictures import add_pictures
+
+    try:
+        add_pictures(store, reader, run_id)
+    except InputError as error:  # of a store that can be read alone
+        print(f"the run's figures are not drawn: {error}")
 
 
 def _serve(store: Store, host: str, port: int, reader: Reader, sweep: SweepViews | str | None) -> None:

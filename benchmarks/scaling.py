@@ -373,11 +373,11 @@ def hold_against_targets(costs: list[Cost]) -> None:
     by_size = {(cost.what, cost.size): cost for cost in costs}
     if full := by_size.get(("training images", 60_000)):
         print(f"memory of an MNIST run beyond the imports: {judged(full.memory_mb, 400, ' MB')}")
-    for size, seconds in ((1000, 15), (10_000, 120)):
+    for size, seconds in ((1000, 4), (10_000, 10)):
         if cost := by_size.get(("runs in a report", size)):
             print(f"report on {size:,} runs, imports included: {judged(cost.whole_seconds, seconds, ' s')}")
     if cost := by_size.get(("runs in a report", 10_000)):
-        print(f"memory of a report on 10,000 runs, imports included: {judged(cost.whole_mb, 2000, ' MB')}")
+        print(f"memory of a report on 10,000 runs, imports included: {judged(cost.whole_mb, 500, ' MB')}")
 
 
 if __name__ == "__main__":

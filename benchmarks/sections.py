@@ -40,7 +40,7 @@ SECTIONS = {
     "hydra.core.utils": {"run_job": COMPOSING},
     "hydra._internal.config_loader_impl": {"ConfigLoaderImpl": COMPOSING},
     "ablations.sweep.command_line": {"command_lines": COMPOSING, "hand_on": REST},
-    "ablations.sweep.plan": {"composed": COMPOSING},
+    "ablations.sweep.composing": {"composed": COMPOSING, "Composer": COMPOSING},
     "ablations.sweep.preview": {"preview": REPORT},
     "ablations.sweep.sweep": {"sweep": REST, "_report": REPORT},
     "ablations.tracking.basis": {"basis": STORE},
@@ -58,6 +58,7 @@ SECTIONS = {
     "ablations.training.recipe": {"Recipe": TRAINING},
     "ablations.training.loop": {"train": TRAINING, "evaluate": EVALUATION},
     "ablations.experiment.artifacts": {"write_artifacts": ARTIFACTS},
+    "ablations.experiment.evaluation.measure": {"measure": EVALUATION},
 }
 """By module its functions, or classes with all their methods, and the section that each of them enters."""
 

@@ -22,7 +22,10 @@ TRAINING_HALF = ("nn", "datasets", "training", "predict", "experiment", "sweep")
 COMPARING_HALF = (
     "comparison",
     "report",
-    *(f"plots/{name}.py" for name in ("curves", "disagreements", "effects", "factors", "ladder", "values")),
+    *(
+        f"plots/{name}.py"
+        for name in ("curves", "disagreements", "effects", "factors", "ladder", "secondary", "values")
+    ),
 )  # what is left of plots/ draws a run's own pictures
 
 

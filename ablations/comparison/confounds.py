@@ -8,11 +8,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from typing import Any
 
 import pandas as pd
 
-from ablations.tracking.columns import PARAM, TAG, inputs_in, natural, param, params_in, tag, text
+from ablations.tracking.columns import PARAM, TAG, column, inputs_in, natural, param, params_in, tag, text
 from ablations.tracking.columns import given as given_column
 from ablations.tracking.direction import listed, words_of
 from ablations.tracking.spelling import is_number, same
@@ -87,6 +88,8 @@ SOURCE = "mlflow.source.name"
 
 OURS, CODE, COMMIT, VERSIONS = tag("config_hash"), tag("code_hash"), tag("code"), tag("versions")
 DATA = tag("data_sha256")
+OWN_FACTS = (CODE, COMMIT, VERSIONS, DATA)
+"""Tags that say what a run of ours was."""
 TOOLS = ("hydra-core", "mlflow")
 """Packages that compose and track our runs, and change no result."""
 
@@ -157,24 +160,37 @@ def _tells(key: str) -> bool:
 
 
 def known(runs: pd.DataFrame, apart: Sequence[str]) -> list[dict[str, str]]:
-    """For each run what is known of it: the text of each column that says what it was.
+    """For each run what is known of it: the text of each column that says what it was. Runs that say the same share
+    one dictionary.
 
     Args:
         runs: as the reader gives them.
         apart: the columns that tell the runs of a study apart.
     """
-    names = [name for name in facts_in(runs) if name not in apart]
+    names = list(dict.fromkeys([*(name for name in facts_in(runs) if name not in apart), OURS]))
+    texts = {name: _texts(column(runs, name)) for name in names}
+    ours = [name for name in names if name != OURS and (not name.startswith(TAG) or name in OWN_FACTS)]
+    alike: dict[tuple[str | None, ...], dict[str, str]] = {}
     found = []
-    for row in runs.reindex(columns=list(dict.fromkeys([*names, OURS]))).to_dict("records"):
-        own = text(row.get(OURS)) is not None or text(row.get(CODE)) is not None
-        told = {name: text(value) for name, value in row.items()}
-        found.append(dict(_own_facts(told) if own else _facts(told)))
+    for row in zip(*texts.values(), strict=True):
+        told = dict(zip(names, row, strict=True))
+        own = told[OURS] is not None or told.get(CODE) is not None
+        key = tuple(told[name] for name in ours) if own else row
+        if key not in alike:
+            alike[key] = dict(_own_facts({name: told[name] for name in ours}) if own else _facts(told))
+        found.append(alike[key])  # runs of one setting say the same
     return found
+
+
+def _texts(cells: pd.Series) -> list[str | None]:
+    same_text = lru_cache(None, typed=True)(text)
+    return [same_text(value) for value in cells.to_numpy(dtype=object).tolist()]
 
 
 def known_columns(runs: pd.DataFrame) -> list[str]:
     """The columns that say what some run was."""
-    return sorted({name for each in known(runs, ()) for name in each})
+    told = {id(each): each for each in known(runs, ())}
+    return sorted({name for each in told.values() for name in each})
 
 
 def _facts(told: Mapping[str, str | None]) -> Iterator[tuple[str, str]]:
@@ -209,28 +225,34 @@ def differences(
         rules: what may differ.
     """
     kinds = _Kinds()
-    for seed, factor, ours, theirs in pairs:
+    alike: dict[tuple[int, int, str], list[int]] = {}
+    for at, (_, factor, ours, theirs) in enumerate(pairs):
+        alike.setdefault((id(ours), id(theirs), factor), []).append(at)
+    for every in alike.values():
+        seeds = [pairs[at][0] for at in every]
+        _, factor, ours, theirs = pairs[every[0]]
         for name in {**ours, **theirs}:
-            key = shown(name)
             there = ours.get(name), theirs.get(name)
             if there[0] == there[1]:
                 continue
+            key = shown(name)
             if None in there:
                 if not (_only_names(key, there, rules) or _by_design(name, factor, sides[factor], rules)):
                     kinds.unknown[key] = None
             elif not _equal(name, *there):
                 if _by_design(name, factor, sides[factor], rules):
-                    kinds.add(kinds.varied_with, key, there, seed)
+                    kinds.add(kinds.varied_with, key, there, seeds)
                 elif _only_names(key, there, rules):
                     kinds.noted[key] = None
                 else:
-                    kinds.add(kinds.confounds, key, there, seed)
+                    kinds.add(kinds.confounds, key, there, seeds)
+    first = [pairs[every[0]] for every in alike.values()]
     return Found(
         confounds=kinds.tuples(kinds.confounds),
         varied_with=kinds.tuples(kinds.varied_with),
         noted=tuple(sorted(kinds.noted)),
         unknown=tuple(sorted(kinds.unknown.keys() - kinds.confounds.keys())),
-        unrecorded=tuple(kind for kind in KINDS_OF_FACTS if not _recorded(kind, pairs)),
+        unrecorded=tuple(kind for kind in KINDS_OF_FACTS if not _recorded(kind, first)),
     )
 
 
@@ -270,9 +292,11 @@ class _Kinds:
     unknown: dict[str, None] = field(default_factory=dict)
 
     @staticmethod
-    def add(to: dict, key: str, values: Iterable[Any], seed: str) -> None:
-        for seen, value in zip(to.setdefault(key, ({}, {}, {})), (*values, seed), strict=True):
-            seen[value] = None
+    def add(to: dict, key: str, values: Iterable[Any], seeds: Iterable[str]) -> None:
+        *sides, seen = to.setdefault(key, ({}, {}, {}))
+        for side, value in zip(sides, values, strict=True):
+            side[value] = None
+        seen.update(dict.fromkeys(seeds))
 
     @staticmethod
     def tuples(found: Mapping[str, tuple[dict, dict, dict]]) -> tuple[Differing, ...]:

@@ -33,6 +33,11 @@ FINGERPRINTS = ("stream", "data_sha256")
 """Tags in which the runs of a pair must agree."""
 
 
+LOOKED_AT = ("run_id", "status", "value", "outcome", LOOK, *map(tag, (*FINGERPRINTS, "failure")))
+LOOKED_AT += (param("trainer.epochs"),)
+"""What a comparison takes from a run, besides its setting."""
+
+
 class Reason(Enum):
     """Why a seed gave no pair."""
 
@@ -255,7 +260,8 @@ class Cells:
         self.at: dict[tuple[tuple[str, ...], str], list[dict]] = {}
         self.settings: dict[tuple[str, ...], None] = {}
         seeds = set()
-        records = with_outcomes(runs, metric).to_dict("records")
+        ours = with_outcomes(runs, metric)
+        records = ours[[name for name in (*apart, *LOOKED_AT) if name in ours]].to_dict("records")
         for run, told in zip(records, known(runs, apart), strict=True):
             run[KNOWN] = told
             setting = tuple(text(run.get(param(factor))) for factor in factors)

@@ -149,6 +149,8 @@ def disagreements(
     A run is compared with the newest one of its variant. Where there is none, with what all of them share, and what
     either did not log counts as the choice's own: optimizer=rmsprop has an optimizer.decay that no other has.
     """
+    if older.empty:
+        return iter(())
     columns = newest.columns.union(older.columns, sort=False)
     older, newest = (frame.reindex(columns=columns).astype(object) for frame in (older, newest))
     older, newest = (frame.where(frame.notna(), None) for frame in (older, newest))

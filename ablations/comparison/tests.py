@@ -14,6 +14,8 @@ import numpy as np
 from ablations.comparison import exact
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import ArrayLike, NDArray
 
 ALPHA = 0.05  # the interval's level is 1 − ALPHA
@@ -84,15 +86,23 @@ def _means_of_sets(
     Sums are looked up among those of a few pairs at a time, always in the same order: every processor gives the same.
     """
     limits = errors + EPSILON * len(pairs) * np.abs(pairs)
-    sums, most, counts = 0.0, 0.0, 0
-    for start, sets in zip(range(0, len(pairs), TOGETHER), _sets(len(pairs), flips), strict=True):
-        some = slice(start, start + TOGETHER)
-        sums = sums + _sums_of_sets(pairs[some])[sets]
-        most = most + _sums_of_sets(limits[some])[sets]
-        counts = counts + _sums_of_sets(np.ones_like(pairs[some]))[sets]
-    means = sums / counts
-    means[np.abs(sums) <= most] = 0.0
+    sets, sizes = _sets(len(pairs), flips)
+    sums = _summed(pairs, sets)
+    means = sums / sizes
+    # What rounding can make of a set is looked up where that of all pairs could be the whole sum.
+    small = np.flatnonzero(np.abs(sums) <= limits.sum() * (1 + EPSILON * len(pairs)))
+    if len(small):
+        most = _summed(limits, [each[small] for each in sets])
+        means[small[np.abs(sums[small]) <= most]] = 0.0
     return means
+
+
+def _summed(values: "NDArray[np.float64]", sets: "Sequence[NDArray[np.uint8]]") -> "NDArray[np.float64]":
+    """The sum of the values of each set."""
+    sums = np.zeros(len(sets[0]))
+    for start, some in zip(range(0, len(values), TOGETHER), sets, strict=True):
+        sums += _sums_of_sets(values[start : start + TOGETHER])[some]
+    return sums
 
 
 def _sums_of_sets(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
@@ -104,16 +114,18 @@ def _sums_of_sets(values: "NDArray[np.float64]") -> "NDArray[np.float64]":
 
 
 @lru_cache(maxsize=8)
-def _sets(n: int, flips: int) -> "list[NDArray[np.int64]]":
-    """Sets of n pairs, as indices for `_sums_of_sets` of `TOGETHER` pairs each: all but the empty one, or `flips`
-    random ones."""
-    sizes = [min(TOGETHER, n - start) for start in range(0, n, TOGETHER)]
+def _sets(n: int, flips: int) -> "tuple[list[NDArray[np.uint8]], NDArray[np.float64]]":
+    """Sets of n pairs, as indices for `_sums_of_sets` of `TOGETHER` pairs each, and how many pairs are in each: all
+    sets but the empty one, or `flips` random ones."""
+    widths = [min(TOGETHER, n - start) for start in range(0, n, TOGETHER)]
     if 2**n <= flips:
         every = np.arange(1, 2**n)
-        return [every >> TOGETHER * i & 2**size - 1 for i, size in enumerate(sizes)]
-    rng = np.random.default_rng(n)
-    sets = np.array([rng.integers(2**size, size=flips) for size in sizes])
-    return list(sets[:, sets.any(axis=0)])
+        found = np.array([every >> TOGETHER * i & 2**width - 1 for i, width in enumerate(widths)], np.uint8)
+    else:
+        rng = np.random.default_rng(n)
+        found = np.array([rng.integers(2**width, size=flips).astype(np.uint8) for width in widths])
+        found = found[:, found.any(axis=0)]
+    return list(found), _summed(np.ones(n), list(found))
 
 
 def smallest_p(n: int) -> float:

@@ -1,6 +1,7 @@
 """What a run leaves behind for those who use its network or look into it."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,14 +32,11 @@ RESULT_FILES = (
 """What a result cannot do without."""
 
 
-def write_artifacts(
-    folder: Path, config: DictConfig, recipe: Recipe, history: Sequence[Mapping[str, float]], test: Evaluation
-) -> None:
-    """Write all of it into a folder; `history` has the metrics of each epoch."""
+def write_artifacts(folder: Path, config: DictConfig, recipe: Recipe, test: Evaluation) -> None:
+    """Write all of it into a folder. Figures are drawn when somebody looks at the run (`report/pictures.py`)."""
     dataset = recipe.dataset
     trained = model.Model(recipe.network, recipe.normalization, dataset.classes, dataset.pictures)
     (folder / "config.yaml").write_text(masked(OmegaConf.to_yaml(config, resolve=True)), encoding="utf-8")
-    np.savez(folder / "model.npz", **recipe.network.state())
     np.savez_compressed(
         folder / "predictions.npz",
         labels=dataset.test_labels,
@@ -48,8 +46,11 @@ def write_artifacts(
         **misread(dataset.test_images, dataset.test_labels, test.predictions),
     )
     write_model(folder, config, trained, dataset.test_images[:1])
+    shutil.copy(folder / model.NETWORK / model.WEIGHTS, folder / "model.npz")
     write_features(folder / "features.npz", trained, dataset.test_images[0])
-    _write_summaries(folder, dataset.test_labels, test.predictions, dataset.classes, history)
+    (folder / "classification_report.txt").write_text(
+        _by_class(dataset.test_labels, test.predictions, dataset.classes), encoding="utf-8"
+    )
 
 
 def write_model(folder: Path, config: DictConfig, trained: model.Model, example: np.ndarray) -> None:
@@ -81,25 +82,10 @@ def misread(images: np.ndarray, labels: np.ndarray, predictions: np.ndarray) -> 
     return {"misread": indices, "misread_images": images[indices]}
 
 
-def _write_summaries(
-    folder: Path,
-    labels: np.ndarray,
-    predictions: np.ndarray,
-    classes: Sequence[str],
-    history: Sequence[Mapping[str, float]],
-) -> None:
-    """Write what people look at: scikit-learn's report by class, and two figures."""
-    import pandas as pd
+def _by_class(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> str:
+    """scikit-learn's report by class."""
     from sklearn.metrics import classification_report
 
-    from ablations.plots.run import confusion_matrix, learning_curves
-    from ablations.plots.style import save
-
-    report = classification_report(
+    return classification_report(
         labels, predictions, labels=range(len(classes)), target_names=classes, digits=4, zero_division=0
     )
-    (folder / "classification_report.txt").write_text(report, encoding="utf-8")
-    curves = pd.DataFrame(history)
-    curves.insert(0, "epoch", range(1, len(history) + 1))
-    save(learning_curves(curves), folder / "learning_curves.png")
-    save(confusion_matrix(labels, predictions, classes), folder / "confusion_matrix.png")

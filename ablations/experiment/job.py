@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from ablations.errors import InputError
+from ablations.experiment.evaluation.measure import Parts
 from ablations.experiment.provenance import code_hash
 from ablations.experiment.trial import Trial
 from ablations.ground.paths import MLRUNS
@@ -30,6 +31,7 @@ NOT_DETERMINING = (
         "dry_run",
         "figures",
         "tracking",
+        "evaluation",
     ),
     *("dataset.root", "dataset.mirrors"),
 )
@@ -101,12 +103,14 @@ class Job(Wanted):
     Attributes:
         heartbeat_s: how often it shows in the store that it is alive.
         rerun: whether to train again what has its result.
+        parts: what else is measured once it is trained.
         recipe: what its training needs; None where that could not be assembled.
         problem: why it could not, or what went wrong before its training began.
     """
 
     heartbeat_s: float
     rerun: bool
+    parts: Parts
     recipe: Recipe | None
     problem: Exception | None = None
 
@@ -122,7 +126,8 @@ class Job(Wanted):
         if not heartbeat_s > 0:
             raise InputError(f"tracking.heartbeat_s: must be positive, got {heartbeat_s}")
         rerun = typed(config, "tracking.rerun", bool)
-        return cls(config, Store(config.tracking.uri), heartbeat_s, rerun, recipe, problem)
+        parts = Parts(**{part.name: typed(config, f"evaluation.{part.name}", bool) for part in fields(Parts)})
+        return cls(config, Store(config.tracking.uri), heartbeat_s, rerun, parts, recipe, problem)
 
     @property
     def name(self) -> str:
@@ -161,7 +166,15 @@ def run_name(config: DictConfig, overrides: Iterable[str]) -> str:
     given = dict(override.lstrip("+~").partition("=")[::2] for override in overrides)
     alone = config.sweep.id is None
     shown = [key for key in (given if alone else config.sweep.factors) if key in given]
-    unsaid = ("seed", "name", "sweep", "tracking", "dry_run", *(["dataset.root"] if alone else []))
+    unsaid = (
+        "seed",
+        "name",
+        "sweep",
+        "tracking",
+        "evaluation",
+        "dry_run",
+        *(["dataset.root"] if alone else []),
+    )
     return " ".join(
         [*(f"{key}={given[key]}" for key in shown if not is_below(key, unsaid)), f"seed={config.seed}"]
     )
@@ -172,7 +185,7 @@ def logged_params(config: DictConfig, choices: Mapping[str, str | None]) -> dict
     params: dict[str, object] = {
         group: choice
         for group, choice in choices.items()
-        if choice is not None and "hydra/" not in group and group != "study"
+        if choice is not None and "hydra/" not in group and group not in NOT_PARAMS
     }
     for key, value in leaves(OmegaConf.to_container(config, resolve=True)):
         if key.rpartition(".")[2] != "_target_" and not is_below(key, NOT_PARAMS):

@@ -14,6 +14,7 @@ from ablations.commands.signals import Terminated, stop_if_told, undisturbed
 from ablations.errors import InputError, foreseen, one_line
 from ablations.experiment.artifacts import RESULT_FILES, RESULT_METRICS, write_artifacts
 from ablations.experiment.checkpoints import Checkpoint, Checkpoints, Measured
+from ablations.experiment.evaluation.measure import REJECTION_TAG, SHIFT_TAG, Further
 from ablations.experiment.job import DATA, Job
 from ablations.experiment.lease import HOLDER_TAG, Lease
 from ablations.experiment.metrics import EVERY_EPOCH, epoch_metrics, step_metrics, test_metrics
@@ -37,7 +38,7 @@ from ablations.tracking.store import AwayError
 from ablations.tracking.writer import Tracker
 from ablations.training.loop import DivergedError, Epoch, Evaluation, State, Step
 
-OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN)
+OF_THE_RESULT = ("code", "machine", "versions", DID_NOT_LEARN, SHIFT_TAG, REJECTION_TAG)
 """Tags that a copied result has from where it was made."""
 
 
@@ -117,18 +118,20 @@ class Record:
         if saved:
             self._send()
 
-    def finish(self, test: Evaluation) -> None:
-        """Log the result and what the run leaves behind, and end it. Raises OutrunError where another one did."""
+    def finish(self, test: Evaluation, further: Further) -> None:
+        """Log the result, what else was measured and what the run leaves behind, and end it.
+
+        Raises OutrunError where another one did.
+        """
         _require_place(self.job, self._lease, self.tracker)
         # With the last epoch's time stamp, so that an evaluation that is done again is the same.
         epochs, last = self.job.recipe.options.epochs, self._measured[-1].time_ms
-        self.tracker.log_metrics(test_metrics(test), epochs, last)
+        self.tracker.log_metrics(test_metrics(test) | further.metrics, epochs, last)
         self.learned = has_learned(test.accuracy, self.job.recipe.test.labels)
-        if not self.learned:
-            self.tracker.set_tags({DID_NOT_LEARN: "true"})
-        history = self._history()
+        if tags := further.tags | ({} if self.learned else {DID_NOT_LEARN: "true"}):
+            self.tracker.set_tags(tags)
         with draft_folder() as folder:
-            write_artifacts(folder, self.job.config, self.job.recipe, history, test)
+            write_artifacts(folder, self.job.config, self.job.recipe, test)
             with undisturbed():
                 self.tracker.log_files(folder)
         with undisturbed():

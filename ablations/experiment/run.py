@@ -16,6 +16,8 @@ from ablations.commands import here, module_command, say, settle_streams
 from ablations.commands.signals import stoppable, undisturbed
 from ablations.errors import InputError, foreseen, is_bad_input, one_line
 from ablations.experiment.checkpoints import Checkpoints
+from ablations.experiment.evaluation.measure import Further, measure
+from ablations.experiment.evaluation.reading import Reader
 from ablations.experiment.job import Job
 from ablations.experiment.lease import HOLDER_TAG, Holder, Lease, leased
 from ablations.experiment.metrics import EVERY_EPOCH
@@ -105,19 +107,22 @@ def _done(job: Job, lease: Lease, task: Adopt | Copy | Train) -> Result:
             return Result.of(source)
         case Train():
             with recorded(job, task, lease) as record:
-                record.finish(_trained(job, record))
+                record.finish(*_trained(job, record))
             return Result(record.tracker.run_id, record.accuracy, record.error, learned=record.learned)
 
 
-def _trained(job: Job, record: Record) -> Evaluation:
-    """Train the job's network, from its last checkpoint on, and test it."""
+def _trained(job: Job, record: Record) -> tuple[Evaluation, Further]:
+    """Train the job's network, from its last checkpoint on, and test it; a trial, which nobody compares, no further."""
     if job.problem is not None:
         raise job.problem
     recipe = job.recipe
     with record.going_on():
         for epoch in train(recipe, record.watch, record.keep, record.state):
             record.epoch(epoch)
-    return evaluate(recipe.network, recipe.normalization, recipe.test)
+    test = evaluate(recipe.network, recipe.normalization, recipe.test)
+    if job.trial is not None:
+        return test, Further()
+    return test, measure(job.parts, Reader(recipe.network, recipe.normalization), recipe.dataset)
 
 
 def _run_alone(config: DictConfig) -> None:

@@ -6,6 +6,7 @@ but `errors`. No other module asks which system it runs on, or imports what only
 
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -73,6 +74,14 @@ def replace(source: Path, target: Path) -> None:
             refused = error
         time.sleep(PAUSE_S)
     raise refused
+
+
+def link(source: Path, target: Path) -> None:
+    """Give a file a second name, or a copy where its file system knows no such thing. Raises OSError."""
+    try:
+        os.link(source, target)
+    except (OSError, NotImplementedError):
+        shutil.copy2(source, target)
 
 
 def local_path(address: str) -> Path | None:

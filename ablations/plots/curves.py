@@ -22,7 +22,7 @@ def curves(histories: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     Low and high are the extremes over the finished runs. Values that are not finite are left out.
     """
     done = runs[runs["finished"]].set_index("run_id")["variant"]
-    points = histories.assign(variant=histories["run_id"].map(done))
+    points = histories[["metric", "step", "value"]].assign(variant=histories["run_id"].map(done))
     points = points[points["variant"].notna() & numbers(points, "value").notna()]
     summary = points.groupby(["metric", "variant", "step"])["value"].agg(["mean", "min", "max", "count"])
     summary = summary.set_axis(["mean", "low", "high", "n"], axis=1).reset_index()

@@ -49,7 +49,7 @@ def forest(
     shown = effects.loc[order[:SHOWN_EFFECTS]]
     groups = shown.groupby(["factors", "factor", "baseline"], sort=False)
     lines = len(shown) + groups.ngroups
-    left, right, cut = _reach(shown, margin)
+    left, right, cut = reach(shown, margin)
     figure = Figure(figsize=(10, 1.7 + 0.25 * max(lines, 3)), dpi=style.DPI, layout="constrained")
     axes = figure.subplots()
     axes.set_xlim(left, right)
@@ -100,7 +100,7 @@ def _notes(label: str, unit: str, smaller_is_better: bool, cut: bool) -> list[st
     return notes
 
 
-def _reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:
+def reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:
     """Where the axis of a forest begins and ends, and whether something finite lies beyond."""
     ends = effects[["ci_low", "mean_diff", "ci_high"]].to_numpy(dtype=float)
     ends = np.where(np.isfinite(ends), ends, 0)
@@ -116,7 +116,7 @@ def _reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:
 
 def _comparison(axes: Axes, line: int, row: Mapping[str, Any], form: str) -> None:
     """One line of a forest: interval, mean, and beside them the same in numbers."""
-    colour, marker, filled = LOOKS[row["verdict"]]
+    colour = LOOKS[row["verdict"]][0]
     mean, low, high = row["mean_diff"], row["ci_low"], row["ci_high"]
     numbers = f"{mean:{form}} [{low:{form}}, {high:{form}}]"
     if not (np.isfinite(low) or np.isfinite(high)):
@@ -124,18 +124,24 @@ def _comparison(axes: Axes, line: int, row: Mapping[str, Any], form: str) -> Non
     if not np.isfinite(mean):
         numbers = "no pairs"
     else:
-        left, right = axes.get_xlim()
-        for end in (low, high):
-            start, stop = np.clip((mean, end), left, right)
-            dash = "-" if np.isfinite(end) else (0, (2, 1.6))
-            axes.plot([start, stop], [line, line], color=colour, ls=dash, lw=1.6, zorder=2)
-            head: Any = "|" if stop == end else CARETLEFT if stop == left else CARETRIGHT
-            axes.plot(stop, line, color=colour, marker=head, ms=6, mew=1.6, zorder=2)
-        if left <= mean <= right:
-            face = colour if filled else "white"
-            axes.plot(mean, line, color=colour, marker=marker, ms=7, mfc=face, mew=1.5, zorder=3)
+        interval(axes, line, row)
     for text, offset in zip((numbers, str(row["n"]), row["verdict"]), BESIDE, strict=True):
         _beside(axes, line, text.replace("-", "−"), offset, color=colour if offset == BESIDE[-1] else "black")
+
+
+def interval(axes: Axes, line: float, row: Mapping[str, Any]) -> None:
+    """The mean of a comparison and its interval, in the look of its verdict; what lies beyond the axis is cut."""
+    colour, marker, filled = LOOKS[row["verdict"]]
+    mean, (left, right) = row["mean_diff"], axes.get_xlim()
+    for end in (row["ci_low"], row["ci_high"]):
+        start, stop = np.clip((mean, end), left, right)
+        dash = "-" if np.isfinite(end) else (0, (2, 1.6))
+        axes.plot([start, stop], [line, line], color=colour, ls=dash, lw=1.6, zorder=2)
+        head: Any = "|" if stop == end else CARETLEFT if stop == left else CARETRIGHT
+        axes.plot(stop, line, color=colour, marker=head, ms=6, mew=1.6, zorder=2)
+    if left <= mean <= right:
+        face = colour if filled else "white"
+        axes.plot(mean, line, color=colour, marker=marker, ms=7, mfc=face, mew=1.5, zorder=3)
 
 
 def _beside(axes: Axes, line: float, text: str, offset: float, **other: Any) -> None:

@@ -1,7 +1,15 @@
 """How figures look: colours, markers, how much fits; and how they are written to files."""
 
 import logging
-from collections.abc import Sequence
+import os
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from multiprocessing import get_context
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -11,6 +19,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 DPI = 130
+COLOURS = 256
+"""Of a report's figures."""
+FEWEST_FOR_TWO = 4
+"""Figures that are worth a process more."""
 
 # Seaborn's "colorblind", without its yellow (too light for a line) and its grey (which means: the others).
 PALETTE = ("#0173b2", "#de8f05", "#029e73", "#d55e00", "#cc78bc", "#ca9161", "#fbafe4", "#56b4e9")
@@ -78,3 +90,49 @@ def save(figure: Figure, path: str | Path | BinaryIO, colours: int | None = None
     if colours is not None:
         image = image.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     image.save(path, format="PNG", dpi=(figure.dpi, figure.dpi), optimize=colours is not None)
+
+
+def save_all(figures: Mapping[Path, Callable[[], Figure]], formats: Sequence[str]) -> None:
+    """Draw and write figures as PNG, reduced to `COLOURS`, and in further formats beside that.
+
+    Where processes are copied (Linux) and nothing else goes on in this one, a copy of it draws every other figure.
+    """
+    paths = list(figures)
+    copies = sys.platform == "linux" and threading.active_count() == 1 and len(os.sched_getaffinity(0)) > 1
+    theirs = paths[1::2] if copies and len(paths) >= FEWEST_FOR_TWO else []
+    with ExitStack() as stack:
+        if theirs:
+            copy = stack.enter_context(_copied(partial(_save_each, figures, theirs, formats)))
+        _save_each(figures, [path for path in paths if path not in theirs], formats)
+        if theirs:
+            copy.join()
+            if copy.exitcode:  # what went wrong there goes wrong here again, and is raised
+                _save_each(figures, theirs, formats)
+
+
+def _save_each(
+    figures: Mapping[Path, Callable[[], Figure]], paths: Iterable[Path], formats: Sequence[str]
+) -> None:
+    for path in paths:
+        figure = figures[path]()
+        save(figure, path, colours=COLOURS)
+        save_vectors(figure, path, formats)
+
+
+@contextmanager
+def _copied(work: Callable[[], None]) -> Iterator[BaseProcess]:
+    """A copy of this process that does some work and prints nothing; it is ended with the block."""
+
+    def silent() -> None:
+        with open(os.devnull, "w") as nowhere:
+            sys.stderr = nowhere
+            work()
+
+    process = get_context("fork").Process(target=silent, daemon=True)
+    with warnings.catch_warnings(action="ignore", category=DeprecationWarning):  # of OpenBLAS's idle threads
+        process.start()
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.join()

@@ -1,13 +1,14 @@
 """A trained network with the normalisation of its input, in one folder: grey pixels in, digits out."""
 
+import io
 import math
 import re
-import shutil
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile, ZipInfo
 
 import numpy as np
 import yaml
@@ -28,7 +29,7 @@ NETWORK = f"{MODEL}/artifacts/network"
 """Where, below a run's artifacts, its MLflow model is, and the folder in it that `Model.load` reads."""
 
 PACKAGE = Path(__file__).parents[1]
-CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code"
+CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code.zip"
 PARTS = (Network, Layer, Activation, Loss, Initializer)
 """What a model's YAML may start, where it is in nn/."""
 MOST_BYTES, MOST_DEPTH, MOST_UNITS, MOST_DRAWS = 64_000, 16, 4096, 2**22
@@ -115,7 +116,7 @@ class Model:
 def save(folder: Path, config: DictConfig, model: Model) -> None:
     """Write the folder that `Model.load` reads, `config` being that by which the network was built.
 
-    A few hundred kilobytes: how the network is built (YAML), its weights (float arrays, no pickle), and the
+    A few hundred kilobytes: how the network is built (YAML), its weights (float arrays, no pickle), and, packed, the
     modules of this package that read them, for environments where it is not installed.
     """
     resolved = OmegaConf.to_container(config, resolve=True)
@@ -127,10 +128,19 @@ def save(folder: Path, config: DictConfig, model: Model) -> None:
     folder.mkdir(parents=True)
     (folder / CONFIG).write_text(OmegaConf.to_yaml(OmegaConf.create(kept)), encoding="utf-8")
     np.savez(folder / WEIGHTS, **model.network.state())
-    for file in needed():
-        copy = folder / CODE / file.relative_to(PACKAGE.parent)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(file, copy)
+    (folder / CODE).write_bytes(_packed())
+
+
+@cache
+def _packed() -> bytes:
+    """What a model needs of this package as a zip file, always the same bytes of the same files."""
+    packed = io.BytesIO()
+    with ZipFile(packed, "w", ZIP_DEFLATED) as archive:
+        for file in needed():
+            archive.writestr(
+                ZipInfo(file.relative_to(PACKAGE.parent).as_posix()), file.read_bytes(), ZIP_DEFLATED
+            )
+    return packed.getvalue()
 
 
 def needed() -> list[Path]:

@@ -4,8 +4,12 @@ It imports nothing of this package before the model is loaded: where the package
 elsewhere the copy that the model brings along.
 """
 
+import atexit
+import shutil
 import sys
+import tempfile
 import threading
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +29,12 @@ class DigitReader(PythonModel):
     def load_context(self, context: Any) -> None:
         """Load the network."""
         folder = Path(context.artifacts["network"])
-        sys.path.append(str(folder / "code"))  # at the end: an installed package comes first
+        # Installed it comes first; without an origin it is some folder of that name.
+        if getattr(find_spec("ablations"), "origin", None) is None:
+            unpacked = tempfile.mkdtemp(prefix="ablations-")  # a network reads files of the package, too
+            atexit.register(shutil.rmtree, unpacked, ignore_errors=True)
+            shutil.unpack_archive(folder / "code.zip", unpacked)
+            sys.path.append(unpacked)
         from ablations.predict.model import Model
 
         self._model = Model.load(folder)

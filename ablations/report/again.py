@@ -125,7 +125,7 @@ def _redrawn(kept: Kept, analysis: "Analysis") -> "Iterator[Drawing]":
     before = {each.stem: each for each in _drawn(kept)}
     for each in drawings(_Nothing(), analysis, histories):
         was = before.pop(each.stem, each)
-        yield was if each.figure is None and was.kept else each
+        yield was if each.draw is None and was.kept else each
     yield from before.values()
 
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, groupby
 from typing import Any
 
@@ -19,7 +20,8 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 from ablations.report.request import OF_THE_STUDY, params_of, require_seed
-from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, text
+from ablations.tracking.columns import NOT_LOGGED, column, metric, natural, numbers, param, tag, text
+from ablations.tracking.secondary import GROUPS, PICTURES
 from ablations.tracking.study import Study
 
 OPTIONAL = ("metric", "direction")
@@ -83,6 +85,23 @@ class Tuned:
 
 
 @dataclass(frozen=True)
+class Group:
+    """Outcomes of one kind beside the study's own: main effects alone, a family of their own.
+
+    Attributes:
+        name: as in `tracking.secondary.GROUPS`.
+        comparisons: those with a pair, in the order of `effects`.
+        effects: their verdict table.
+        without: how many have no pair.
+    """
+
+    name: str
+    comparisons: tuple[Comparison, ...]
+    effects: pd.DataFrame
+    without: int
+
+
+@dataclass(frozen=True)
 class Analysis:
     """The numbers of a report.
 
@@ -140,6 +159,17 @@ class Analysis:
         table = pd.concat([each for each in tables if len(each)] or tables[:1], ignore_index=True)
         return table.join(self.images.reindex(table.index))
 
+    @cached_property
+    def secondary(self) -> tuple[Group, ...]:
+        """The other outcomes that these runs have, and nobody asked for; looked at where somebody reads of them."""
+        asked = {each.metric for each in self.comparisons}
+        found = (
+            _group(self.study, self.runs, name, asked)
+            for name in GROUPS
+            if asked and not self.study.published
+        )
+        return tuple(each for each in found if each.comparisons)
+
     @property
     def failed(self) -> pd.DataFrame:
         """Of everything the runs without a result."""
@@ -184,8 +214,6 @@ def analyse(
     ranked = variants.ranked(runs, study.factors, study.smaller)
     study, comparisons, left_alone = _compared(study, ranked, strict)
     effects = _judged(study, comparisons, everything)
-    if any(each.block is not None for each in comparisons):
-        effects = effects.assign(block=[each.block for each in comparisons])
     reached = variants.variants(ranked, study.factors, study.smaller, apart=_apart(study))
     clear = effects[(effects["metric"] == study.metric) & (effects["verdict"] != Verdict.CONFOUNDED)]
     dependences = designs.dependences(clear)
@@ -237,7 +265,9 @@ def _judged(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame)
     """The verdict table of one family."""
     rules = rules_of(study, comparisons, runs)
     tabulate = unpaired.tabulate if study.unpaired else verdicts.tabulate
-    return tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+    table = tabulate(comparisons, [margin for margin, _ in rules], [small for _, small in rules])
+    blocks = [each.block for each in comparisons]
+    return table.assign(block=blocks) if any(each is not None for each in blocks) else table
 
 
 def rules_of(study: Study, comparisons: Sequence[Comparison], runs: pd.DataFrame) -> list[tuple[float, bool]]:
@@ -293,20 +323,40 @@ def _compared(study: Study, runs: pd.DataFrame, strict: bool) -> tuple[Study, tu
     ):
         return study, (), 0
 
-    if study.unpaired:
-        return study, unpaired.groups(runs, study.factors, baseline, study.metric, _rules(study)), 0
-    if study.blocks is not None:
-        return study, tuple(_within_blocks(study, runs)), 0
-
     # Interactions are only in a grid, and only as many as their number does not drown the main effects.
     many = sum((len(levels[a]) - 1) * (len(levels[b]) - 1) for a, b in combinations(study.factors, 2))
     asked = study.design == GRID and many <= MOST_INTERACTIONS
-    if steps := steps_of(study):
-        comparisons = designs.ladder(runs, steps, study.metric, study.average_over, _rules(study))
-    else:
-        comparisons = _against_baseline(study, runs, study.metric, asked)
+    comparisons = _by_design(study, runs, asked)
+    if study.unpaired or study.blocks is not None:
+        return study, comparisons, 0
     left_alone = 0 if asked or study.design != GRID else many
     return study, (*comparisons, *_claimed(study, runs, comparisons)), left_alone
+
+
+def _by_design(study: Study, runs: pd.DataFrame, interactions: bool) -> tuple[Comparison, ...]:
+    """The comparisons that a study with its whole baseline makes in its metric."""
+    if study.unpaired:
+        return unpaired.groups(runs, study.factors, study.baseline, study.metric, _rules(study))
+    if study.blocks is not None:
+        return tuple(_within_blocks(study, runs))
+    if steps := steps_of(study):
+        return designs.ladder(runs, steps, study.metric, study.average_over, _rules(study))
+    return _against_baseline(study, runs, study.metric, interactions)
+
+
+def _group(study: Study, runs: pd.DataFrame, name: str, asked: set[str]) -> Group:
+    """The secondary outcomes of one kind, but for those that are `asked` for by the study itself."""
+    if name in PICTURES:  # what was measured on other pictures is no pair
+        data, pictures = (column(runs, tag(key)) for key in ("data_sha256", PICTURES[name]))
+        both = data.map(str) + " " + pictures.map(str)
+        runs = runs.assign(**{tag("data_sha256"): data.where(pictures.isna(), both)})
+    metrics = [
+        each for each in GROUPS[name] if each not in asked and numbers(runs, metric(each)).notna().any()
+    ]
+    found = [one for each in metrics for one in _by_design(replace(study, metric=each), runs, False)]
+    found = [each for each in found if len(each.factors) == 1 or steps_of(study)]  # no aliases of a fraction
+    paired = tuple(each for each in found if each.seeds or all(each.groups or ((),)))
+    return Group(name, paired, _judged(study, paired, runs), len(found) - len(paired))
 
 
 def planned_comparisons(study: Study, runs: pd.DataFrame) -> tuple[Comparison, ...]:

@@ -1,7 +1,7 @@
 """The sentences that a report begins with: what a reader with ten seconds takes away, in words that need no statistics.
 
-At most four: who is ahead, what that rests on being settled, what depends on what, and what is open. Tests, corrections
-and the size of everything stand in the tables.
+At most five: who is ahead, what that rests on being settled, what depends on what, what a choice costs in other
+outcomes, and what is open. Tests, corrections and the size of everything stand in the tables.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,6 +20,7 @@ from ablations.report.escaping import Markdown, crossed, md, plain
 from ablations.report.numbers import Form, forms, seeds_needed
 from ablations.report.published import reached
 from ablations.report.tables import failure
+from ablations.report.trade_offs import trade_offs
 from ablations.tracking.columns import param
 
 MOST_NAMED = 3
@@ -28,7 +29,7 @@ MOST_TIED = 4
 
 
 def answer(analysis: Analysis) -> list[Markdown]:
-    """At most four sentences."""
+    """At most five sentences."""
     if published := reached(analysis.runs, analysis.study):
         return [published]
     leader, ranks = _leader(analysis), analysis.ranks
@@ -46,6 +47,7 @@ def answer(analysis: Analysis) -> list[Markdown]:
         *(over or [leader]),  # the rank before what each block says
         *_settled(analysis, alone, form),
         *([_listed(of_levels)] if of_levels else _depends(analysis, alone, rows[together], form)),
+        *trade_offs(analysis),
         *_open(analysis, alone),
     ]
 

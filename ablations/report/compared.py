@@ -58,7 +58,7 @@ class Compared:
 
     @property
     def answer(self) -> list[str]:
-        """The answer in at most four sentences, as plain text."""
+        """The answer in at most five sentences, as plain text."""
         from ablations.report.answer import answer
         from ablations.report.escaping import unmarked
 
@@ -80,13 +80,13 @@ class Compared:
     @property
     def figures(self) -> list[str]:
         """The names of the figures that these runs allow, for `figure`."""
-        return [drawing.stem for drawing in self._all() if drawing.figure is not None]
+        return [drawing.stem for drawing in self._all() if drawing.draw is not None]
 
     def figure(self, name: str) -> "Figure":
         """A figure by its name, such as `seed_slopes`. Raises InputError where these runs allow none, and why."""
         found = self._drawing(name)
-        if found is not None and found.figure is not None:
-            return _shown(found.figure)
+        if found is not None and found.draw is not None:
+            return _shown(found.draw())
         from ablations.report.escaping import unmarked
 
         said = f": {unmarked(found.caption)}" if found is not None and not found.kept else ""
@@ -147,8 +147,8 @@ class Compared:
 
     def _picture(self, drawing: "Drawing") -> bytes | None:
         """A figure as PNG; None where it is not drawn."""
-        if drawing.figure is not None:
-            return _png(drawing.figure)
+        if drawing.draw is not None:
+            return _png(drawing.draw())
         kept = None if self._home is None else self._home / "figures" / f"{drawing.stem}.png"
         return kept.read_bytes() if drawing.kept and kept is not None and kept.is_file() else None
 

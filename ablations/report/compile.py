@@ -36,15 +36,14 @@ if TYPE_CHECKING:
     from ablations.tracking.results import Results
     from ablations.tracking.store import Store
 
-FIGURE_COLOURS = 256
 VECTORS = ("svg", "pdf")
 
 FIRST = "forest"
 """The figure that stands beside the answer."""
 
-TRIALS = "tuning.csv"
-TABLES = ("effects.csv", "verdicts.tex", "blocks.tex", TRIALS)
-"""What a report without comparisons, blocks or tuning does not have."""
+TRIALS, OUTCOMES = "tuning.csv", "outcomes.csv"
+TABLES = ("effects.csv", "verdicts.tex", OUTCOMES, "blocks.tex", TRIALS)
+"""What a report without comparisons, other outcomes, blocks or tuning does not have."""
 
 PUBLISHED = "PUBLISHED"
 """A file of this name in a report's folder keeps it as it is until somebody asks for another."""
@@ -361,14 +360,16 @@ def assembled(
     """The files of a report from its numbers and figures."""
     from ablations.report import files
     from ablations.report.blocks import blocks_tex
+    from ablations.report.secondary import OF_SECONDARY, other_outcomes
     from ablations.report.sections import after_figures, before_figures
     from ablations.report.tuning import OF_TUNING, tuning
 
     first = [each for drawing in drawings if drawing.stem == FIRST for each in _shown(drawing)]
-    shown = _with_headings(each for each in drawings if each.stem not in (FIRST, *OF_TUNING))
+    shown = _with_headings(each for each in drawings if each.stem not in (FIRST, *OF_SECONDARY, *OF_TUNING))
+    others = other_outcomes(analysis, {each.stem: list(_shown(each)) for each in drawings})
     tuned = tuning(analysis, _with_headings(each for each in drawings if each.stem in OF_TUNING))
     page = md("\n\n").join(
-        [*before_figures(analysis, first), *shown, *tuned, *after_figures(analysis, again)]
+        [*before_figures(analysis, first), *shown, *others, *tuned, *after_figures(analysis, again)]
     )
     csv, metrics = files.runs_csv(analysis)
     figures = {each.stem: (each.heading, each.caption, each.shown) for each in drawings}
@@ -380,6 +381,8 @@ def assembled(
     written["report.json"] = files.about_json(analysis, metrics, **kept)
     if len(analysis.effects):
         written |= {"effects.csv": files.effects_csv(analysis), "verdicts.tex": files.verdicts_tex(analysis)}
+    if analysis.secondary:
+        written[OUTCOMES] = files.outcomes_csv(analysis)
     if analysis.ranks is not None:
         written["blocks.tex"] = blocks_tex(analysis)
     return Compiled({**written, "README.md": f"{page}\n"}, drawings, analysis)
@@ -420,17 +423,15 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
     them stays.
     """
-    from ablations.plots.style import save, save_vectors
+    from ablations.plots.style import save_all
 
     (home / "figures").mkdir(parents=True, exist_ok=True)
     readme = home / "README.md"
     before = readme.read_text(encoding="utf-8", errors="replace") if readme.exists() else ""
-    drawn = {drawing.stem: drawing.figure for drawing in compiled.drawings if drawing.figure is not None}
+    drawn = {drawing.stem: drawing.draw for drawing in compiled.drawings if drawing.draw is not None}
     with paths.draft_folder(home.parent, f".{home.name}.") as new:
         (new / "figures").mkdir()
-        for stem, figure in drawn.items():
-            save(figure, new / "figures" / f"{stem}.png", colours=FIGURE_COLOURS)
-            save_vectors(figure, new / "figures" / f"{stem}.png", vectors)
+        save_all({new / "figures" / f"{stem}.png": draw for stem, draw in drawn.items()}, vectors)
         for name, text in compiled.files.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}

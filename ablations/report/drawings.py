@@ -1,7 +1,8 @@
 """The figures of a report, each with what to see in it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from ablations.plots.factors import interaction_means, interactions, main_effect
 from ablations.plots.ladder import ladder, rungs
 from ablations.plots.ranks import critical_difference
 from ablations.plots.run import confusion_matrix, kernels_and_maps
+from ablations.plots.secondary import forests
 from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.tuning import best_by_trial, verdicts_by_trials
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
@@ -29,6 +31,7 @@ from ablations.report.tables import in_words
 from ablations.tracking.arrays import Unreadable
 from ablations.tracking.columns import param
 from ablations.tracking.reader import Reader
+from ablations.tracking.secondary import GROUPS
 from ablations.tracking.study import Study, label
 
 CURVES = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
@@ -70,6 +73,15 @@ CAPTIONS = {
     "its seeds, B {}.",
     "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
     "and how many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
+    "calibration": "*Brier score*: squared distance of the shares that a network gives to the truth. *Calibration "
+    "error*: how far its confidence is from how often it is right (15 bins of equal width of the largest share). "
+    "*Negative log-likelihood*: −log of the true class's probability; a head without probabilities has none.",
+    "shift": "Error on the test images, of many always the same 1,000, after small changes: *moved and bent* "
+    "(translation, rotation, scaling, shear), *other strokes* (thicker, thinner), *blurred and noisy*, *inverted*. "
+    "Each is the mean of its changes, which stand below one by one.",
+    "rejection": "*Rejected for 0.5 % error*: the share of test images to be left to a person so that at most 0.5 % of "
+    "the others are misread. Non-digits are letters, turned digits, patches and noise. *AUROC*: the probability that a "
+    "digit looks surer than one of these; *accepted*: their share where 95 % of the digits are.",
     "tuning": "A line is the best mean over the seeds of the tuning so far, a point the mean of one trial. A line that "
     "still rises at its right end: more trials may find a better setting yet.",
     "tuning_verdicts": "Each column of points is the study as it would be had every variant stopped after so many "
@@ -85,19 +97,19 @@ CANNOT_BE_READ = "The `{}` of the run ({}) cannot be read."
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure with what to say about it; without one where only the reason for its absence is said, or where it is
-    `kept`: it lies in the report's folder."""
+    """A figure with what to say about it, drawn when it is asked for; without one where only the reason for its absence
+    is said, or where it is `kept`: it lies in the report's folder."""
 
     stem: str
     heading: Markdown
     caption: Markdown
-    figure: Figure | None = None
+    draw: Callable[[], Figure] | None = None
     kept: bool = False
 
     @property
     def shown(self) -> bool:
         """Whether there is a picture."""
-        return self.kept or self.figure is not None
+        return self.kept or self.draw is not None
 
 
 @dataclass(frozen=True)
@@ -139,6 +151,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     yield _confusion(reader, run, chosen)
     yield from _disagreements(reader, analysis)
     yield from _inside(reader, run, chosen)
+    yield from _secondary(analysis)
     yield from _tuning(analysis)
 
 
@@ -156,7 +169,7 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
         caption.append(md("Dashed: with fewer than six seeds there is no finite interval."))
     every, counted = analysis.all_effects, "runs" if study.unpaired else "pairs"
     drawn = in_words(every[every["metric"] == study.metric])
-    figure = forest(drawn, study.noun, study.unit, analysis.margin, study.smaller, counted)
+    figure = partial(forest, drawn, study.noun, study.unit, analysis.margin, study.smaller, counted)
     yield Drawing("forest", md("Differences to the {}", other), md(" ").join(caption), figure)
 
     yield from _levels(analysis)
@@ -166,7 +179,7 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
         ends = "both ends trained on the same split in the same order"
         ends = ends if slope.fingerprinted else "its two ends paired by its number alone"
         caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline, ends)
-        figure = seed_slopes(seed_pairs(runs, slope), baseline, variant, label, study.smaller)
+        figure = partial(seed_slopes, seed_pairs(runs, slope), baseline, variant, label, study.smaller)
         yield Drawing("seed_slopes", md("Seed by seed"), caption, figure)
 
 
@@ -176,18 +189,26 @@ def _levels(analysis: Analysis) -> Iterator[Drawing]:
     if steps := steps_of(study):
         reached = rungs(runs, steps)
         bar = CAPTIONS["ladder_interval" if reached["n"].min() >= FEWEST_PAIRS else "ladder_range"]
-        yield Drawing("ladder", md("Step by step"), md(CAPTIONS["ladder"], md(bar)), ladder(reached, label))
+        yield Drawing(
+            "ladder", md("Step by step"), md(CAPTIONS["ladder"], md(bar)), partial(ladder, reached, label)
+        )
         return
     factors = study.factors if len(study.factors) > 1 else ()
     means = marginal_means(runs, factors, everywhere=study.design == FRACTION)
     if means["n"].any():
         yield Drawing(
-            "main_effects", md("Main effects"), md(CAPTIONS["main_effects"]), main_effects(means, label)
+            "main_effects",
+            md("Main effects"),
+            md(CAPTIONS["main_effects"]),
+            partial(main_effects, means, label),
         )
     means = interaction_means(runs, factors)
     if means["n"].any():
         yield Drawing(
-            "interactions", md("Interactions"), md(CAPTIONS["interactions"]), interactions(means, label)
+            "interactions",
+            md("Interactions"),
+            md(CAPTIONS["interactions"]),
+            partial(interactions, means, label),
         )
 
 
@@ -197,9 +218,19 @@ def _ranks(analysis: Analysis) -> Iterator[Drawing]:
     if ranks is None or len(ranks.variants) < 3:
         return
     names = blocks.names(analysis, list(ranks.ranks.index))
-    figure = critical_difference(list(ranks.ranks), names, ranks.critical, ranks.cliques)
+    figure = partial(critical_difference, list(ranks.ranks), names, ranks.critical, ranks.cliques)
     heading = md("Mean ranks over {}", analysis.study.blocks)
     yield Drawing("ranks", heading, md(CAPTIONS["ranks"], analysis.study.blocks), figure)
+
+
+def _secondary(analysis: Analysis) -> Iterator[Drawing]:
+    """Of each group of other outcomes the differences to the baseline, where there is an interval to any of them."""
+    for group in analysis.secondary:
+        outcomes = {
+            name: (each.noun, each.difference, each.smaller) for name, each in GROUPS[group.name].items()
+        }
+        figure = forests(in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
+        yield Drawing(group.name, md("Differences in {}", group.name), md(CAPTIONS[group.name]), figure)
 
 
 def _tuning(analysis: Analysis) -> Iterator[Drawing]:
@@ -217,11 +248,13 @@ def _tuning(analysis: Analysis) -> Iterator[Drawing]:
     accuracy = study.tuned_on.endswith("accuracy") and bool(trials["value"].dropna().between(0, 1).all())
     if trials["best"].notna().any():
         heading = md("{} by trial", measured[:1].upper() + measured[1:])
-        figure = best_by_trial(trials, names, f"best {measured}", ", ".join(study.factors), most, accuracy)
+        figure = partial(
+            best_by_trial, trials, names, f"best {measured}", ", ".join(study.factors), most, accuracy
+        )
         yield Drawing("tuning", heading, md(CAPTIONS["tuning"]), figure)
     rows = in_words(found.verdicts)
     if len(rows) and rows["after"].nunique() > 1:
-        figure = verdicts_by_trials(rows, study.noun, study.unit, analysis.margin, study.smaller)
+        figure = partial(verdicts_by_trials, rows, study.noun, study.unit, analysis.margin, study.smaller)
         heading = md("The verdicts after fewer trials")
         yield Drawing("tuning_verdicts", heading, md(CAPTIONS["tuning_verdicts"]), figure)
 
@@ -245,16 +278,16 @@ def _values_by_variant(shown: _Shown) -> Drawing:
     if variants > SHOWN_VARIANTS:
         caption.append(md("The best {} of {} variants.", SHOWN_VARIANTS, variants))
     heading = md("{} by {}", shown.heading, "variant" if variants > 1 else "run")
-    figure = values_by_variant(shown.done, shown.names, study.label, shown.title)
+    figure = partial(values_by_variant, shown.done, shown.names, study.label, shown.title)
     return Drawing("value_by_variant", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 
 
 def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawing:
     heading = md("Learning curves")
-    ours = histories[histories["metric"].isin(CURVES)]
-    lines = curves(ours if len(ours) else histories, runs)
+    lines, ours = curves(histories, runs), histories["metric"].isin(CURVES).any()
+    lines = lines[lines["metric"].isin(CURVES)] if ours else lines
     if lines.empty or lines["step"].nunique() < 2:
-        why = "One epoch: nothing to draw." if len(ours) else "No metrics by epoch were logged."
+        why = "One epoch: nothing to draw." if ours else "No metrics by epoch were logged."
         return Drawing("learning_curves", heading, md("{}", why))
     caption = [md(CAPTIONS["band" if (lines["n"] > 1).any() else "no_band"])]
     if len(shown.table) > HIGHLIGHTED:
@@ -268,7 +301,7 @@ def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawi
         caption.append(md("A gap that opens between the two sides is overfitting."))
     elif measured & set(CURVES):
         caption.append(md("No validation metrics were logged."))
-    figure = sweep_curves(lines, shown.names, shown.title)
+    figure = partial(sweep_curves, lines, shown.names, shown.title)
     return Drawing("learning_curves", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 
 
@@ -293,7 +326,7 @@ def _grid(table: pd.DataFrame, study: Study) -> Drawing:
     if len(drawn) < len(factors):
         caption.append(md("Averaged over {}.", ", ".join(factors[len(drawn) :])))
     heading = md("Mean {} over {}", study.label, BETWEEN.join(drawn))
-    figure = value_grids(means, f"mean {study.label}", *drawn)
+    figure = partial(value_grids, means, f"mean {study.label}", *drawn)
     return Drawing("value_grid", heading, md(" ").join(caption), figure)
 
 
@@ -303,7 +336,7 @@ def _against_time(shown: _Shown) -> Drawing:
     if timed.empty:
         return Drawing(stem, heading, md("No times by epoch were logged."))
     caption = md(CAPTIONS[stem], "lower" if shown.study.smaller else "upper")
-    figure = value_against_time(timed, shown.names, shown.study.label, shown.title)
+    figure = partial(value_against_time, timed, shown.names, shown.study.label, shown.title)
     return Drawing(stem, heading, caption, figure)
 
 
@@ -317,8 +350,7 @@ def _confusion(reader: Reader, run: pd.Series, chosen: Markdown) -> Drawing:
     if saved is None:
         return Drawing(stem, heading, md("The run ({}) has no `predictions.npz`.", chosen))
     labels, read = saved["labels"], saved["predictions"]
-    classes = _classes(saved) or [str(i) for i in range(1 + int(max(labels.max(), read.max())))]
-    figure = confusion_matrix(labels, read, classes)
+    figure = partial(confusion_matrix, labels, read, named_classes(saved))
     wrong = int((labels != read).sum())
     return Drawing(stem, heading, md(CAPTIONS[stem], chosen, f"{wrong:,}", f"{len(labels):,}"), figure)
 
@@ -361,7 +393,7 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
         names = [_values(row, study.factors, 24) for row in rows]
         classes = _classes(read[0][0])
         last = found.images[["label", "first", "second"]].to_numpy().max()
-        figure = disagreements(found, names, classes if classes and last < len(classes) else None)
+        figure = partial(disagreements, found, names, classes if classes and last < len(classes) else None)
     yield Drawing("disagreements", heading, caption, figure)
 
 
@@ -386,7 +418,7 @@ def _inside(reader: Reader, run: pd.Series, chosen: Markdown) -> Iterator[Drawin
     except Unreadable:  # said above
         classes = None
     classes = classes if classes and len(classes) == len(probabilities) else None
-    figure = kernels_and_maps(image, found["model.npz"]["C1.weight"], layers, classes)
+    figure = partial(kernels_and_maps, image, found["model.npz"]["C1.weight"], layers, classes)
     yield Drawing(stem, heading, md(CAPTIONS["inside"], chosen), figure)
 
 
@@ -402,6 +434,12 @@ def _require_layers(saved: Mapping[str, np.ndarray], needed: Sequence[str]) -> N
     lacking = set(needed) - set(drawn)
     if lacking or len(drawn) > MOST_LAYERS or drawn.get("probabilities", np.empty(0)).size > MOST_CLASSES:
         raise Unreadable("not what a network makes of an image")
+
+
+def named_classes(saved: Mapping[str, np.ndarray]) -> list[str]:
+    """The names of the classes that a run knew, or their numbers."""
+    last = int(max(saved["labels"].max(), saved["predictions"].max()))
+    return _classes(saved) or [str(i) for i in range(1 + last)]
 
 
 def _classes(saved: Mapping[str, np.ndarray]) -> list[str] | None:

@@ -20,7 +20,10 @@ def plain(text: object) -> str:
     """Text from outside on one line, without control characters; '' for what is missing."""
     if text is None or text != text:
         return ""
-    return " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    text = str(text)
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())
 
 
 def crossed(names: Sequence[str]) -> str:

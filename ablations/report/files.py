@@ -19,6 +19,7 @@ from ablations.errors import InputError, printable
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import Tex, tex
 from ablations.report.numbers import forms, p_value
+from ablations.report.secondary import outcomes_table
 from ablations.report.tables import in_words
 from ablations.tracking.columns import (
     METRIC,
@@ -33,6 +34,7 @@ from ablations.tracking.columns import (
     tag,
 )
 from ablations.tracking.columns import metric as metric_column
+from ablations.tracking.secondary import PICTURES
 from ablations.tracking.study import Study
 
 # Tags of a run that a report's text rests on.
@@ -47,12 +49,15 @@ TAGS = (
     "data_sha256",
 )
 TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn", TUNING, TRIAL, OFFERED)
+TAGS += tuple(PICTURES.values())
 FIRST = ("run_id", "run_name", "status")
 DERIVED = ("epoch_s", "train_s")
 TIMES = ("start_time", "end_time")
 HEAD = r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
 EFFECTS = ("factor", *COLUMNS[1:], "at", *WIDE)
 """The columns of effects.csv, which other programs read."""
+PLAIN = re.compile(r"[0-9A-Za-z][ -~]*")
+"""Most cells: neither a formula nor with a character without glyph."""
 FORMULA = tuple("=+-@＝＋－＠")
 """What a spreadsheet takes for the beginning of a formula, in the wide forms of East Asian keyboards, too."""
 
@@ -132,12 +137,21 @@ def effects(analysis: Analysis) -> pd.DataFrame:
     return table[[*EFFECTS, *(["block"] if "block" in table else [])]]
 
 
+def outcomes_csv(analysis: Analysis) -> str:
+    """One row per comparison of an outcome beside the study's own: its group, and the columns of a verdict table, but
+    for the seeds that nobody advises."""
+    told = (name for name in COLUMNS[1:] if not name.startswith("seeds_needed"))
+    return _csv(outcomes_table(analysis, ("factor", *told)))
+
+
 def harmless(text: str) -> str:
     r"""A cell that no spreadsheet takes for a formula and that moves no terminal; `original` is the way back.
 
     Text that begins as a formula does gets `'` before it, and so does text with characters that have no glyph,
     which become escapes (`\u00001b`). Everything else, numbers above all, stays as it is.
     """
+    if PLAIN.fullmatch(text):
+        return text
     core = text.lstrip("' ")
     formula = core.startswith((*FORMULA, "\n")) and math.isnan(number(core))
     unclear = any(map(_has_no_glyph, text)) or (text.startswith("'") and "\\" in text)
@@ -171,7 +185,8 @@ def _cells(frame: pd.DataFrame, change: Callable[[str], str]) -> pd.DataFrame:
     frame = frame.copy()
     for i, (_, cells) in enumerate(frame.items()):
         if not pd.api.types.is_numeric_dtype(cells):
-            texts = [change(cell) if isinstance(cell, str) else cell for cell in cells]
+            there = cells.to_numpy(dtype=object).tolist()
+            texts = [change(cell) if isinstance(cell, str) else cell for cell in there]
             frame.isetitem(i, pd.Series(texts, cells.index, cells.dtype))
     return frame.rename(columns=change)
 

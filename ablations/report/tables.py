@@ -247,9 +247,11 @@ def failure(run: Mapping[str, Any], study: Study) -> tuple[str, str]:
 def run_rows(analysis: Analysis) -> Rows:
     """Name, seed, status, value and id of the runs that are compared."""
     form = forms(analysis)[analysis.study.metric]
+    looked_at = ("run_name", param("seed"), "status", tag("did_not_learn"), "value", "run_id")
+    runs = analysis.runs[[name for name in looked_at if name in analysis.runs]]
     return [
         (run["run_name"], seed_of(run), _status(run), form.value(run["value"]), run["run_id"])
-        for run in analysis.runs.to_dict("records")
+        for run in runs.to_dict("records")
     ]
 
 

@@ -9,8 +9,9 @@ from omegaconf import DictConfig, OmegaConf
 from ablations.errors import InputError
 from ablations.experiment.job import NOT_DETERMINING, is_below, leaves, logged_params
 from ablations.ground.paths import choice_file
+from ablations.sweep.composing import PlannedRun, composed
 from ablations.sweep.overrides import Given, override_value
-from ablations.sweep.plan import SEED, Plan, PlannedRun, composed
+from ablations.sweep.plan import SEED, Plan
 from ablations.tracking.columns import PARAM, param
 from ablations.tracking.store import Store
 

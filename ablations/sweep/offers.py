@@ -12,8 +12,9 @@ from ablations.errors import InputError, printable
 from ablations.experiment.finished import data_sha256
 from ablations.experiment.job import NOT_DETERMINING, determining, digest, is_below, leaves
 from ablations.experiment.provenance import code_hash
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.overrides import Given, override_value
-from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.plan import SEED, Plan
 from ablations.tracking.study import Study
 
 FIRST_SEED = 10_000

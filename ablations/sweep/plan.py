@@ -5,22 +5,14 @@ setting has several values, each of them makes a run.
 """
 
 from collections.abc import Mapping, Sequence
-from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cache
 from itertools import product
-from typing import TYPE_CHECKING, Any
-
-from omegaconf import DictConfig, OmegaConf, open_dict
-from omegaconf.errors import OmegaConfBaseException
+from typing import Any
 
 from ablations.errors import InputError
 from ablations.sweep.designs import ADD_ONE_IN, FRACTION, GRID, LADDER, Setting, opposite, settings
 from ablations.sweep.overrides import Given, has_key, override_text, override_value
 from ablations.sweep.where import condition
-
-if TYPE_CHECKING:
-    from hydra.core.config_loader import ConfigLoader
 
 SEED = "seed"
 
@@ -61,88 +53,6 @@ class Plan:
 def with_seed(setting: tuple[str, ...], seed: str | None) -> tuple[str, ...]:
     """The overrides of the run of a setting with a seed."""
     return setting if seed is None else (*setting, f"{SEED}={seed}")
-
-
-@dataclass(frozen=True)
-class PlannedRun:
-    """The configuration of one run, as the run will see it, and the choices that it was composed of."""
-
-    config: DictConfig
-    choices: Mapping[str, str | None]
-
-    @classmethod
-    def composed(cls, config: DictConfig) -> "PlannedRun":
-        """Part Hydra's own section from the rest."""
-        with open_dict(config):
-            hydra = config.pop("hydra")
-        return cls(config, OmegaConf.to_container(hydra.runtime.choices))
-
-    def logged(self, key: str) -> str:
-        """The value of a key as the run logs it: the choice of a group, else the value as text."""
-        choice = self.choices.get(key)
-        return str(OmegaConf.select(self.config, key) if choice is None else choice)
-
-
-def composed(loader: "ConfigLoader", config: DictConfig, runs: Sequence[Sequence[str]]) -> list[PlannedRun]:
-    """The configuration of each run, as Hydra will compose it.
-
-    Hydra takes a tenth of a second for each, so runs that differ in plain values alone share one composition, and a
-    combination of choices each of which changes its own section alone is put together from theirs.
-
-    Args:
-        loader: Hydra's.
-        config: that of the sweep.
-        runs: the overrides of each.
-    """
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    parsed = cache(OverridesParser.create().parse_override)
-    is_group = cache(lambda key: bool(loader.get_group_options(key)))
-
-    def is_plain(override: str) -> bool:
-        key = parsed(override).key_or_group
-        return (
-            override[0] not in "+~" and not is_group(key) and "@" not in key and not key.startswith("hydra")
-        )
-
-    @cache
-    def base(overrides: tuple[str, ...]) -> PlannedRun:
-        return PlannedRun.composed(loader.load_sweep_config(config, list(overrides)))
-
-    @cache
-    def rest(overrides: tuple[str, ...], key: str) -> dict[str, Any]:
-        """All but one section."""
-        content = OmegaConf.to_container(base(overrides).config)
-        return {name: section for name, section in content.items() if name != key}
-
-    def combined(overrides: tuple[str, ...], first: tuple[str, ...]) -> PlannedRun:
-        changed = [at for at, (ours, its) in enumerate(zip(overrides, first, strict=False)) if ours != its]
-        if len(overrides) != len(first) or len(changed) < 2:
-            return base(overrides)
-        own, choices = deepcopy(base(first).config), dict(base(first).choices)
-        for at in changed:
-            key, alone = parsed(overrides[at]).key_or_group, (*first[:at], overrides[at], *first[at + 1 :])
-            if key not in own or rest(alone, key) != rest(first, key):
-                return base(overrides)
-            with open_dict(own):
-                own[key] = base(alone).config[key]
-            choices[key] = base(alone).choices[key]
-        return PlannedRun(own, choices)
-
-    found, first = [], None
-    combined = cache(combined)
-    for run in runs:
-        choices = tuple(each for each in run if not is_plain(each))
-        first = first or choices
-        shared = combined(choices, first)
-        own = deepcopy(shared.config)
-        try:
-            for each in filter(is_plain, run):
-                OmegaConf.update(own, parsed(each).key_or_group, parsed(each).value())
-            found.append(PlannedRun(own, shared.choices))
-        except OmegaConfBaseException:  # Hydra's own words say what is wrong
-            found.append(base(tuple(run)))
-    return found
 
 
 def plan(study: Mapping[str, Any], given: Mapping[str, Given]) -> Plan:

@@ -14,10 +14,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.experiment.finished import Known
-from ablations.experiment.job import determining, digest, is_below, logged_params, run_name
+from ablations.experiment.job import determining, digest, is_below, leaves, run_name
 from ablations.experiment.resume import Train, decide
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.offers import Tuning, Variant
-from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.plan import SEED, Plan
 from ablations.sweep.study import comparisons_of
 from ablations.sweep.tuning import foreseen
 from ablations.tracking.columns import column, param
@@ -206,10 +207,18 @@ def _spread(study: Study, runs: Sequence[PlannedRun], alike: "pd.DataFrame") -> 
 
 def _alike(earlier: "pd.DataFrame", runs: Sequence[PlannedRun]) -> "pd.DataFrame":
     """The runs whose data set and number of epochs some planned run has."""
+    if earlier.empty:
+        return earlier
     kinds: dict[str, set[str]] = defaultdict(set)
     for run in runs:
-        for key, value in logged_params(run.config, run.choices).items():
-            if key == "trainer.epochs" or (is_below(key, ["dataset"]) and not is_below(key, PLACES)):
+        section = OmegaConf.to_container(run.config.dataset, resolve=True)
+        params = {
+            "trainer.epochs": run.config.trainer.epochs,
+            "dataset": run.choices["dataset"],
+            **dict(leaves(section, "dataset.")),
+        }
+        for key, value in params.items():
+            if key.rpartition(".")[2] != "_target_" and not is_below(key, PLACES):
                 kinds[key].add(str(value))
     for key, values in kinds.items():
         earlier = earlier[column(earlier, param(key)).map(str).isin(values)]

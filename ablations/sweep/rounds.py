@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 
 from ablations.commands import duration, many
 from ablations.errors import InputError
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.overrides import Given
-from ablations.sweep.plan import Plan, PlannedRun
+from ablations.sweep.plan import Plan
 from ablations.tracking.accepted import MOST_SEEDS, is_seeds
 from ablations.tracking.columns import param, text
 

@@ -9,8 +9,9 @@ from omegaconf import OmegaConf
 
 from ablations.errors import InputError
 from ablations.experiment.job import logged_params
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.designs import FRACTION, LADDER, in_order
-from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.plan import SEED, Plan
 from ablations.tracking.columns import PARAM
 from ablations.tracking.directly import EXPERIMENT_TAG_CHARACTERS
 from ablations.tracking.reader import Reader

@@ -24,10 +24,11 @@ from ablations.experiment.finished import Planned, adopt_finished
 from ablations.experiment.job import determining
 from ablations.experiment.progress import sweep_bar
 from ablations.sweep.command_line import REPORTS
+from ablations.sweep.composing import PlannedRun, composed
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.offers import offered_variants, read_tuning
 from ablations.sweep.overrides import Given, quoted, read_overrides
-from ablations.sweep.plan import Plan, PlannedRun, composed, plan, with_seed
+from ablations.sweep.plan import Plan, plan, with_seed
 from ablations.sweep.rounds import Course, End, Goal, goal_of, variants_of
 from ablations.sweep.study import comparisons_of, keep, study_of
 from ablations.sweep.tuning import tune

@@ -20,9 +20,10 @@ from ablations.experiment.job import checkpoints, determining, digest
 from ablations.experiment.lease import leased
 from ablations.experiment.provenance import code_hash
 from ablations.ground.paths import draft_folder
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.offers import Tuning, Variant, without_seed
 from ablations.sweep.overrides import override_value, quoted
-from ablations.sweep.plan import SEED, Plan, PlannedRun
+from ablations.sweep.plan import SEED, Plan
 from ablations.sweep.proposals import Proposals, file_of, opened, require_optuna
 from ablations.tracking.columns import TRIAL, TUNING, column, param, tag
 from ablations.tracking.reader import Reader

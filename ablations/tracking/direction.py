@@ -3,6 +3,7 @@
 import re
 
 from ablations.errors import InputError
+from ablations.tracking.secondary import PARTS, SECONDARY
 
 
 def listed(words: str) -> frozenset[str]:
@@ -11,6 +12,7 @@ def listed(words: str) -> frozenset[str]:
 
 
 OURS = {"epochs_to_target": True, "time/images_per_s": False}
+OURS |= {name: each.smaller for name, each in SECONDARY.items()}
 """Names of our own that no list of words reads: whether smaller is better."""
 
 # Words that stand for a measure of their own, whatever is measured: `sentiment_f1`, `toxicity_auc`.
@@ -83,6 +85,8 @@ def smaller_is_better(metric: str) -> bool | None:
     """
     if metric in OURS:
         return OURS[metric]
+    if PARTS.fullmatch(metric):
+        return True
     words = _joined(words_of(metric))
     if not words or metric.lstrip()[:1].isdigit():  # `1-accuracy`
         return None

@@ -6,12 +6,11 @@ and files are written to the store of any MLflow, whose tables and columns for t
 all else only where the database has the schema whose rows are known here (`REVISION`).
 """
 
+import hashlib
 import math
-import os
 import re
 import shutil
 import sqlite3
-import tempfile
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -36,6 +35,8 @@ DATASET_CHARACTERS = {"name": 500, "digest": DIGEST_CHARACTERS, "source_type": 3
 PROFILE_CHARACTERS = 1_000_000
 PLAIN_KEY = re.compile(r"\w[\w.-]*")
 PLAIN_NAME = re.compile(r"\w[\w.-]*(/\w[\w.-]*)*")
+WORTH_SHARING = 2**16
+"""Bytes of a file from which on its equal is not written again: a run's weights, which its model has, too."""
 UPLOADING = ".artifact.uploading."
 """How MLflow's names of files begin that are not whole yet."""
 ARTIFACT = "artifact"
@@ -187,8 +188,8 @@ def tag_experiment(store: Connecting, experiment_id: str, key: str, value: str) 
 
 
 def add_files(store: Connecting, run_id: str, folder: Path) -> bool:
-    """Copy what is in a folder to the artifacts of a run, each file whole. Raises sqlite3.Error as `tag_run`
-    does, OSError where a file cannot be written."""
+    """Copy what is in a folder to the artifacts of a run, each file whole, large ones that are the same once, under
+    all their names. Raises sqlite3.Error as `tag_run` does, OSError where a file cannot be written."""
     if store.path is None:
         return False
     with closing(store.connect()) as db:
@@ -196,8 +197,12 @@ def add_files(store: Connecting, run_id: str, folder: Path) -> bool:
     home = local_path(row[0]) if row and isinstance(row[0], str) else None
     if home is None:
         return False
+    there: dict[str, Path] = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        _copy(path, home / path.relative_to(folder))
+        to = home / path.relative_to(folder)
+        large = path.stat().st_size >= WORTH_SHARING
+        first = there.setdefault(hashlib.sha256(path.read_bytes()).hexdigest(), to) if large else to
+        _put(path if first == to else first, to, shutil.copy2 if first == to else ground.link)
     return True
 
 
@@ -433,14 +438,12 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _copy(path: Path, to: Path) -> None:
+def _put(path: Path, to: Path, how: Callable[[Path, Path], object]) -> None:
     to.parent.mkdir(parents=True, exist_ok=True)
-    number, partial = tempfile.mkstemp(dir=to.parent, prefix=UPLOADING)
-    os.close(number)
+    partial = to.parent / f"{UPLOADING}{uuid.uuid4().hex}"
     try:
-        shutil.copyfile(path, partial)
-        shutil.copystat(path, partial)
-        ground.replace(Path(partial), to)
+        how(path, partial)
+        ground.replace(partial, to)
     except OSError:
-        Path(partial).unlink(missing_ok=True)
+        partial.unlink(missing_ok=True)
         raise

@@ -4,6 +4,7 @@ A local SQLite store is read by SQL, which is many times faster than MLflow's AP
 every other store is read through the API. Both give the same tables.
 """
 
+import json
 import math
 import os
 import sqlite3
@@ -11,7 +12,6 @@ import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager
-from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from mlflow import MlflowClient
     from mlflow.entities import Run
+
+    from ablations.tracking.points import Point
 
 HISTORY_COLUMNS = ("run_id", "metric", "step", "value")
 
@@ -141,18 +143,13 @@ class Reader:
 
         Values of the same step come in the order of their time stamps. Unknown runs and metrics have no rows.
         """
-        import pandas as pd
+        from ablations.tracking.points import Points
 
+        points = Points()
         wanted = None if metrics is None else sorted(set(metrics))
-        # A block of runs at a time becomes compact columns, so that no long list of Python rows is ever held.
-        found = self._source.histories(sorted(set(run_ids)), wanted)
-        blocks = [
-            pd.DataFrame(rows, columns=[*_HISTORY_TYPES]).astype(_HISTORY_TYPES)
-            for rows in chain([[]], found)
-        ]
-        history = pd.concat(blocks, ignore_index=True)
-        order = ["run_id", "metric", "step", "timestamp", "value"]
-        return history.sort_values(order, ignore_index=True)[list(HISTORY_COLUMNS)]
+        for block in self._source.histories(sorted(set(run_ids)), wanted):
+            points.add(block)
+        return points.frame()
 
     def artifact(self, run_id: str, path: str) -> Path | None:
         """Return a local file or folder with the artifact `path` of a run, None where there is none.
@@ -183,11 +180,6 @@ class Reader:
     def copied(self, folder: Path) -> Store:
         """Copy a store in a SQLite file to a folder. The artifacts stay where they are."""
         return self._source.copied(folder / self._store.path.name)
-
-
-_HISTORY_TYPES = {"run_id": "str", "metric": "str", "step": "int64", "value": "float64", "timestamp": "int64"}
-
-_HistoryRow = tuple[str, str, int, float, int]
 
 
 class _Sqlite:
@@ -223,51 +215,58 @@ class _Sqlite:
             return dict(db.execute(query, [int(experiment_id)]))
 
     def fill(self, table: Table, experiments: Mapping[str, str], tags: Mapping[str, str]) -> None:
-        chosen = "lifecycle_stage = 'active' AND experiment_id IN (SELECT value FROM json_each(?))"
-        chosen += "".join(
-            " AND EXISTS (SELECT 1 FROM tags WHERE run_uuid = runs.run_uuid AND key = ? AND value = ?)"
-            for _ in tags
-        )
-        values = [_json_integers(experiments), *(text for pair in tags.items() for text in pair)]
         with self._open() as db:
             db.execute("BEGIN")  # one moment of the store for all that follows
+            ids = json.dumps(self._chosen(db, experiments, tags))
+            among = "run_uuid IN (SELECT value FROM json_each(?))"
             runs = db.execute(
                 f"SELECT run_uuid, name, experiment_id, status, {_TIMES}, artifact_uri,"
                 " (SELECT value FROM tags t WHERE t.run_uuid = runs.run_uuid AND t.key = 'mlflow.runName')"
-                f" FROM runs WHERE {chosen}",
-                values,
+                f" FROM runs WHERE {among}",
+                [ids],
             )
             for run_id, name, experiment, *others, tag_name in runs:
                 key = str(experiment)
                 table.add_run(run_id, name or tag_name, key, experiments[key], *others)
-            among = f"run_uuid IN (SELECT run_uuid FROM runs WHERE {chosen})"
             for kind, name in ((PARAM, "params"), (TAG, "tags")):
                 for run_id, key, text in db.execute(
-                    f"SELECT run_uuid, key, CAST(value AS TEXT) FROM {name} WHERE {among}", values
+                    f"SELECT run_uuid, key, CAST(value AS TEXT) FROM {name} WHERE {among}", [ids]
                 ):
                     table.add_value(kind, run_id, key, text)
             for run_id, key, value, is_nan in db.execute(
-                f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", values
+                f"SELECT run_uuid, key, value, is_nan FROM latest_metrics WHERE {among}", [ids]
             ):
                 table.add_value(METRIC, run_id, key, math.nan if is_nan else _number(value))
-            for run_id, digests in _digests(db, chosen, values).items():
+            for run_id, digests in _digests(db, ids).items():
                 table.add_data(run_id, digests)
 
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
-        only = "" if metrics is None else f" AND key IN ({_marks(metrics)})"
+    def _chosen(
+        self, db: sqlite3.Connection, experiments: Mapping[str, str], tags: Mapping[str, str]
+    ) -> list[str]:
+        """The ids of the runs of some experiments that have all of these tags.
+
+        The tags are gone through by key and not run by run, so that one run is found among many in short time.
+        """
+        having = " AND run_uuid IN (SELECT run_uuid FROM tags WHERE key = ? AND value = ?)" * len(tags)
+        query = "SELECT run_uuid FROM runs WHERE lifecycle_stage = 'active'"
+        query += f" AND experiment_id IN (SELECT value FROM json_each(?)){having}"
+        values = [_json_integers(experiments), *(text for pair in tags.items() for text in pair)]
+        return [run_id for (run_id,) in db.execute(query, values)]
+
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> "Iterator[list[Point]]":
+        # Without the + SQLite would go through all that the store has of a metric, for each block anew.
+        only = "" if metrics is None else f" AND +key IN ({_marks(metrics)})"
         with self._open() as db:
+            db.text_factory = bytes
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
                 block = run_ids[start : start + RUNS_PER_QUERY]
-                rows = db.execute(
-                    "SELECT run_uuid, key, step, value, timestamp, is_nan FROM metrics"
-                    f" WHERE run_uuid IN ({_marks(block)}){only}"
+                yield db.execute(
+                    "SELECT run_uuid, key, step,"
+                    " CASE WHEN is_nan THEN NULL WHEN typeof(value) IN ('real', 'integer') THEN value END, timestamp"
+                    f" FROM metrics WHERE run_uuid IN ({_marks(block)}){only}"
                     " AND typeof(step) = 'integer' AND typeof(timestamp) = 'integer'",
                     [*block, *(metrics or ())],
-                )
-                yield [
-                    (run_id, key, step, math.nan if is_nan else _number(value), timestamp)
-                    for run_id, key, step, value, timestamp, is_nan in rows
-                ]
+                ).fetchall()
 
     def artifact_uri(self, run_id: str) -> str | None:
         with self._open() as db:
@@ -343,7 +342,7 @@ class _Api:
                     digests.setdefault(next(iter(contexts), ""), []).append(given.dataset.digest)
                 table.add_data(info.run_id, digests)
 
-    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> Iterator[list[_HistoryRow]]:
+    def histories(self, run_ids: Sequence[str], metrics: Sequence[str] | None) -> "Iterator[list[Point]]":
         with self._store.errors(), ThreadPoolExecutor(8) as pool:
             for start in range(0, len(run_ids), RUNS_PER_QUERY):
                 block = run_ids[start : start + RUNS_PER_QUERY]
@@ -353,13 +352,13 @@ class _Api:
                     for row in rows
                 ]
 
-    def _history(self, run_id: str, metrics: Sequence[str] | None) -> list[_HistoryRow]:
+    def _history(self, run_id: str, metrics: Sequence[str] | None) -> "list[Point]":
         run = _existing(self._client, run_id)
         if run is None:
             return []
         names = [name for name in run.data.metrics if metrics is None or name in metrics]
         return [
-            (run_id, name, point.step, _number(point.value), point.timestamp)
+            (run_id.encode(), name.encode(), point.step, _number(point.value), point.timestamp)
             for name in names
             for point in self._client.get_metric_history(run_id, name)
         ]
@@ -376,8 +375,8 @@ _TIMES = ", ".join(
 """SQLite takes a text for a number, too, and so do the programs that write to it."""
 
 
-def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """The digests of the data sets of runs by run and context; none in a store of before MLflow 2.4."""
+def _digests(db: sqlite3.Connection, ids: str) -> dict[str, dict[str, list[str]]]:
+    """By run (`ids` as JSON) and context the digests of data sets; none in a store of before MLflow 2.4."""
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     if not tables.issuperset(("inputs", "datasets", "input_tags")):
         return {}
@@ -387,8 +386,8 @@ def _digests(db: sqlite3.Connection, among: str, values: Sequence[str]) -> dict[
         " (SELECT CAST(value AS TEXT) FROM input_tags t WHERE t.input_uuid = i.input_uuid AND t.name = ?)"
         " FROM inputs i JOIN datasets ON dataset_uuid = source_id"
         " WHERE source_type = 'DATASET' AND destination_type = 'RUN'"
-        f" AND destination_id IN (SELECT run_uuid FROM runs WHERE {among})",
-        [CONTEXT, *values],
+        " AND destination_id IN (SELECT value FROM json_each(?))",
+        [CONTEXT, ids],
     ):
         found.setdefault(run_id, {}).setdefault(context or "", []).append(digest)
     return found

@@ -25,6 +25,7 @@ from ablations.tracking.accepted import (
     with_keys,
 )
 from ablations.tracking.direction import direction
+from ablations.tracking.secondary import SECONDARY
 
 LOOK = "look."
 # How metrics are called in sentences, their unit, and that of a difference.
@@ -33,6 +34,7 @@ WORDS = {
     "test/accuracy": ("test accuracy", "", ""),
     "val/accuracy": ("validation accuracy", "", ""),
     "epochs_to_target": ("epochs to the named accuracy", "", "epochs"),
+    **{name: each[:3] for name, each in SECONDARY.items()},
 }
 
 

@@ -1,5 +1,6 @@
 """The sweeper of this project, where Hydra looks for its plugins; what it does is in `ablations.sweep.sweep`."""
 
+from dataclasses import replace
 from typing import Any
 
 from hydra.plugins.sweeper import Sweeper
@@ -36,6 +37,9 @@ class AblationsSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         from hydra.core.plugins import Plugins
 
+        from ablations.sweep.composing import Composer
+
+        hydra_context = replace(hydra_context, config_loader=Composer.of(hydra_context.config_loader))
         self.hydra_context, self.config = hydra_context, config
         try:
             self.launcher = Plugins.instance().instantiate_launcher(

@@ -217,6 +217,10 @@ def test_holm_is_that_of_statsmodels_and_by_hand():
     assert holm(p) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm(p) == pytest.approx(multipletests(p, method="holm")[1])
     assert holm([]).size == 0
+    rng = np.random.default_rng(0)
+    for count in range(1, 40):
+        p = np.round(rng.random(count) ** 3, 2)  # with ties, zeros and ones
+        np.testing.assert_array_equal(holm(p), multipletests(p, method="holm")[1])
 
 
 def test_a_comparison_without_pairs_counts_in_the_correction():

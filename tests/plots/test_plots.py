@@ -518,6 +518,39 @@ def test_figures_are_drawn_in_threads(tmp_path):
         assert len(set(pool.map(draw, range(12)))) == 1
 
 
+IN_TWO = """
+import os, sys
+from pathlib import Path
+from matplotlib.figure import Figure
+from ablations.plots import style
+from ablations.plots.run import learning_curves
+os.sched_getaffinity = lambda _: {0, 1}
+folder = Path(sys.argv[1])
+def draw(number):
+    (folder / f"{number}.pid").write_text(str(os.getpid()))
+    if number == int(sys.argv[2]):
+        raise ValueError(f"figure {number}")
+    return Figure()
+style.save_all({folder / f"{i}.png": (lambda i=i: draw(i)) for i in range(5)}, ["svg"])
+print("matplotlib.pyplot" in sys.modules)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="processes are copied on Linux alone")
+def test_a_copy_of_the_process_draws_every_other_figure(tmp_path):
+    done = subprocess.run([sys.executable, "-c", IN_TWO, str(tmp_path), "-1"], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("False\n", "")  # nothing is left open
+    assert {path.name for path in tmp_path.glob("*.*g")} == {
+        f"{i}.{k}" for i in range(5) for k in ("png", "svg")
+    }
+    drew = [(tmp_path / f"{i}.pid").read_text() for i in range(5)]
+    assert drew[0] == drew[2] == drew[4] != drew[1] == drew[3]
+    failed = subprocess.run(
+        [sys.executable, "-c", IN_TWO, str(tmp_path), "3"], capture_output=True, text=True
+    )
+    assert failed.stderr.splitlines()[-1] == "ValueError: figure 3"
+
+
 def test_the_figures_of_a_run_do_without_seaborn_and_leave_nothing_open():
     code = (
         "import sys, pandas as pd; from ablations.plots.run import learning_curves\n"

@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 from project import PATIENCE_S
 
 from ablations import report
@@ -193,7 +194,9 @@ def test_figures_as_vector_graphics(store, tmp_path):
 
 def test_validation_that_few_variants_have_is_not_drawn(store, tmp_path, monkeypatch):
     drawn = []
-    monkeypatch.setattr("ablations.report.drawings.sweep_curves", lambda lines, *_: drawn.append(lines))
+    monkeypatch.setattr(
+        "ablations.report.drawings.sweep_curves", lambda lines, *_: drawn.append(lines) or Figure()
+    )
     for number in range(5):
         store.add(2.0 + number, activation=f"a{number}", validation=number == 2)
     text = compiled(tmp_path)[1]

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 from omegaconf import OmegaConf
 
-from ablations.sweep.plan import Plan, PlannedRun
+from ablations.sweep.composing import PlannedRun
+from ablations.sweep.plan import Plan
 from ablations.sweep.study import _with_levels_of, brought
 from ablations.tracking.study import Study
 

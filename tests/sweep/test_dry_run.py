@@ -8,7 +8,8 @@ from ablations.comparison.power import seeds_for, smallest_difference
 from ablations.errors import InputError
 from ablations.ground.paths import CONF
 from ablations.sweep import preview, sweep
-from ablations.sweep.plan import Plan, PlannedRun, plan
+from ablations.sweep.composing import PlannedRun
+from ablations.sweep.plan import Plan, plan
 from ablations.sweep.rounds import Goal
 from ablations.sweep.study import study_of
 from ablations.tracking.store import Store

@@ -10,9 +10,10 @@ from ablations.errors import InputError
 from ablations.experiment.job import determining, digest, logged_params
 from ablations.ground.paths import CONF
 from ablations.sweep.command_line import command_lines
+from ablations.sweep.composing import PlannedRun, composed
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import read_overrides
-from ablations.sweep.plan import Plan, PlannedRun, composed, plan
+from ablations.sweep.plan import Plan, plan
 from ablations.tracking import Store, Tracker
 
 

@@ -10,8 +10,9 @@ from ablations.comparison.claims import Claim
 from ablations.errors import InputError
 from ablations.ground.paths import CONF, REPORTS
 from ablations.report.published import SHOWN
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.overrides import override_value
-from ablations.sweep.plan import Plan, PlannedRun, plan
+from ablations.sweep.plan import Plan, plan
 from ablations.sweep.study import study_of
 from ablations.tracking.study import Study
 

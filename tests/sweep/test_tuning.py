@@ -14,9 +14,10 @@ from project import Project
 from ablations.errors import InputError
 from ablations.experiment.trial import PrunedError, Trial
 from ablations.sweep import tuning as module
+from ablations.sweep.composing import PlannedRun
 from ablations.sweep.offers import grid, offered_variants, read_tuning
 from ablations.sweep.overrides import Given
-from ablations.sweep.plan import PlannedRun, plan
+from ablations.sweep.plan import plan
 from ablations.sweep.proposals import Proposals, opened, require_optuna
 from ablations.sweep.study import study_of
 from ablations.tracking.store import Store

@@ -17,6 +17,7 @@ from mlflow import MlflowClient
 from project import PATIENCE_S
 from schema import dumped, migrated, settled
 
+from ablations import ground
 from ablations.errors import InputError
 from ablations.ground.paths import ROOT
 from ablations.tracking import Store, Tracker, directly
@@ -92,6 +93,33 @@ def test_files_are_what_mlflow_makes_of_them(store, api, run_id, tmp_path):
     assert len(content(run_id)) == 2
     assert content(run_id) == content(theirs)
     assert not directly.add_files(store, "4711", folder)
+
+
+def test_large_files_that_are_the_same_are_kept_once(store, run_id, tmp_path):
+    folder = tmp_path / "folder"
+    for _ in range(2):
+        for name in ("model.npz", "model/weights.npz", "other.npz"):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"o" * directly.WORTH_SHARING if name == "other.npz" else bytes(2**17))
+        assert directly.add_files(store, run_id, folder)
+        home = store.artifacts / run_id / "artifacts"
+        one, same, other = (home / name for name in ("model.npz", "model/weights.npz", "other.npz"))
+        assert one.samefile(same)
+        assert not one.samefile(other)
+        assert one.read_bytes() == bytes(2**17)
+        assert other.read_bytes() == (folder / "other.npz").read_bytes()
+        assert len([path for path in home.rglob("*") if path.is_file()]) == 3
+
+
+def test_where_files_have_no_second_name_they_are_copied(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise PermissionError("no links here")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "a").write_bytes(b"b")
+    ground.link(tmp_path / "a", tmp_path / "c")
+    assert (tmp_path / "c").read_bytes() == b"b"
 
 
 def test_a_store_that_is_locked_is_away(store, run_id, monkeypatch):

@@ -1,0 +1,54 @@
+"""A run's own two figures, which are drawn when somebody looks at the run."""
+
+from collections.abc import Iterator
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+from ablations.ground.paths import draft_folder
+from ablations.report.drawings import CURVES, named_classes
+from ablations.report.readings import predictions
+from ablations.tracking.arrays import Unreadable
+from ablations.tracking.writer import Tracker
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from ablations.tracking.reader import Reader
+    from ablations.tracking.store import Store
+
+
+def add_pictures(store: "Store", reader: "Reader", run_id: str) -> list[str]:
+    """Draw `learning_curves.png` and `confusion_matrix.png` into the artifacts of a finished run where it has none.
+
+    Returns:
+        The names of those that are new. Raises InputError where they cannot be written.
+    """
+    from ablations.plots.style import save
+
+    drawn = {
+        name: figure for name, figure in pictures(reader, run_id) if reader.artifact(run_id, name) is None
+    }
+    if drawn:
+        with draft_folder() as folder, closing(Tracker.of(store, run_id)) as tracker:
+            for name, figure in drawn.items():
+                save(figure, folder / name)
+            tracker.log_files(folder)
+    return list(drawn)
+
+
+def pictures(reader: "Reader", run_id: str) -> "Iterator[tuple[str, Figure]]":
+    """The figures that what a run left behind allows, by the name of their file."""
+    from ablations.plots.run import confusion_matrix, learning_curves
+
+    try:
+        saved = predictions(reader, run_id)
+    except Unreadable:
+        saved = None
+    if saved is None:  # not one of ours, or without a result
+        return
+    points = reader.histories([run_id], CURVES)
+    if len(points):
+        curves = points.pivot_table("value", "step", "metric", aggfunc="last")
+        yield "learning_curves.png", learning_curves(curves.rename_axis("epoch").reset_index())
+    labels, read = saved["labels"], saved["predictions"]
+    yield "confusion_matrix.png", confusion_matrix(labels, read, named_classes(saved))
