@@ -24,7 +24,16 @@ COMPARING_HALF = (
     "report",
     *(
         f"plots/{name}.py"
-        for name in ("curves", "disagreements", "effects", "factors", "ladder", "secondary", "values")
+        for name in (
+            "curves",
+            "disagreements",
+            "effects",
+            "factors",
+            "ladder",
+            "secondary",
+            "sizes",
+            "values",
+        )
     ),
 )  # what is left of plots/ draws a run's own pictures
 

@@ -211,6 +211,19 @@ def test_a_single_run_with_everything_else(project):
     assert f"{run['metrics.test/accuracy']:.2%}" in done.stdout
 
 
+def test_the_size_of_the_training_set_as_a_factor(project):
+    done = project.run("-m", "dataset.train_images=100,400,200", "trainer.epochs=1", "name=sizes")
+    assert done.returncode == 0, done.stderr
+    runs = project.runs("sizes")
+    assert sorted(runs["params.dataset.train_images"]) == ["100", "200", "400"]
+    assert runs["tags.stream"].nunique() == 1
+    report = project.root / "reports" / "sizes"
+    text = (report / "README.md").read_text()
+    assert (report / "figures" / "value_by_size.png").stat().st_size > 1000
+    assert "Fitted seed by seed over the sizes drawn, a doubling changes the test error by " in text
+    assert "varied: dataset.train_images | 100, 200, 400 |" in text
+
+
 @pytest.mark.parametrize(
     ("override", "said"),
     [
@@ -226,6 +239,10 @@ def test_a_single_run_with_everything_else(project):
         ("trainer.dtype=float16", "trainer.dtype: must be float32 or float64, got float16"),
         ("seed=-1", "seed: must be at least 0, got -1"),
         ("dataset.val_fraction=1.5", "dataset.val_fraction"),
+        (
+            "dataset.train_images=1150",
+            "dataset.train_images is 1150; accepted: from 10, the number of classes, to 1149",
+        ),
         ("tracking.uri=sqlite:////dev/null/store.db", "cannot write to the MLflow store"),
     ],
 )

@@ -68,6 +68,8 @@ NOT_RUN = {  # command: why
     "python run.py +study=reproductions": TRAINS,
     "python run.py +experiment=lenet5_1998": TRAINS,
     "python run.py +experiment=textbook_adam dataset.root=FOLDER": TRAINS,
+    "python run.py +study=size dataset.root=FOLDER dry_run=true": "needs MNIST",
+    "python run.py -m dataset.train_images=100,300,1000 activation=relu,tanh 'seed=range(8)'": TRAINS,
     "python run.py dataset=mnist trainer.epochs=3": TRAINS,
     "python run.py dataset=images dataset.root=FOLDER": TRAINS,
 }

@@ -8,7 +8,7 @@ from ablations.datasets.digits import Digits
 from ablations.datasets.idx import idx_header, read_idx
 from ablations.datasets.idx_files import IDX_PARTS, IdxFiles
 from ablations.datasets.image_files import DIGITS, ImageFiles
-from ablations.datasets.source import Dataset, Source, assemble, split
+from ablations.datasets.source import Dataset, Source, assemble, split, subset
 
 __all__ = [
     "DIGITS",
@@ -22,4 +22,5 @@ __all__ = [
     "idx_header",
     "read_idx",
     "split",
+    "subset",
 ]

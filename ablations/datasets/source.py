@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 
 import numpy as np
@@ -38,12 +38,14 @@ class Dataset:
 class Source(ABC):
     """Where a data set comes from. The constructor's arguments are the keys of its YAML.
 
-    `val_fraction` is the part of the training images that validates; the split itself is `split`'s.
+    `val_fraction` is the part of the training images that validates; the split itself is `split`'s. `train_images` is
+    how many of the others are trained on, None for all (as where a YAML does not say it); which ones says `subset`.
     """
 
     name: str
     root: str | None
     val_fraction: float
+    train_images: int | None = field(default=None, kw_only=True)
 
     @abstractmethod
     def load(self) -> Dataset:
@@ -82,3 +84,51 @@ def split(labels: np.ndarray, val_fraction: float, rng: np.random.Generator) -> 
             f"{' '.join(str(error).split())}"
         ) from None
     return np.sort(train), np.sort(validation)
+
+
+def subset(labels: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
+    """So many of the images whose sorted indices are `among`, sorted: fewer are always part of more.
+
+    Each class has its share in `among`, rounded up or down. All images, those that `among` leaves out, too, stand in
+    one order, which is the same for every seed, and of each class its first ones are taken: where all images are
+    trained on all seeds have the same subset, elsewhere those of two seeds differ in what validates in either.
+
+    Args:
+        labels: of all images, (N,).
+        among: those that may be taken, (M,).
+        count: how many are taken.
+
+    Raises:
+        InputError: `count` is above M, or below the number of classes.
+    """
+    classes, sizes = np.unique(labels[among], return_counts=True)
+    if not len(classes) <= count <= len(among):
+        raise InputError(
+            f"dataset.train_images is {count}; accepted: from {len(classes)}, the number of classes, to {len(among)}, "
+            "what dataset.val_fraction leaves to train on"
+        )
+    order = np.random.default_rng(0).permutation(len(labels))
+    order = order[np.isin(order, among)]
+    taken = [
+        order[labels[order] == one][:n] for one, n in zip(classes, in_proportion(sizes, count), strict=True)
+    ]
+    return np.sort(np.concatenate(taken))
+
+
+def in_proportion(sizes: np.ndarray, count: int) -> np.ndarray:
+    """How many of `count` fall to each class: its share of all, rounded up or down, and no fewer of a larger `count`.
+
+    One after the other goes to one of the classes that are below their share, to that with the most images for each
+    that it would then have. (The largest remainders would give a class fewer of more now and then.)
+
+    Source: M. L. Balinski and H. P. Young (1975), The quota method of apportionment, Am. Math. Monthly 82(7), 701–730.
+
+    Args:
+        sizes: of the classes, whole numbers.
+        count: at most their sum.
+    """
+    taken, total = np.zeros_like(sizes), sizes.sum()
+    for given in range(1, count + 1):
+        below = taken * total < given * sizes
+        taken[np.argmax(np.where(below, sizes / (taken + 1), -1))] += 1
+    return taken

@@ -37,6 +37,13 @@ NOT_DETERMINING = (
 )
 """Keys that do not change the result of a run, and so do not enter its `config_hash` unless they are compared."""
 
+TRAIN_IMAGES = "dataset.train_images"
+"""The key of how many images are trained on, and the param: of null it says how many there were."""
+
+WHERE_GIVEN = (TRAIN_IMAGES,)
+"""Keys that came later, and whose null is what was done before: only another value enters the `config_hash` and the
+params of a configuration."""
+
 DATA = "data_sha256"
 """The tag of the data, which a run gets to know last."""
 
@@ -188,7 +195,8 @@ def logged_params(config: DictConfig, choices: Mapping[str, str | None]) -> dict
         if choice is not None and "hydra/" not in group and group not in NOT_PARAMS
     }
     for key, value in leaves(OmegaConf.to_container(config, resolve=True)):
-        if key.rpartition(".")[2] != "_target_" and not is_below(key, NOT_PARAMS):
+        named = key.rpartition(".")[2] != "_target_" and not is_below(key, NOT_PARAMS)
+        if named and _is_given(key, value):
             params[key] = value
     return params
 
@@ -203,7 +211,11 @@ def determining(config: DictConfig) -> dict[str, Any]:
     """By dotted key everything that determines the result, and what a sweep compares."""
     passed_over = set(NOT_DETERMINING) - set(config.sweep.factors)
     kept = leaves(OmegaConf.to_container(config, resolve=True))
-    return {key: value for key, value in kept if not is_below(key, passed_over)}
+    return {key: value for key, value in kept if not is_below(key, passed_over) and _is_given(key, value)}
+
+
+def _is_given(key: str, value: object) -> bool:
+    return value is not None or key not in WHERE_GIVEN
 
 
 def digest(values: Mapping[str, Any]) -> str:

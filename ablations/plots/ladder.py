@@ -42,11 +42,16 @@ def _reached(
     for key, level in setting.items():
         here &= runs[param(key)].astype(str) == level
     values = pd.to_numeric(runs.loc[here, "value"]).astype(float).to_numpy()
+    return tuple(values), *mean_with_bar(values)
+
+
+def mean_with_bar(values: np.ndarray) -> tuple[float, float, float, int]:
+    """The mean over seeds, the ends of its bar as `rungs` has them, and the number of seeds."""
     if not len(values):
-        return (), np.nan, np.nan, np.nan, 0
+        return np.nan, np.nan, np.nan, 0
     test = tests.sign_flip(values)
     ends = (test.low, test.high) if np.isfinite(test.low) else (values.min(), values.max())
-    return tuple(values), exact.mean(values), *ends, len(values)
+    return exact.mean(values), *ends, len(values)
 
 
 def ladder(steps: pd.DataFrame, label: str) -> Figure:

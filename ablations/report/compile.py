@@ -63,6 +63,7 @@ class Report:
         summary: results and verdicts as plain text, on a terminal no wider than that.
         remark: why it is not in the folder of its name, '' where it is.
         analysis: the numbers behind it.
+        written: by path in its folder the SHA-256 of each file that was written.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Report:
     summary: str
     remark: str
     analysis: "Analysis"
+    written: Mapping[str, str]
 
     @property
     def failed(self) -> int:
@@ -145,14 +147,14 @@ def compile_report(
             command = module_command("report", *about(study.name, [*option, "--replace"]))
             reason = f"(reports/{usual.name} {reason}, and stays as it is; `{command}` replaces it)"
     try:
-        write(home, compiled, vectors, html)
+        written = write(home, compiled, vectors, html)
     except OSError as error:
         raise InputError(f"cannot write the report to {home}: {error.strerror or error}") from error
     from ablations.report.console import console
 
     swept = column(compiled.analysis.everything, tag("sweep")).eq(study.name).any()
     summary = console(compiled.analysis)
-    return Report(study.name, home / "README.md", bool(swept), summary, reason, compiled.analysis)
+    return Report(study.name, home / "README.md", bool(swept), summary, reason, compiled.analysis, written)
 
 
 def vector_formats(formats: str | Sequence[str]) -> list[str]:
@@ -416,9 +418,9 @@ def usual_again(name: str, option: Sequence[str]) -> list[str]:
     return [module_command(command, *about(name, option)) for command in ("report", "ui")]
 
 
-def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = False) -> None:
+def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = False) -> dict[str, str]:
     """Replace the report file by file, each of them complete, the README after what it shows, and after it the page
-    that is made of it, where that is asked for or was there.
+    that is made of it, where that is asked for or was there. Returns the SHA-256 of each by its path, but for the page.
 
     Figures and tables that the report before it had and this one has not are taken away; what others put beside
     them stays.
@@ -435,7 +437,9 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
         for name, text in compiled.files.items():
             (new / name).write_text(text, encoding="utf-8", newline="\n")
         written = {f"figures/{stem}.{kind}" for stem in drawn for kind in ("png", *vectors)}
+        digests = {}
         for path in (*sorted(written), *compiled.files):
+            digests[path] = hashlib.sha256((new / path).read_bytes()).hexdigest()
             ground.replace(new / path, home / path)
     kept = {drawing.stem for drawing in compiled.drawings if drawing.kept}
     for stem in set(re.findall(r"\]\(figures/(\w+)\.png\)", before)) - kept:
@@ -445,6 +449,7 @@ def write(home: Path, compiled: Compiled, vectors: Sequence[str], html: bool = F
         (home / name).unlink(missing_ok=True)
     if html or (home / PAGE).exists():
         _write_page(home, compiled)
+    return digests
 
 
 def _write_page(home: Path, compiled: Compiled) -> None:

@@ -27,6 +27,7 @@ from ablations.report.analysis import FRACTION, Analysis, steps_of
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md, plain
 from ablations.report.readings import MOST_CLASSES, arrays, predictions
+from ablations.report.sizes import BySize
 from ablations.report.tables import in_words
 from ablations.tracking.arrays import Unreadable
 from ablations.tracking.columns import param
@@ -172,6 +173,7 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     figure = partial(forest, drawn, study.noun, study.unit, analysis.margin, study.smaller, counted)
     yield Drawing("forest", md("Differences to the {}", other), md(" ").join(caption), figure)
 
+    yield from _by_size(analysis)
     yield from _levels(analysis)
     slope = _steepest(analysis)
     if slope is not None:
@@ -212,6 +214,18 @@ def _levels(analysis: Analysis) -> Iterator[Drawing]:
         )
 
 
+def _by_size(analysis: Analysis) -> Iterator[Drawing]:
+    """The outcome against the size of the training set, where that is a factor."""
+    if found := BySize.of(analysis):
+        names = [
+            _values(dict(zip(map(param, found.others), each, strict=True)), found.others)
+            for each in found.settings
+        ]
+        study = analysis.study
+        heading = md("{} against {}", study.label[:1].upper() + study.label[1:], found.factor)
+        yield Drawing("value_by_size", heading, found.caption, partial(found.figure, names))
+
+
 def _ranks(analysis: Analysis) -> Iterator[Drawing]:
     """The critical-difference diagram of three variants or more."""
     ranks = analysis.ranks
@@ -229,7 +243,9 @@ def _secondary(analysis: Analysis) -> Iterator[Drawing]:
         outcomes = {
             name: (each.noun, each.difference, each.smaller) for name, each in GROUPS[group.name].items()
         }
-        figure = forests(in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
+        figure = (
+            partial(forests, in_words(group.effects), outcomes) if (group.effects["n"] > 1).any() else None
+        )
         yield Drawing(group.name, md("Differences in {}", group.name), md(CAPTIONS[group.name]), figure)
 
 

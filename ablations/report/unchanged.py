@@ -10,6 +10,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -41,8 +42,12 @@ LIBRARIES = (
     "seaborn",
     "scikit-learn",
     "markdown-it-py",
+    "pillow",
+    "kiwisolver",
+    "fonttools",
 )
-"""What a report's numbers, figures and pages are made with."""
+"""What a report's numbers, figures and pages are made with; the last two lay figures out and write the letters in PDFs
+for matplotlib."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,11 @@ class Making:
         if found is None:
             return None
         # The summary is as wide as the terminal.
-        facts = [found.digest, _code(), list(formats), store.option, columns(sys.stdout), CLONE, _libraries()]
+        facts = [found.digest, list(formats), store.option, columns(sys.stdout), CLONE]
+        try:
+            facts += [_code(), _libraries(), _settings_of_figures()]
+        except (OSError, RuntimeError):  # a file that cannot be read, no home
+            return None
         return cls(name, hashlib.sha256(json.dumps(facts).encode()).hexdigest(), found.asked)
 
     def there(self) -> Unchanged | None:
@@ -97,20 +106,24 @@ class Making:
                 return None
             if after != before:
                 _replace(home / RUNS, after)
-                _replace(home / NOTE, json.dumps({**noted, "files": _files(home)}))
+                # Nothing else is looked at again: another process may have written a report since.
+                files = {**noted["files"], RUNS: hashlib.sha256(after.encode()).hexdigest()}
+                _replace(home / NOTE, json.dumps({**noted, "files": files}))
         except (OSError, ValueError, LookupError, TypeError, csv.Error):
             return None
         return found
 
     def note(self, report: "Report") -> None:
         """Note in the folder of a report that it is made of this; not of one that is in another folder than that of its
-        name, or is a page, too, which has the ids of runs.csv in it."""
+        name, or is a page, too, which has the ids of runs.csv in it, nor of one that another process wrote over."""
         home = report.path.parent
         if report.remark or home != home_of(self.name) or (home / PAGE).exists():
             return
         said = {"summary": report.summary, "failed": report.failed, "experiment": report.experiment}
         try:
-            _replace(home / NOTE, json.dumps({"digest": self.digest, "files": _files(home), **said}))
+            files = _files(home)
+            if report.written.items() <= files.items():
+                _replace(home / NOTE, json.dumps({"digest": self.digest, "files": files, **said}))
         except OSError:  # then it is compiled the next time
             return
 
@@ -124,13 +137,23 @@ def _code() -> str:
 
 
 def _libraries() -> list[str]:
-    found = []
+    found = [f"Python {sys.version}"]
     for name in LIBRARIES:
         try:
             found.append(f"{name} {version(name)}")
         except PackageNotFoundError:
             found.append(name)
     return found
+
+
+def _settings_of_figures() -> list[str]:
+    """The files with the user's settings of matplotlib, wherever it looks for them. Raises OSError, RuntimeError."""
+    named = [Path(os.environ[name]) for name in ("MATPLOTLIBRC", "MPLCONFIGDIR") if os.environ.get(name)]
+    homes = [os.environ.get("XDG_CONFIG_HOME") or "~/.config", os.environ.get("LOCALAPPDATA") or "~"]
+    homes = [Path(home).expanduser() / "matplotlib" for home in homes]
+    folders = [Path(), *named, *homes, Path("~/.matplotlib").expanduser()]
+    files = [path for folder in folders for path in (folder, folder / "matplotlibrc") if path.is_file()]
+    return [path.read_text(encoding="utf-8", errors="replace") for path in files]
 
 
 def _files(home: Path) -> dict[str, str]:

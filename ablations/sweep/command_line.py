@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from ablations.commands import say
-from ablations.errors import InputError, foreseen, one_line
+from ablations.errors import InputError, foreseen, one_line, printable
 from ablations.ground.paths import CONF, choice_file, choices
 from ablations.sweep.overrides import has_key, quoted
 
@@ -20,6 +20,9 @@ TEXT = re.compile(
 )
 """A quoted text, or one that Hydra's grammar would take for one if its letters were ASCII."""
 
+
+KEPT = ("name", "tracking.experiment")
+"""Keys whose texts are looked for in the store as they are."""
 
 REPORTS: list[str] = []
 """Where the reports are that this command has written, in their order."""
@@ -85,6 +88,11 @@ def command_lines(words: Sequence[str]) -> list[list[str]]:
     given = {at: _parsed(_in_ascii(word), word) for at, word in enumerate(words) if _is_override(word)}
     given = {at: _without_password(each) for at, each in given.items()}
     words = [given[at].input_line if at in given else word for at, word in enumerate(words)]
+    for at, each in given.items():
+        if each.key_or_group in KEPT and words[at].encode(errors="ignore").decode() != words[at]:
+            raise InputError(
+                f"{printable(words[at])}: the store keeps texts of UTF-8 alone, which this is not"
+            )
     several = [at for at, each in given.items() if each.key_or_group == "study" and each.is_sweep_override()]
     if not several:
         _require_multirun(words, given)

@@ -14,14 +14,14 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from ablations.commands import duration, many
 from ablations.errors import InputError
 from ablations.experiment.finished import Known
-from ablations.experiment.job import determining, digest, is_below, leaves, run_name
+from ablations.experiment.job import TRAIN_IMAGES, determining, digest, is_below, leaves, run_name
 from ablations.experiment.resume import Train, decide
 from ablations.sweep.composing import PlannedRun
 from ablations.sweep.offers import Tuning, Variant
 from ablations.sweep.plan import SEED, Plan
 from ablations.sweep.study import comparisons_of
 from ablations.sweep.tuning import foreseen
-from ablations.tracking.columns import column, param
+from ablations.tracking.columns import column, natural, param
 from ablations.tracking.store import Store
 from ablations.tracking.study import Study
 from ablations.training.recipe import typed
@@ -220,9 +220,13 @@ def _alike(earlier: "pd.DataFrame", runs: Sequence[PlannedRun]) -> "pd.DataFrame
         for key, value in params.items():
             if key.rpartition(".")[2] != "_target_" and not is_below(key, PLACES):
                 kinds[key].add(str(value))
+    trained_on = kinds.pop(TRAIN_IMAGES, {str(None)})
     for key, values in kinds.items():
         earlier = earlier[column(earlier, param(key)).map(str).isin(values)]
-    return earlier
+    logged = column(earlier, param(TRAIN_IMAGES)).map(str)
+    if str(None) in trained_on:  # all: as many as any of them had
+        trained_on.add(max(logged, key=natural, default=""))
+    return earlier[logged.isin(trained_on)]
 
 
 def at_most(configs: Sequence[DictConfig], times: float, workers: int) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.experiment.job import logged_params
+from ablations.experiment.job import TRAIN_IMAGES, logged_params
 from ablations.sweep.composing import PlannedRun
 from ablations.sweep.designs import FRACTION, LADDER, in_order
 from ablations.sweep.plan import SEED, Plan
@@ -32,11 +32,16 @@ def study_of(
 ) -> Study:
     """The study as the report needs it: levels as the runs will log them, of the claims those that they can answer.
 
-    Raises InputError for a key that no study has, and for a metric of which nobody says which values are better.
+    Raises InputError for a key that no study has, for a metric of which nobody says which values are better, and for a
+    level that no run logs.
     """
     if unknown := section.keys() - {each.name for each in fields(Study)} - OF_THE_PLAN:
         raise InputError(f"study.{min(unknown)}: there is no such key; accepted: those of conf/config.yaml")
     logged = {key: list(dict.fromkeys(run.logged(key) for run in runs)) for key in planned.factors}
+    if str(None) in logged.get(TRAIN_IMAGES, ()):
+        raise InputError(
+            f"{TRAIN_IMAGES}: null is no level, as a run says how many images it trained on; accepted: their number"
+        )
     wanted = {key: str(level) for key, level in section["baseline"].items()} | _as_logged(planned, runs)
     found = {
         "name": name,

@@ -365,7 +365,7 @@ def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
 
     say_doing("writing the report")
     making = Making.of(name, store, formats) if last else None
-    report, shared = making and making.there(), True
+    report, shared = making and making.there(), False
     if report is None:
         from ablations.comparison.selection import belonging
         from ablations.report import compile_report
@@ -388,7 +388,7 @@ def _report(name: str, store: Store, formats: Sequence[str], last: bool) -> int:
         print(report.remark)
     if problem := keep_in_store(report, store):
         print(f"the report is not in the store: {problem}; the same command puts it there")
-    elif making and shared:
+    elif making and shared and making == Making.of(name, store, formats):  # nothing changed meanwhile
         making.note(report)
     print(f"look at the runs: {module_command('ui', *about(report.name, store.option))}")
     return report.failed

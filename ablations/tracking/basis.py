@@ -7,9 +7,17 @@ from contextlib import closing
 from dataclasses import dataclass
 
 from ablations.errors import InputError
+from ablations.ground import local_path
 from ablations.tracking.reader import Reader
 from ablations.tracking.store import Store
-from ablations.tracking.study import look_numbers, looks_in, looks_of, sweep_of_trials, tag_of
+from ablations.tracking.study import (
+    look_numbers,
+    looks_in,
+    looks_of,
+    sweep_of_prefixes,
+    sweep_of_trials,
+    tag_of,
+)
 
 ARRAYS = ".npz"
 """How the names of the artifacts end that reports read."""
@@ -50,16 +58,18 @@ def basis(store: Store, sweep: str) -> Basis | None:
     """Of the runs of a sweep, its study, the looks at it and the arrays among its artifacts.
 
     None where it has to be read in full: of a store that is no SQLite file or cannot be read, of a sweep without
-    runs, and of one with trials, whose runs count, too.
+    runs, of one with trials, whose runs count, too, and of runs whose artifacts are downloaded to be looked at.
     """
     if store.path is None:
         return None
     try:
         with closing(store.connect()) as db:
             db.execute("BEGIN")  # one moment of the store
-            if _runs_of(db, sweep_of_trials(sweep)):
+            if any(_runs_of(db, aside(sweep)) for aside in (sweep_of_trials, sweep_of_prefixes)):
                 return None
             asked = _runs_of(db, sweep)
+            if _has_distant_artifacts(db, sweep):
+                return None
             facts = [*_facts(db, sweep, asked)]
         reader = Reader(store)
         facts += [_arrays(reader, run_id) for run_id in sorted(asked)]
@@ -77,6 +87,11 @@ def _runs_of(db: sqlite3.Connection, sweep: str) -> dict[str, str]:
         f" FROM runs WHERE {OF_SWEEP}"
     )
     return {run_id: asked or "" for run_id, asked in db.execute(query, {"sweep": sweep})}
+
+
+def _has_distant_artifacts(db: sqlite3.Connection, sweep: str) -> bool:
+    places = db.execute(f"SELECT artifact_uri FROM runs WHERE {OF_SWEEP}", {"sweep": sweep})
+    return any(isinstance(place, str) and local_path(place) is None for (place,) in places)
 
 
 def _facts(db: sqlite3.Connection, sweep: str, asked: Mapping[str, str]) -> Iterator[object]:

@@ -373,8 +373,10 @@ def _require(held: bool) -> None:
 
 
 def _has_known_schema(db: sqlite3.Connection) -> bool:
+    """Not of a store that several teams share (MLflow's workspaces), where a name of an experiment says too little."""
     try:
-        return db.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+        known = db.execute("SELECT version_num FROM alembic_version").fetchall() == [(REVISION,)]
+        return known and not db.execute("SELECT 1 FROM experiments WHERE workspace <> 'default'").fetchone()
     except sqlite3.OperationalError as error:
         if "no such table" not in str(error):
             raise
@@ -420,7 +422,8 @@ def _is_plain(key: str, value: str, characters: int, form: re.Pattern[str] = PLA
 
 def _is_plain_address(place: object) -> bool:
     """Whether MLflow would append to the address of a folder as to a path."""
-    return isinstance(place, str) and place.startswith("file:///") and not set(place) & set("?#;")
+    plain = isinstance(place, str) and place.startswith("file:///") and not set(place) & set("?#;")
+    return plain and not place.endswith("/")
 
 
 def _is_time(milliseconds: object) -> bool:

@@ -286,5 +286,8 @@ def _age(folder: Path) -> tuple[float, str]:
 
 
 def _cannot_keep(folder: Path, error: Exception) -> InputError:
-    reason = getattr(error, "strerror", None) or type(error).__name__
+    if isinstance(error, shutil.Error):  # of a folder: source, target and reason of each file
+        reason = str(error.args[0][0][2])
+    else:
+        reason = getattr(error, "strerror", None) or type(error).__name__
     return InputError(f"what the store did not take cannot be kept in {folder} either: {reason}")

@@ -9,7 +9,7 @@ import numpy as np
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from ablations.datasets import Dataset, split
+from ablations.datasets import Dataset, split, subset
 from ablations.errors import InputError
 from ablations.nn.feeder import INPUT_SHAPE
 from ablations.nn.network import Network
@@ -131,9 +131,11 @@ def assemble(config: DictConfig) -> Recipe:
             )
         )
     val_fraction = typed(config, "dataset.val_fraction", float)
+    count = typed(config, "dataset.train_images", int | None)
     train_at, val_at = split(dataset.train_labels, val_fraction, streams.generator("split"))
+    trained_at = train_at if count is None else subset(dataset.train_labels, train_at, count)
     training, validation = (
-        Images(dataset.train_images[at], dataset.train_labels[at]) for at in (train_at, val_at)
+        Images(dataset.train_images[at], dataset.train_labels[at]) for at in (trained_at, val_at)
     )
     return Recipe(
         network=network,

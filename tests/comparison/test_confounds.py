@@ -184,6 +184,20 @@ def test_what_a_level_is_made_of_is_varied_with_it(factor, key):
     assert [each.key for each in only.differing.varied_with] == [key]
 
 
+def test_the_number_of_training_images_confounds_where_it_is_not_compared():
+    runs = runs_of("a", "b", more=lambda level, _: {"params.dataset.train_images": str(100 * ord(level))})
+    assert confounds_of(compared(runs)[0]) == [("dataset.train_images", ("9800",), ("9700",), 8)]
+
+
+def test_sizes_of_other_data_are_no_pairs():
+    """Our digest is of all images: of how many are trained on it knows nothing."""
+    runs = runs_of(
+        *("100", "200"), factor="dataset.train_images", more=lambda level, _: {"tags.data_sha256": level}
+    )
+    (only,) = compared(runs, "dataset.train_images", "100")
+    assert only.foreign
+
+
 @pytest.mark.parametrize(
     ("factor", "key"), [("lr", "lr_schedule"), ("optimizer", "optimizers.lr"), ("a.lr", "a.wd")]
 )

@@ -25,8 +25,10 @@ from ablations.datasets import (
     download,
     idx_header,
     split,
+    subset,
 )
 from ablations.datasets.digits import enlarge
+from ablations.datasets.source import in_proportion
 from ablations.errors import InputError
 from ablations.ground.paths import CONF
 from ablations.nn.normalization import pixel_statistics
@@ -487,6 +489,73 @@ def test_split_refuses_a_part_without_every_class(val_fraction):
     assert "\n" not in str(caught.value)
 
 
+# Subsets
+
+
+@settings(max_examples=50)
+@given(counts=st.lists(st.integers(1, 400), min_size=2, max_size=12), data=st.data())
+def test_each_class_has_its_share_of_every_subset_and_no_fewer_of_a_larger_one(counts, data):
+    count = data.draw(st.integers(1, sum(counts)))
+    sizes = np.array(counts)
+    smaller, larger = in_proportion(sizes, count - 1), in_proportion(sizes, count)
+    share = count * sizes / sizes.sum()
+    assert larger.sum() == count
+    assert np.all(np.floor(share) <= larger)
+    assert np.all(larger <= np.ceil(share))
+    assert sorted(larger - smaller) == [0] * (len(counts) - 1) + [1]
+
+
+def test_shares_worked_out_by_hand():
+    """Images for each: 6, 3, 1; 3 (the first of two), …; the third is the second class's, as the first has 1.8 of 3."""
+    found = [in_proportion(np.array([6, 3, 1]), count).tolist() for count in range(1, 11)]
+    assert found == [
+        *([1, 0, 0], [2, 0, 0], [2, 1, 0], [3, 1, 0], [3, 2, 0]),
+        *([4, 2, 0], [5, 2, 0], [5, 3, 0], [6, 3, 0], [6, 3, 1]),
+    ]
+
+
+@settings(max_examples=30)
+@given(
+    counts=st.lists(st.integers(20, 60), min_size=10, max_size=10),
+    val_fraction=st.sampled_from([0, 0.2, 0.5]),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+def test_a_subset_is_part_of_every_larger_one(counts, val_fraction, seed, data):
+    labels = np.random.default_rng(seed).permutation(np.repeat(np.arange(10, dtype=np.uint8), counts))
+    among, _ = split(labels, val_fraction, np.random.default_rng(seed))
+    few, more = sorted(data.draw(st.tuples(*[st.integers(10, len(among))] * 2)))
+    smaller, larger = subset(labels, among, few), subset(labels, among, more)
+    assert set(smaller) <= set(larger) <= set(among)
+    assert (len(smaller), len(larger)) == (few, more)
+    assert np.all(np.diff(smaller) > 0)
+    shares = few * np.bincount(labels[among]) / len(among)
+    assert np.all(np.abs(np.bincount(labels[smaller], minlength=10) - shares) < 1)
+    assert np.array_equal(subset(labels, among, len(among)), among)
+
+
+def test_a_subset_is_the_same_for_every_seed_but_for_what_validates(digits):
+    labels, everything = digits.train_labels, np.arange(1437)
+    of_all = subset(labels, everything, 200)
+    one, other = (split(labels, 0.2, np.random.default_rng(seed))[0] for seed in (1, 2))
+    assert not np.array_equal(of_all, everything[:200])
+    for among in (one, other):  # its images of `of_all` are taken first
+        assert len(set(of_all) & set(among) - set(subset(labels, among, 200))) <= 10
+    shared = len(set(subset(labels, one, 200)) & set(subset(labels, other, 200)))
+    assert shared > 120  # 200 · 0.8, where independent ones share 200 · 200 / 1437 = 28
+
+
+@pytest.mark.parametrize("count", [-1, 0, 9, 91])
+def test_a_subset_beyond_what_is_there_or_without_every_class_is_refused(count):
+    message = (
+        f"dataset.train_images is {count}; accepted: from 10, the number of classes, to 90, what dataset.val_fraction "
+        "leaves to train on"
+    )
+    with pytest.raises(InputError) as caught:
+        subset(np.repeat(np.arange(10), 10), np.arange(90) + 5, count)
+    assert str(caught.value) == message
+
+
 # Configuration
 
 
@@ -497,4 +566,5 @@ def test_every_dataset_config_makes_a_source(choice):
     assert source.name == choice
     assert source.root is None
     assert source.val_fraction == 0.2
+    assert source.train_images is None
     assert source.classes is None or len(source.classes) == 10

@@ -9,6 +9,7 @@ from ablations.plots.disagreements import disagreement
 from ablations.plots.effects import seed_pairs
 from ablations.plots.factors import interaction_means, marginal_means
 from ablations.plots.ladder import rungs
+from ablations.plots.sizes import by_size
 
 
 def runs(*rows: tuple, factors: tuple[str, ...] = ("a", "b")) -> pd.DataFrame:
@@ -202,3 +203,23 @@ def test_the_rungs_of_a_ladder_have_their_own_runs_and_intervals():
     assert listed(reached[["low", "high"]])[:3] == [(2.0, 7.0), (0.0, 4.0), (4.0, 4.0)]
     assert reached["n"].tolist()[3] == 0
     assert reached["values"].tolist()[2] == (4.0,)
+
+
+def test_what_each_setting_reaches_at_each_size():
+    sizes = runs(
+        *[
+            (size, "max", str(seed), float(value + seed))
+            for seed in range(6)
+            for size, value in (("20", 8), ("100", 2))
+        ],
+        *[("3", "max", "0", 30), ("3", "max", "1", None), ("3", "avg", "0", 50), ("20", "avg", "0", 20)],
+    )
+    variants = sizes["params.b"].map({"max": 0, "avg": 1})
+    table = by_size(sizes, "a", {"3": 3.0, "20": 20.0, "100": 100.0}, variants)
+    # Average pooling has results at two sizes, which make no line. At 95 % six seeds reach from one end to the other.
+    assert listed(table) == [(0, 3, 30, 30, 30, 1), (0, 20, 10.5, 8, 13, 6), (0, 100, 4.5, 2, 7, 6)]
+    twice = pd.concat([sizes, sizes.assign(value=sizes["value"] + 2)], ignore_index=True)
+    again = by_size(
+        twice, "a", {"3": 3.0, "20": 20.0, "100": 100.0}, pd.concat([variants] * 2, ignore_index=True)
+    )
+    assert listed(again) == [(0, 3, 31, 31, 31, 1), (0, 20, 11.5, 9, 14, 6), (0, 100, 5.5, 3, 8, 6)]

@@ -68,7 +68,7 @@ class Store:
             **{f"params.{key}": str(value) for key, value in params.items()},
             "params.seed": str(seed),
             "params.network.parameters": "61706",
-            "params.dataset.train_images": "1150",
+            "params.dataset.train_images": str(params.get("dataset.train_images", 1150)),
             "params.dataset.test_images": "360",
             "tags.sweep": sweep,
             "tags.sweep_id": invocation,
@@ -110,6 +110,10 @@ class Store:
         for key, value in (tags or {}).items():
             frame = frame[column(frame, tag(key)) == value]
         return frame.dropna(axis=1, how="all").reset_index(drop=True)
+
+    def records(self, experiment: str | None = None, tags: dict | None = None) -> list[dict]:
+        wanted = {tag(key): value for key, value in (tags or {}).items()}
+        return [row for row in self.rows if wanted.items() <= row.items()]
 
     def experiment_tags(self, experiment_id: str) -> dict[str, str]:
         return self.studies

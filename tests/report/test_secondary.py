@@ -266,4 +266,5 @@ def test_no_figure_of_single_seeds(store, tmp_path):
         for activation in ("relu", "tanh"):
             add(store, seeds - 1, activation, 5.0, planted(seeds, activation))
         drawn = list(_secondary(report(tmp_path).analysis))
-        assert [each.figure is not None for each in drawn] == [seeds == 2] * len(GROUPS)
+        assert [each.draw is not None for each in drawn] == [seeds == 2] * len(GROUPS)
+    assert all(each.draw().axes for each in drawn)

@@ -59,6 +59,14 @@ def test_what_needs_quotes_is_shown_in_those_that_work(text):
     assert command_lines([typed]) == [[typed]]
 
 
+@pytest.mark.parametrize("key", ["name", "tracking.experiment"])
+def test_what_the_store_cannot_keep_is_refused(key):
+    odd = b"caf\xe9".decode("utf-8", "surrogateescape")
+    with pytest.raises(InputError, match=r"^\S+caf\\udce9'?: .*UTF-8"):
+        command_lines(["-m", "activation=relu,tanh", f"{key}={odd}"])
+    assert len(command_lines([f"dataset.root=/data/{odd}"])) == 1
+
+
 def test_what_is_no_override_says_what_is_accepted():
     with pytest.raises(InputError, match=r"^a b=3: .*; accepted: key=value, as in trainer.epochs=5$"):
         command_lines(["a b=3"])

@@ -92,6 +92,16 @@ def test_the_spread_is_that_of_earlier_runs_of_the_same_kind(compose, monkeypatc
     assert second.startswith("a difference of the margin's size, 0.28 percentage points, would need about ")
 
 
+def test_the_spread_is_that_of_runs_with_as_many_training_images(compose, monkeypatch):
+    every = earlier_runs([0.0, 1.0, 0.0, 1.0], **{"dataset.train_images": "1149"})
+    fewer = earlier_runs([0.0, 9.0, 0.0, 9.0], **{"dataset.train_images": "200"})
+    runs = pd.concat([every, fewer], ignore_index=True)
+    first, _ = said(compose, monkeypatch, runs, factors=ONE, seeds=8)
+    assert "(spread 0.58, as in 8 earlier runs of this data set and length)" in first
+    first, _ = said(compose, monkeypatch, runs, factors=ONE | {"dataset.train_images": [200]}, seeds=8)
+    assert "(spread 5.2, as in 8 earlier runs of this data set and length)" in first
+
+
 def test_without_a_spread_it_says_what_to_give_and_too_few_seeds_are_said(compose, monkeypatch):
     few, unknown = said(compose, monkeypatch, factors=ONE, seeds=3)
     assert few == "with 3 seeds and 1 comparison nothing can be settled: 6 seeds are needed at least"

@@ -168,3 +168,10 @@ def test_a_key_of_one_choice_is_set_where_it_is():
     assert found.runs == (("optimizer=momentum", "optimizer.momentum=0.8"), ("optimizer=sgd",))
     assert [run.config.optimizer.get("momentum") for run in runs] == [0.8, None]
     assert found.remarks == ("optimizer.momentum=0.8: optimizer=sgd has no such key; it is set for momentum",)
+
+
+def test_all_training_images_are_the_configuration_that_they_were_before_they_could_be_fewer(compose):
+    usual, fewer = compose(), compose("dataset.train_images=100")
+    for of in (determining, lambda config: logged_params(config, {})):
+        assert "dataset.train_images" not in of(usual)
+        assert of(fewer)["dataset.train_images"] == 100

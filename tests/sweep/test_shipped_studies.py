@@ -133,6 +133,16 @@ def test_without_a_baseline_it_is_the_first_level_even_where_another_one_is_null
     assert study.baseline == {"trainer.clip_norm": "5.0"}
 
 
+def test_all_training_images_are_no_level_without_their_number(compose):
+    with pytest.raises(
+        InputError, match=r"^dataset.train_images: null is no level, .*; accepted: their number$"
+    ):
+        recorded({}, "dataset.train_images", ("100", "null"), compose)
+    assert recorded({}, "dataset.train_images", ("100", "50"), compose).baseline == {
+        "dataset.train_images": "100"
+    }
+
+
 def test_claims_about_levels_that_are_not_compared_are_left_out(compose):
     section, _ = shipped("activation")
     kept = recorded(section | {"baseline": {}}, "activation", ("relu", "tanh"), compose).claims

@@ -1,18 +1,24 @@
 """A sweep that is asked for again has its report compiled where anything that it is made of changed, and only there."""
 
+import ast
 import json
 import os
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
+from importlib.metadata import packages_distributions
 
 import pytest
 
 import ablations.report
+from ablations.ground.paths import PACKAGE
 from ablations.report import unchanged
 from ablations.report.check import check
-from ablations.report.unchanged import NOTE, Making
+from ablations.report.request import Request
+from ablations.report.unchanged import LIBRARIES, NOTE, Making
 from ablations.tracking import Reader, Store
+from ablations.tracking.basis import basis
 from ablations.tracking.reports import report_run
 from ablations.tracking.study import tag_of
 
@@ -126,15 +132,82 @@ def test_whatever_changes_it_is_compiled(commands, monkeypatch):
         for path in (home / "PUBLISHED", home / "figures" / "mine.png"):
             path.unlink(missing_ok=True)
 
+    with monkeypatch.context() as patched:  # another process has another report compiled, just now
+        patched.setattr(
+            unchanged, "_with_ids", lambda text, _: (home / "README.md").write_text("theirs") and f"{text}\n"
+        )
+        assert there() is not None
+    assert there() is None
+    shutil.copytree(kept / "reports", commands.reports, dirs_exist_ok=True)
+
     assert there(("svg",)) is None
     assert Making.of(NAME, Store(f"sqlite:///{kept / 'nothing'}"), ()) is None
     for name, value in (("_code", "x"), ("_libraries", ["x"]), ("columns", 80)):
         with monkeypatch.context() as patched:
             patched.setattr(unchanged, name, lambda *_, value=value: value)
             assert there() is None, name
+    assert there() is not None
+    rc = commands.folder / "settings" / "matplotlibrc"
+    rc.parent.mkdir()
+    rc.write_text("font.size: 20")
+    for name, value in (("MATPLOTLIBRC", rc), ("MATPLOTLIBRC", rc.parent), ("MPLCONFIGDIR", rc.parent)):
+        with monkeypatch.context() as patched:
+            patched.setenv(name, str(value))
+            assert there() is None, (name, value)
+    with monkeypatch.context() as patched:
+        patched.chdir(rc.parent)
+        assert there() is None
     for key in ("mlflow.note.content", "mlflow.sharedViewState.mine", tag_of("another"), "look.9999"):
         commands.store.tag_experiment(str(run["experiment_id"]), key, "x")  # these are no part of it
     assert there() is not None
+
+
+def test_artifacts_that_are_downloaded_are_looked_at(commands):
+    commands.sweep(NAME, EVEN)
+    assert basis(commands.store, NAME) is not None
+    for place in ("s3://bucket/run", "mlflow-artifacts:/1/run"):
+        with closing(sqlite3.connect(commands.store.path)) as db, db:
+            db.execute("UPDATE runs SET artifact_uri = ?", [place])
+        assert basis(commands.store, NAME) is None
+
+
+def test_what_changes_while_it_is_compiled_is_compiled_again(commands, compiled, monkeypatch):
+    """Another process has the report of other options compiled, and somebody deletes a run for a moment."""
+    compile_report = ablations.report.compile_report
+
+    def written_over(name, *given, **options):
+        report = compile_report(name, *given, **options)
+        compile_report(name, commands.store, request=Request(margin=3.0))
+        return report
+
+    def with_a_run_less(name, *given, **options):
+        change = (
+            "UPDATE runs SET lifecycle_stage = 'deleted' WHERE run_uuid = (SELECT min(run_uuid) FROM runs)"
+        )
+        with closing(sqlite3.connect(commands.store.path)) as db, db:
+            db.execute(change)
+        return compile_report(name, *given, **options)
+
+    for meanwhile in (written_over, with_a_run_less):
+        (commands.reports / NAME / NOTE).unlink(missing_ok=True)
+        with monkeypatch.context() as patched:
+            patched.setattr("ablations.report.compile_report", meanwhile)
+            commands.sweep(NAME, EVEN)
+        assert not (commands.reports / NAME / NOTE).exists(), meanwhile
+
+
+def test_all_that_figures_and_numbers_are_made_with_is_in_the_digest():
+    """By the packages that the rooms import which make them."""
+    imported = set()
+    for room in ("comparison", "plots", "report"):
+        for path in (PACKAGE / room).glob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+                names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+                names += [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
+                imported |= {name.partition(".")[0] for name in names}
+    packages = packages_distributions()
+    others = imported - sys.stdlib_module_names - {"ablations"}
+    assert {packages[name][0].lower() for name in others} <= {*LIBRARIES}
 
 
 def test_a_table_of_others_is_left_to_be_compiled():

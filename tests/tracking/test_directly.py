@@ -332,6 +332,36 @@ def test_a_schema_that_is_not_known_is_left_to_mlflow(store, run_id):
     assert not directly.knows(store)
 
 
+def test_a_store_of_several_workspaces_is_left_to_mlflow(store, run_id):
+    with closing(store.connect("rw")) as db, db:
+        db.execute("INSERT INTO experiments (name, workspace) VALUES ('lenet5', 'team')")
+        (theirs,) = db.execute("SELECT experiment_id FROM experiments WHERE workspace = 'team'").fetchone()
+    assert not directly.knows(store)
+    assert directly.create_run(store, str(theirs), "x", {}, 1) is None
+    with pytest.raises(InputError, match="workspace"):
+        create(store, CREATE)
+
+
+def test_places_of_artifacts_are_those_that_mlflow_gives(store, api, tmp_path):
+    for name, written in (
+        ("a", True),
+        ("a b", True),
+        ("a//b", True),
+        ("ü", True),
+        ("a/", False),
+        ("a?b", False),
+    ):
+        experiment = api.create_experiment(name.replace("/", "-"), f"file://{tmp_path}/{name}")
+        ours = directly.create_run(store, experiment, "run", {}, 1)
+        assert (ours is not None) == written, name
+        theirs = api.create_run(experiment)
+        if written:
+            place = api.get_run(ours).info.artifact_uri
+            assert place == theirs.info.artifact_uri.replace(theirs.info.run_id, ours)
+        else:
+            assert not directly.write(store, theirs.info.run_id, {"do": "models", "paths": ["model"]})
+
+
 def test_half_of_a_model_s_entry_is_left_to_mlflow(store, api, run_id):
     model = api.create_logged_model(
         api.get_run(run_id).info.experiment_id, "half", run_id, {"artifact": "model"}

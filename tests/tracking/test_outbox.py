@@ -1,7 +1,9 @@
 """Stores that go away in the middle: nothing that was logged is lost, nothing is there twice."""
 
+import errno
 import json
 import math
+import os
 import random
 import resource
 import subprocess
@@ -337,6 +339,18 @@ def fill(folder: Path) -> Path:
         while True:
             file.write(bytes(4096))
     return folder / "filler"
+
+
+def test_files_that_cannot_be_kept_say_why(store, tmp_path, monkeypatch):
+    def no_room(source, target):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(journal, "_copy", no_room)
+    (tmp_path / "files").mkdir()
+    (tmp_path / "files" / "a").write_text("a")
+    said = pytest.raises(InputError, match=r"cannot be kept in \S+ either: .*No space left")
+    with closing(journal.Journal.new(store, "an id")) as new, said:
+        new.append({"do": "files"}, tmp_path / "files")
 
 
 def test_a_full_disk(disk, copy_store, tmp_path, monkeypatch):

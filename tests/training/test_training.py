@@ -578,8 +578,34 @@ def test_fingerprint_of_a_run_is_the_same_for_every_variant(compose):
     variant = ["activation=tanh", "pool=avg", "c3=sparse", "head=mse", "init=lecun", "optimizer=sgd"]
     others = ["normalization=lecun1998", "trainer.epochs=3", "trainer.batch_size=8", "trainer.dtype=float64"]
     assert stream(*variant, *others) == first
+    assert stream("dataset.train_images=100") == first  # of the split, which is the same
     assert stream("seed=1") != first
     assert stream("dataset.val_fraction=0.3") != first
+
+
+def test_fewer_training_images_are_part_of_more_and_leave_the_rest_of_a_run_as_it_is(compose):
+    def images(*overrides):
+        found = assemble(compose("dataset=digits", *overrides))
+        assert found.sizes["dataset.train_images"] == len(found.training)
+        return {image.tobytes() for image in found.training.pixels}, found
+
+    few, of_few = images("dataset.train_images=100")
+    more, _ = images("dataset.train_images=300")
+    everything, of_all = images()
+    assert few < more < everything
+    assert np.bincount(of_few.training.labels).tolist() == pytest.approx(10 * [10], abs=1)
+    for part in ("validation", "test"):
+        np.testing.assert_array_equal(getattr(of_few, part).pixels, getattr(of_all, part).pixels)
+    assert of_few.dataset.sha256 == of_all.dataset.sha256
+    _, named = images("dataset.train_images=1149")
+    np.testing.assert_array_equal(named.training.pixels, of_all.training.pixels)
+    np.testing.assert_array_equal(named.training.labels, of_all.training.labels)
+
+
+def test_where_nothing_validates_all_seeds_train_on_the_same_images(compose):
+    held = ("dataset=digits", "dataset.val_fraction=0", "dataset.train_images=50")
+    first, second = (assemble(compose(*held, f"seed={seed}")).training for seed in (0, 1))
+    np.testing.assert_array_equal(first.pixels, second.pixels)
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
