@@ -29,7 +29,7 @@ def table(network: Network) -> str:
     """Layer, kind, output shape, parameters, connections and multiply-accumulates (MACs), with totals."""
     rows = [("layer", "kind", "output", "parameters", "connections", "MACs")]
     totals = [0, 0, 0]
-    for name, layer in network.layers.items():
+    for name, layer in network.named.items():
         summary = layer.summary()
         maps, *size = summary.shape
         shape = f"{maps}@{'×'.join(map(str, size))}" if size else str(maps)
@@ -46,7 +46,7 @@ def table(network: Network) -> str:
         for row in rows
     ]
     rule = "─" * max(map(len, lines))
-    weights = sum(a.value.size for layer in network.layers.values() for a in _weights(layer.parameters))
+    weights = sum(a.value.size for layer in network.named.values() for a in _weights(layer.parameters))
     note = f"of the {totals[0]:,} parameters {weights:,} are weights and {totals[0] - weights:,} biases"
     return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1], note])
 

@@ -8,6 +8,7 @@ in nn/test_network.py and nn/test_curvature.py; and its counterpart in PyTorch, 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from math import erf
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ class Activation:
     function: Callable[[Array], Array]
     derivative: Callable[[Array], Array]  # of a
     torch: Callable[..., Any]  # of torch and a
+    least: tuple[float, float] | None = None  # where it falls before it rises: a, f(a) at the bottom
 
 
 def sigmoid(a: Array) -> Array:
@@ -74,6 +76,40 @@ ACTIVATIONS = {
         function=lambda a: 1.7159 * np.tanh(2 * a / 3),
         derivative=lambda a: 1.7159 * 2 / 3 / np.cosh(2 * a / 3) ** 2,
         torch=lambda torch, a: 1.7159 * torch.tanh(2 / 3 * a),
+    ),
+    "gelu": Activation(
+        numbers=[
+            (0.0, 0.0, 0.5),
+            (1.0, 0.8413447460685429, 1.0833154705876864),  # Φ(1), and φ(1) = 0.24197072451914337 more
+            (-1.0, -0.15865525393145707, -0.08331547058768635),
+            (
+                1.959963984540054,
+                0.975 * 1.959963984540054,
+                0.975 + 1.959963984540054 * 0.05844507,
+            ),  # Φ of 97.5 %
+            (-40.0, 0.0, 0.0),
+            (40.0, 40.0, 1.0),
+        ],
+        function=lambda a: a * (1 + np.vectorize(erf)(a / 2**0.5)) / 2,
+        derivative=lambda a: (
+            (1 + np.vectorize(erf)(a / 2**0.5)) / 2 + a * np.exp(-(a**2) / 2) / (2 * np.pi) ** 0.5
+        ),
+        torch=lambda torch, a: torch.nn.functional.gelu(a),
+        least=(-0.7517915, -0.1699712),
+    ),
+    "silu": Activation(
+        numbers=[
+            (0.0, 0.0, 0.5),
+            (1.0, 0.7310585786300049, 0.9276705118714867),  # σ(1), and σ(1) σ(−1) more
+            (np.log(3), 0.75 * np.log(3), 0.75 + 0.1875 * np.log(3)),
+            (-np.log(3), -0.25 * np.log(3), 0.25 - 0.1875 * np.log(3)),
+            (-800.0, 0.0, 0.0),
+            (800.0, 800.0, 1.0),
+        ],
+        function=lambda a: a * sigmoid(a),
+        derivative=lambda a: sigmoid(a) + a * sigmoid(a) * sigmoid(-a),
+        torch=lambda torch, a: torch.nn.functional.silu(a),
+        least=(-1.2784645, -0.2784645),  # where e^(−a) = −1 − a, so that f(a) = 1 + a
     ),
 }
 
@@ -347,6 +383,73 @@ HEADS = {
 }
 
 
+@dataclass(frozen=True)
+class Norm:
+    """What is done to the values of one map, or one unit, in a batch, before the activation."""
+
+    numbers: Sequence[tuple]
+    """Values, w, b, outputs in a training step; and mean and variance to remember, 0 and 1 before it."""
+    torch: Callable[..., Any]  # of torch, x (n, maps, …), weight, bias, mean, variance, in training or not
+
+
+def batch_norm_torch(
+    torch: Any, x: Any, weight: Any, bias: Any, mean: Any, variance: Any, training: bool
+) -> Any:
+    """Mean and variance are moved in place."""
+    parameters = [each.reshape(-1) for each in (mean, variance, weight, bias)]
+    return torch.nn.functional.batch_norm(x, *parameters, training=training, momentum=0.1, eps=1e-5)
+
+
+NORMS = {
+    "none": Norm(numbers=[], torch=lambda torch, x, *_: x),
+    "batch": Norm(
+        numbers=[
+            (  # mean 3, variance 14/4, or 14/3 as an estimate
+                (1, 2, 3, 6),
+                1,
+                0,
+                tuple(d / (3.5 + 1e-5) ** 0.5 for d in (-2, -1, 0, 3)),
+                0.3,
+                0.9 + 0.1 * 14 / 3,
+            ),
+            ((5, 5), 2, -1, (-1, -1), 0.5, 0.9),
+            (
+                (-1, 1),
+                0.5,
+                10,
+                (10 - 0.5 / 1.00001**0.5, 10 + 0.5 / 1.00001**0.5),
+                0.0,
+                1.1,
+            ),
+        ],
+        torch=batch_norm_torch,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Dropout:
+    """Which units are 0 in a training step."""
+
+    numbers: Sequence[tuple[float, float, float, float]]  # rate, draw, value, output
+    torch: Callable[..., Any]  # of torch, x, rate and draws of x's shape
+
+
+DROPOUTS = {
+    "inverted": Dropout(
+        numbers=[
+            (0.5, 0.2, 3.0, 0.0),
+            (0.5, 0.7, 3.0, 6.0),
+            (0.5, 0.5, -1.0, -2.0),
+            (0.2, 0.19, 8.0, 0.0),
+            (0.2, 0.21, 8.0, 10.0),
+            (0.0, 0.0, 7.0, 7.0),
+        ],
+        torch=lambda torch, x, rate, draws: x * (draws >= rate) / (1 - rate),
+    ),
+}
+
+
 INITS = {  # uniform draw, fan-in, fan-out, weight, bias
     "lecun": [
         (0.0, 25, 100, -0.096, -0.096),
@@ -390,17 +493,28 @@ OPTIMIZERS = {
     "sgd": Optimizer(
         steps=[(0.95, -1.9), (0.85, -1.9)],
         rates=([0.1], [0.002]),
-        torch=lambda torch, parameters, c: torch.optim.SGD(parameters, lr=c.lr),
+        torch=lambda torch, parameters, c: torch.optim.SGD(parameters, c.lr, weight_decay=c.weight_decay),
     ),
     "momentum": Optimizer(
         steps=[(0.95, -1.9), (0.805, -1.81)],  # velocities (0.5, −1) and (1.45, −0.9)
         rates=([0.01], [0.0005]),
-        torch=lambda torch, parameters, c: torch.optim.SGD(parameters, lr=c.lr, momentum=c.momentum),
+        torch=lambda torch, parameters, c: torch.optim.SGD(
+            parameters, c.lr, c.momentum, weight_decay=c.weight_decay
+        ),
+    ),
+    "nesterov": Optimizer(
+        steps=[(0.905, -1.81), (0.6745, -1.729)],  # g + 0.9 v: (0.95, −1.9), then (2.305, −0.81)
+        rates=([0.01], [0.0005]),
+        torch=lambda torch, parameters, c: torch.optim.SGD(
+            parameters, c.lr, c.momentum, weight_decay=c.weight_decay, nesterov=True
+        ),
     ),
     "adagrad": Optimizer(
         steps=[(0.9, -1.9), (0.9 - 0.1 / 1.25**0.5, -1.9)],  # sums of squares (¼, 1) and (1¼, 1)
         rates=([0.5], [0.5]),
-        torch=lambda torch, parameters, c: torch.optim.Adagrad(parameters, lr=c.lr, eps=c.eps),
+        torch=lambda torch, parameters, c: torch.optim.Adagrad(
+            parameters, c.lr, eps=c.eps, weight_decay=c.weight_decay
+        ),
     ),
     "rmsprop": Optimizer(
         steps=[  # mean squares (0.0025, 0.01) and (0.012475, 0.0099)
@@ -408,7 +522,9 @@ OPTIMIZERS = {
             (1 - 0.05 / (0.05 + 1e-8) - 0.1 / (0.012475**0.5 + 1e-8), -2 + 0.1 / (0.1 + 1e-8)),
         ],
         rates=([0.01, 0.001, 0.0001], [0.01, 0.001, 0.0001]),
-        torch=lambda torch, parameters, c: torch.optim.RMSprop(parameters, c.lr, alpha=c.decay, eps=c.eps),
+        torch=lambda torch, parameters, c: torch.optim.RMSprop(
+            parameters, c.lr, alpha=c.decay, eps=c.eps, weight_decay=c.weight_decay
+        ),
     ),
     "adam": Optimizer(
         steps=[  # m (0.145, −0.09) / 0.19 and v (0.00124975, 0.000999) / 0.001999 at the second
@@ -416,7 +532,19 @@ OPTIMIZERS = {
             (0.9 - 0.09651820258217746, -1.9 + 0.06700582541365434),
         ],
         rates=([0.02], [0.02]),
-        torch=lambda torch, parameters, c: torch.optim.Adam(parameters, c.lr, (c.beta1, c.beta2), c.eps),
+        torch=lambda torch, parameters, c: torch.optim.Adam(
+            parameters, c.lr, (c.beta1, c.beta2), c.eps, c.weight_decay
+        ),
+    ),
+    "adamw": Optimizer(
+        steps=[  # Adam's, after a thousandth of each parameter is gone: 0.1 · 0.01
+            (0.999 - 0.05 / (0.5 + 1e-8), -1.998 + 0.1 / (1 + 1e-8)),
+            (0.898101 - 0.09651820258217746, -1.896102 + 0.06700582541365434),
+        ],
+        rates=([0.02], [0.02]),
+        torch=lambda torch, parameters, c: torch.optim.AdamW(
+            parameters, c.lr, (c.beta1, c.beta2), c.eps, c.weight_decay
+        ),
     ),
     "sdlm": Optimizer(
         steps=[(-1.5, 3), (-6.5, 3)],  # before any curvature is known, a rate of 0.1 / 0.02
@@ -429,6 +557,8 @@ TABLES: Mapping[str, Mapping[str, Any]] = {
     "activation": ACTIVATIONS,
     "pool": POOLS,
     "c3": C3S,
+    "norm": NORMS,
+    "dropout": DROPOUTS,
     "head": HEADS,
     "init": INITS,
     "optimizer": OPTIMIZERS,

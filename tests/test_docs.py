@@ -256,7 +256,7 @@ RUN_FLAGS = {"-m", "--multirun", "--help", "--hydra-help", "--cfg", "--info", "-
 
 def test_overrides_compose(composed):
     """Of every page, but for the choices that extending.md adds itself."""
-    added = ("leaky_relu", "nesterov", "my_idx", "npz", "batch_size dry", "+study=batch_size")
+    added = ("leaky_relu", "adamax", "my_idx", "npz", "batch_size dry", "+study=batch_size")
     for page, words in everywhere():
         text = " ".join(words)
         if words[:2] != ["python", "run.py"] or any(name in text for name in added):
@@ -311,7 +311,7 @@ def test_every_page_is_reached_from_the_readme():
 
 def test_choices_of_the_readme_are_all_choices():
     rows = re.findall(r"^\| `(\w+)` \| (.+) \|$", PAGES[0].read_text("utf-8"), re.M)
-    assert len(rows) == 10
+    assert len(rows) == 12
     for group, said in rows:
         outside = re.sub(r"\([^)]*\)", "", said)
         assert set(re.findall(r"`(\w+)`", outside)) == {f.stem for f in (CONF / group).glob("*.yaml")}
@@ -331,6 +331,24 @@ def test_layers_in_numbers():
         assert tuple(map(int, re.split("[@×]", shape))) == summary.shape
         assert int(parameters.replace(",", "")) == layer.size
         assert int(connections.replace(",", "")) == summary.connections
+
+
+def test_widths_in_numbers():
+    """The page's second table: maps and units in its first cell, or C1's alone."""
+    keys = ("C1.maps", "C3.maps", "C5.units", "F6.units")
+    rows = re.findall(
+        r"^\| ([^|]*\d[^|]*|\*\*as it is\*\*) \| ([\d,*]+) \| ([\d,*]+) \|$",
+        (ROOT / "docs" / "width.md").read_text("utf-8"),
+        re.M,
+    )
+    assert len(rows) == 5
+    for said, parameters, macs in rows:
+        sizes = re.findall(r"\b\d+\b", said)
+        overrides = (f"network.layers.{key}={size}" for key, size in zip(keys, sizes, strict=False))
+        network = compose_network(list(overrides))
+        assert network.values.size == int(parameters.strip("*").replace(",", ""))
+        counted = sum(layer.summary().macs for layer in network.layers.values())
+        assert counted == int(macs.strip("*").replace(",", ""))
 
 
 def test_the_report_that_is_read_says_what_is_quoted():
@@ -435,7 +453,7 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     runs = Reader(Store(f"sqlite:///{copy.root / 'mlruns' / 'mlflow.db'}")).runs()
     assert set(runs["status"]) == {"FINISHED"}
     assert "leaky_relu" in set(runs["params.activation"])
-    assert "nesterov" in set(runs["params.optimizer"])
+    assert "adamax" in set(runs["params.optimizer"])
     both = runs[runs["params.dataset"].isin(["my_idx", "npz"])]
     assert len(both) == 2
     assert both["tags.data_sha256"].nunique() == both["metrics.test/error_pct"].nunique() == 1
@@ -450,7 +468,7 @@ def test_the_worked_examples_do_what_the_page_says(extended):
     ("section", "package", "choice"),
     [
         ("An activation", "ablations/nn/activations.py", "conf/activation/leaky_relu.yaml"),
-        ("An optimizer", "ablations/training/optimizers.py", "conf/optimizer/nesterov.yaml"),
+        ("An optimizer", "ablations/training/optimizers.py", "conf/optimizer/adamax.yaml"),
     ],
 )
 def test_a_variant_is_one_class_one_yaml_and_one_row(section, package, choice):

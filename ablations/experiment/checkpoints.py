@@ -71,6 +71,7 @@ def write(path: Path, checkpoint: Checkpoint) -> None:
     }
     arrays = {"header": np.frombuffer(json.dumps(header).encode(), np.uint8), "values": state.values}
     arrays |= {f"memory.{name}": vector for name, vector in state.memory.items()}
+    arrays |= {f"statistics.{name}": array for name, array in state.statistics.items()}
     arrays["sha256"] = np.frombuffer(_digest(arrays), np.uint8)
     fresh = path.with_name(f"{path.name}.writing")
     with open(fresh, "wb") as file:
@@ -101,8 +102,9 @@ def read(path: Path, identity: Mapping[str, str]) -> Checkpoint:
             epoch=_count(header["epoch"]),
             steps=_count(header["steps"]),
             values=arrays.pop("values"),
-            memory={name.removeprefix("memory."): vector for name, vector in arrays.items()},
+            memory=_below("memory.", arrays),
             streams={str(purpose): _stream(each) for purpose, each in header["streams"].items()},
+            statistics=_below("statistics.", arrays),
         )
         measured = [
             Measured({str(name): float(value) for name, value in metrics.items()}, int(step), int(time_ms))
@@ -150,6 +152,11 @@ class Checkpoints:
         for path in self.folder.iterdir():
             if path.name != LOCK:
                 path.unlink()
+
+
+def _below(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The arrays whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): each for name, each in arrays.items() if name.startswith(prefix)}
 
 
 def _digest(arrays: Mapping[str, np.ndarray]) -> bytes:

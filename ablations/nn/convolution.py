@@ -87,7 +87,7 @@ class Convolution(Layer):
         if not _is_table(table, self.maps, in_maps):
             raise InputError(
                 f"convolution: the connection table needs {self.maps} rows of different input maps 0 to "
-                f"{in_maps - 1}, at least one in each; got {table}"
+                f"{in_maps - 1}, at least one in each, and each in at least one; got {table}; c3=full fits any number"
             )
         pairs = np.array([(m, c) for m, row in enumerate(table) for c in row])
         return pairs[:, 0], pairs[:, 1]
@@ -191,7 +191,10 @@ def without_phases(phases: np.ndarray) -> np.ndarray:
 
 
 def _is_table(table: object, maps: int, in_maps: int) -> bool:
-    """Whether `table` has `maps` rows, each of one or more of the maps 0 … in_maps − 1, none of them twice."""
+    """Whether `table` has `maps` rows, each of one or more of the maps 0 … in_maps − 1, none of them twice, all read.
+
+    A map that no row reads would be computed for nothing, and count as parameters.
+    """
 
     def is_row(row: object) -> bool:
         return (
@@ -199,7 +202,9 @@ def _is_table(table: object, maps: int, in_maps: int) -> bool:
         )
 
     accepted = set(range(in_maps))
-    return isinstance(table, Sequence) and len(table) == maps and all(map(is_row, table))
+    if not (isinstance(table, Sequence) and len(table) == maps and all(map(is_row, table))):
+        return False
+    return set().union(*table) == accepted
 
 
 def _windows(rows: np.ndarray, k: int) -> np.ndarray:

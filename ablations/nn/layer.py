@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import prod
 from types import SimpleNamespace
+from typing import ClassVar
 
 import numpy as np
 
@@ -63,10 +64,19 @@ class Layer(ABC):
     Life: constructed with hyperparameters → `build` once → `resize` when the batch size changes →
     `forward`, `backward` for each batch. Results are written into buffers that live as long as the layer:
     they hold until its next call, and `backward` may overwrite the gradient it is given.
+
+    `statistics` are what a layer remembers of the training beside its parameters, by name; `bind` makes them.
     """
+
+    couples_images: ClassVar[bool] = False
+    """Whether, in a training step, an image's output depends on the other images."""
+
+    differs_in_training: ClassVar[bool] = False
+    """Whether a training step calls `forward_training` in place of `forward`."""
 
     def __init__(self) -> None:
         self.parameters: dict[str, Parameter] = {}
+        self.statistics: dict[str, np.ndarray] = {}
         self.values = self.grads = self.curvatures = np.empty(0)
         self.dtype: np.dtype = np.dtype(np.float32)
         self._buffers_of: dict[int, SimpleNamespace] = {}
@@ -85,6 +95,10 @@ class Layer(ABC):
     @abstractmethod
     def forward(self, x: np.ndarray) -> np.ndarray:
         """Output for the input `x`, `(*in_shape, n)`."""
+
+    def forward_training(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """The same in a training step, of layers that do then what they do not do in evaluation."""
+        raise NotImplementedError(f"{type(self).__name__} does the same in training")
 
     @abstractmethod
     def backward(self, dy: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The layers, C1 to output, put together: order of the activations, flat parameter vectors, one pass each way."""
+"""The layers, C1 to output, put together: what follows each of them, flat parameter vectors, one pass each way."""
 
 from collections.abc import Callable, Iterator, Mapping
 
@@ -6,7 +6,10 @@ import numpy as np
 
 from ablations.errors import InputError
 from ablations.nn.activations import Activate, Activation
+from ablations.nn.batch_norm import BatchNorm
 from ablations.nn.convolution import without_phases
+from ablations.nn.dense import Dense
+from ablations.nn.dropout import Dropout
 from ablations.nn.heads import Loss
 from ablations.nn.initializers import Initializer
 from ablations.nn.layer import Layer, Shape, aligned
@@ -16,14 +19,30 @@ from ablations.nn.pooling import Pooling
 class Network:
     """A feed-forward network: `layers` by the paper's names, an activation after each but the last, and a loss.
 
+    `norms` and `dropout` say by the name of a layer what else follows it: a normalisation comes before the activation
+    (an empty one is none), dropout after it (none at a rate of 0). They are `C1.norm`, `C5.dropout` in `named`, which
+    has all but the activations. `couples_images`: whether a training step needs its whole batch at once, because an
+    image's outputs depend on the others.
+
     All parameters live in one flat vector, `values`, their gradients and curvatures in two others, `grads` and
     `curvatures`; the layers hold views. An optimizer step is then a handful of vector operations.
     """
 
-    def __init__(self, layers: Mapping[str, Layer], activation: Activation, loss: Loss) -> None:
+    def __init__(
+        self,
+        layers: Mapping[str, Layer],
+        activation: Activation,
+        loss: Loss,
+        norms: Mapping[str, BatchNorm | Mapping],
+        dropout: Mapping[str, Dropout],
+    ) -> None:
         self.layers = dict(layers)
         self.activation, self.loss = activation, loss
-        self.sequence = list(_with_activations(list(self.layers.values()), activation))
+        _check_places(self.layers, norms, dropout)
+        ordered = list(_in_order(self.layers, activation, norms, dropout))
+        self.sequence = [layer for _, layer in ordered]
+        self.named = {name: layer for name, layer in ordered if name is not None}
+        self.couples_images = any(layer.couples_images for layer in self.sequence)
         self._n = 0
         self._forward_done = False
 
@@ -42,7 +61,7 @@ class Network:
         if dtype not in ("float32", "float64"):
             raise InputError(f"trainer.dtype: must be float32 or float64, got {dtype}")
         self.in_shape = in_shape
-        names = {id(layer): name for name, layer in self.layers.items()}
+        names = {id(layer): name for name, layer in self.named.items()}
         shape = in_shape
         for layer in self.sequence:
             name = names.get(id(layer), "activation")
@@ -60,11 +79,25 @@ class Network:
         self._n = 0
         return self
 
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        """Outputs (classes, n) of images x (maps, y, x, n); they hold until the next call."""
+    @property
+    def statistics(self) -> dict[str, np.ndarray]:
+        """What layers remember of the training beside parameters, by name, `C1.norm.mean`, …: the arrays in use."""
+        return {
+            f"{name}.{key}": array
+            for name, layer in self.named.items()
+            for key, array in layer.statistics.items()
+        }
+
+    def forward(self, x: np.ndarray, rng: np.random.Generator | None = None) -> np.ndarray:
+        """Outputs (classes, n) of images x (maps, y, x, n); they hold until the next call.
+
+        With `rng` as in a training step: it draws which units are dropped, and batch normalisation takes the
+        batch's own mean and variance.
+        """
         self._resize(x.shape[-1])
         for layer in self.sequence:
-            x = layer.forward(x)
+            in_training = rng is not None and layer.differs_in_training
+            x = layer.forward_training(x, rng) if in_training else layer.forward(x)
         self._forward_done = True
         return x
 
@@ -80,7 +113,7 @@ class Network:
             x = layer.forward(x)
             name = names.get(id(layer), name)  # an activation finishes the layer before it
             shown = x[..., 0].copy()
-            if _is_pooled_first(following):
+            if _is_pooled_first(following, self.activation):
                 self.activation.apply(shown, out=shown)
             features[name] = without_phases(shown) if shown.ndim == 4 else shown
         self._forward_done = False
@@ -111,27 +144,30 @@ class Network:
         self._forward_done = False
 
     def state(self) -> dict[str, np.ndarray]:
-        """A copy of every parameter by name, `C1.weight`, …"""
-        return {
-            f"{name}.{key}": parameter.value.copy()
-            for name, layer in self.layers.items()
-            for key, parameter in layer.parameters.items()
-        }
+        """A copy of every parameter and statistic by name, `C1.weight`, …, `C1.norm.mean`, …"""
+        return {name: array.copy() for name, array in self._arrays().items()}
 
     def load(self, state: Mapping[str, np.ndarray]) -> None:
-        """Set every parameter from what `state` gave.
+        """Set every parameter and statistic from what `state` gave.
 
         Raises InputError where names or shapes differ.
         """
-        own = self.state()
+        own = self._arrays()
         if own.keys() != state.keys():
             raise InputError(f"model: expected the arrays {', '.join(own)}, got {', '.join(state)}")
         for name, array in state.items():
             if array.shape != own[name].shape:
                 raise InputError(f"model: {name} has shape {array.shape}, expected {own[name].shape}")
-        for name, layer in self.layers.items():
-            for key, parameter in layer.parameters.items():
-                parameter.value[...] = state[f"{name}.{key}"]
+        for name, array in own.items():
+            array[...] = state[name]
+
+    def _arrays(self) -> dict[str, np.ndarray]:
+        parameters = {
+            f"{name}.{key}": parameter.value
+            for name, layer in self.named.items()
+            for key, parameter in layer.parameters.items()
+        }
+        return parameters | self.statistics
 
     def _resize(self, n: int) -> None:
         if n != self._n:
@@ -140,22 +176,43 @@ class Network:
             self._n = n
 
 
-def _with_activations(layers: list[Layer], activation: Activation) -> Iterator[Layer]:
-    """An activation after every layer that has weights, except the last.
+def _check_places(
+    layers: Mapping[str, Layer], norms: Mapping[str, object], dropout: Mapping[str, object]
+) -> None:
+    """Raises InputError for a normalisation or dropout where there is nothing that it could follow."""
+    dense = [name for name, layer in layers.items() if isinstance(layer, Dense)]
+    for group, given, accepted in (("norms", norms, list(layers)), ("dropout", dropout, dense)):
+        for name in given:
+            if name not in accepted:
+                raise InputError(f"network.{group}: {name}; accepted: {', '.join(accepted)}")
 
-    Around max pooling it comes second: max commutes with a monotone function, and there is a quarter of the
-    values left to apply it to. Around averaging the textbook's order stays: first activate, then pool.
+
+def _in_order(
+    layers: Mapping[str, Layer],
+    activation: Activation,
+    norms: Mapping[str, BatchNorm | Mapping],
+    dropout: Mapping[str, Dropout],
+) -> Iterator[tuple[str | None, Layer]]:
+    """Each layer by its name with all that follows it, an activation (without a name) being after every layer that
+    has weights, except the last.
+
+    Around max pooling a monotone one comes second: max commutes with it, and there is a quarter of the values left
+    to apply it to. Otherwise the textbook's order stays: first activate, then pool.
     """
-    for layer, following in zip(layers, [*layers[1:], None], strict=True):
-        yield layer
+    for (name, layer), following in zip(layers.items(), [*list(layers.values())[1:], None], strict=True):
+        yield name, layer
+        if norms.get(name):
+            yield f"{name}.norm", norms[name]
         if isinstance(layer, Pooling):
-            activated = layer.has_weights or layer.commutes_with_monotone
+            activated = layer.has_weights or _is_pooled_first(layer, activation)
         else:
-            activated = following is not None and not _is_pooled_first(following)
+            activated = following is not None and not _is_pooled_first(following, activation)
         if activated:
-            yield Activate(activation)
+            yield None, Activate(activation)
+        if name in dropout and dropout[name].rate:
+            yield f"{name}.dropout", dropout[name]
 
 
-def _is_pooled_first(following: Layer | None) -> bool:
+def _is_pooled_first(following: Layer | None, activation: Activation) -> bool:
     """Whether the activation of the layer before `following` comes after it."""
-    return isinstance(following, Pooling) and following.commutes_with_monotone
+    return isinstance(following, Pooling) and following.commutes_with_monotone and activation.is_monotone

@@ -62,7 +62,8 @@ class Model:
         """
         try:
             weights, config = read_arrays(folder / WEIGHTS), _config(folder / CONFIG)
-            network, init = _made(config["network"]), _made(config["init"])
+            parts = {"norms": {}, "dropout": {}} | config["network"]  # models saved by 0.1.0 know of neither
+            network, init = _made(parts), _made(config["init"])
             # Whatever a layer draws is overwritten; what its file has no weights for is not even made.
             draws = _Draws(MOST_DRAWS + 8 * sum(array.size for array in weights.values()))
             network.build(INPUT_SHAPE, init, lambda _: draws, config["trainer"]["dtype"])

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import numpy as np
     from mlflow import MlflowClient
 
-REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas")
+REQUIREMENTS = ("hydra-core", "mlflow", "numpy", "omegaconf", "pandas", "scipy")
 """What loading a model imports; pinned to the versions that made it."""
 
 IMAGES = "images (n, 28, 28), uint8 or float, from 0 = background to 255 = ink"

@@ -4,7 +4,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,7 @@ from ablations.nn.normalization import Normalization
 from ablations.training.optimizers import Optimizer
 from ablations.training.recipe import Images, Recipe
 
-STREAMS = ("order", "curvature", "distortion")
+STREAMS = ("order", "curvature", "distortion", "dropout")
 """The random streams that a training draws from."""
 
 
@@ -54,7 +54,8 @@ class State:
     """All that a training needs to go on after an epoch as if it had never stopped, to the last bit.
 
     `epoch` and `steps` count what is done; `values` are the parameters (P,), `memory` the optimizer's vectors (P,)
-    by name, `streams` the states of the random streams' bit generators by purpose, as numpy gives and takes them.
+    by name, `streams` the states of the random streams' bit generators by purpose, as numpy gives and takes them,
+    `statistics` the network's (`Network.statistics`).
     """
 
     epoch: int
@@ -62,6 +63,7 @@ class State:
     values: np.ndarray
     memory: Mapping[str, np.ndarray]
     streams: Mapping[str, Mapping[str, Any]]
+    statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -91,13 +93,19 @@ def train(
     `watch` is called after each step. `keep` is called once the record of an epoch has been taken, with what
     `resume` needs to go on from there; its arrays are those in use, and hold during the call.
 
-    Raises InputError for a batch larger than the training set, or a state of another training, and DivergedError at
-    the first loss or gradient that is not finite, before it reaches the weights.
+    Raises InputError for a batch larger than the training set, or of one image where the network needs two, or a state
+    of another training, and DivergedError at the first loss or gradient that is not finite, before it reaches the
+    weights.
     """
     network, optimizer, options, size = recipe.network, recipe.optimizer, recipe.options, len(recipe.training)
     if options.batch_size > size:
         raise InputError(
             f"trainer.batch_size: there are only {size} training images, got {options.batch_size}"
+        )
+    if network.couples_images and 1 in (options.batch_size, size % options.batch_size):
+        raise InputError(
+            f"trainer.batch_size: {size} training images in batches of {options.batch_size} leave one image to a step, "
+            "and norm=batch needs two"
         )
     feed = Feeder(network, recipe.normalization)
     rngs = {purpose: recipe.streams.generator(purpose) for purpose in STREAMS}
@@ -113,7 +121,7 @@ def train(
         for start in range(0, size, options.batch_size):
             _renew_curvature(recipe, feed, images, rngs["curvature"], epoch, start)
             batch = order[start : start + options.batch_size]
-            loss, hits = gradient(network, feed, images.pixels[batch], images.labels[batch])
+            loss, hits = gradient(network, feed, images.pixels[batch], images.labels[batch], rngs["dropout"])
             steepest = _finite(loss, network.grads, f"at step {optimizer.steps + 1} (epoch {epoch})")
             _clip(network.grads, options.clip_norm)
             optimizer.step(network.values, network.grads)
@@ -133,7 +141,7 @@ def train(
             images_per_s=size / seconds,
         )
         states = {purpose: rng.bit_generator.state for purpose, rng in rngs.items()}
-        keep(State(epoch, optimizer.steps, network.values, optimizer.state, states))
+        keep(State(epoch, optimizer.steps, network.values, optimizer.state, states, network.statistics))
 
 
 def _restore(
@@ -142,7 +150,14 @@ def _restore(
     given, own = state.values, network.values
     if (given.shape, given.dtype) != (own.shape, own.dtype) or state.streams.keys() != rngs.keys():
         raise InputError("the state to go on from is that of another training")
+    statistics = network.statistics
+    if {name: each.shape for name, each in state.statistics.items()} != {
+        name: each.shape for name, each in statistics.items()
+    }:
+        raise InputError("the state to go on from is that of another training")
     own[...] = given
+    for name, array in statistics.items():
+        array[...] = state.statistics[name]
     optimizer.resume(state.steps, state.memory)
     for purpose, rng in rngs.items():
         rng.bit_generator.state = state.streams[purpose]
@@ -189,18 +204,24 @@ def _clip(grads: np.ndarray, limit: float | None) -> None:
 
 
 def gradient(
-    network: Network, feed: Callable[[np.ndarray], np.ndarray], images: np.ndarray, labels: np.ndarray
+    network: Network,
+    feed: Callable[[np.ndarray], np.ndarray],
+    images: np.ndarray,
+    labels: np.ndarray,
+    rng: np.random.Generator | None = None,
 ) -> tuple[float, int]:
     """Write the gradient of a batch's mean loss into `network.grads`; return its summed loss and its right answers.
 
-    `feed` makes network input of some of the images. A large batch goes through the layers a part at a time,
-    because their buffers then stay in the processor's caches; the gradients of the parts add up.
+    `feed` makes network input of some of the images; `rng` is that of `Network.forward`. A large batch goes through
+    the layers a part at a time, unless they need it whole, because their buffers then stay in the processor's caches;
+    the gradients of the parts add up.
     """
-    n, parts = len(images), -(-len(images) // IMAGES_AT_ONCE)
+    n = len(images)
+    parts = 1 if network.couples_images else -(-n // IMAGES_AT_ONCE)
     loss, hits, total = 0.0, 0, None
     for i in range(parts):
         part = slice(n * i // parts, n * (i + 1) // parts)
-        outputs = network.forward(feed(images[part]))
+        outputs = network.forward(feed(images[part]), rng)
         losses, doutputs = network.loss(outputs, labels[part])
         loss += float(np.add.reduce(losses))
         hits += int(np.count_nonzero(network.loss.answers(outputs) == labels[part]))

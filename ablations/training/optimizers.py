@@ -2,12 +2,14 @@
 
 Each works in place on the network's flat parameter vector θ with the gradient g, and keeps its state in
 vectors of the same size. The learning rate is a number, or a list with one rate for each epoch, whose last
-holds for all later ones.
+holds for all later ones. A weight decay λ, 0 for none, adds the gradient of ½ λ θ² to g before anything else, in all
+rules but AdamW, which has its own, and SDLM, which has none; it applies to every parameter, as in PyTorch.
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from numbers import Real
+from typing import ClassVar
 
 import numpy as np
 
@@ -21,19 +23,24 @@ class Optimizer(ABC):
     state_names: tuple[str, ...] = ()
     """The vectors that the rule remembers between steps, in order."""
 
-    def __init__(self, lr: float | Sequence[float]) -> None:
+    needs_curvature: ClassVar[bool] = False
+    """Whether it asks for the network's second derivatives."""
+
+    def __init__(self, lr: float | Sequence[float], weight_decay: float) -> None:
         try:
             self.rates = [float(rate) for rate in (lr if _is_list(lr) else [lr])]
         except (TypeError, ValueError):
             self.rates = []
         if not self.rates or not all(0 < rate < np.inf for rate in self.rates):
             raise InputError(f"optimizer.lr: must be a positive number, or a list of them by epoch; got {lr}")
+        self.weight_decay = _weight_decay(weight_decay)
 
     def start(self, values: np.ndarray) -> None:
         """Begin with empty memory, for parameters like `values`."""
         self.steps = 0
         self.state = {name: aligned(values.shape, values.dtype) for name in self.state_names}
         self._scratch = aligned(values.shape, values.dtype)
+        self._decayed = aligned(values.shape, values.dtype) if self.weight_decay else None
 
     def resume(self, steps: int, state: Mapping[str, np.ndarray]) -> None:
         """After `start`: take over the memory that a training of the same kind had after `steps` steps.
@@ -70,6 +77,9 @@ class Optimizer(ABC):
     def step(self, values: np.ndarray, grads: np.ndarray) -> None:
         """Move `values` by one step, in place, for the gradient `grads`."""
         self.steps += 1
+        if self._decayed is not None:
+            np.multiply(values, self.weight_decay, out=self._decayed)
+            grads = np.add(grads, self._decayed, out=self._decayed)
         self._update(values, grads, self._scratch, *self.state.values())
 
     @abstractmethod
@@ -96,8 +106,8 @@ class Momentum(Optimizer):
 
     state_names = ("velocity",)
 
-    def __init__(self, lr: float | Sequence[float], momentum: float) -> None:
-        super().__init__(lr)
+    def __init__(self, lr: float | Sequence[float], momentum: float, weight_decay: float) -> None:
+        super().__init__(lr, weight_decay)
         self.momentum = _fraction("momentum", momentum)
 
     def _update(
@@ -108,13 +118,27 @@ class Momentum(Optimizer):
         values -= np.multiply(velocity, self.lr, out=scratch)
 
 
+class Nesterov(Momentum):
+    """v ← momentum · v + g; θ ← θ − lr · (g + momentum · v): one step ahead (Nesterov 1983, in the same form)."""
+
+    def _update(
+        self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, velocity: np.ndarray
+    ) -> None:
+        velocity *= self.momentum
+        velocity += grads
+        np.multiply(velocity, self.momentum, out=scratch)
+        scratch += grads
+        scratch *= self.lr
+        values -= scratch
+
+
 class AdaGrad(Optimizer):
     """s ← s + g²; θ ← θ − lr · g / (√s + ε) (Duchi, Hazan and Singer 2011)."""
 
     state_names = ("sum_of_squares",)
 
-    def __init__(self, lr: float | Sequence[float], eps: float) -> None:
-        super().__init__(lr)
+    def __init__(self, lr: float | Sequence[float], eps: float, weight_decay: float) -> None:
+        super().__init__(lr, weight_decay)
         self.eps = _eps(eps)
 
     def _update(
@@ -129,8 +153,8 @@ class RMSProp(Optimizer):
 
     state_names = ("mean_square",)
 
-    def __init__(self, lr: float | Sequence[float], decay: float, eps: float) -> None:
-        super().__init__(lr)
+    def __init__(self, lr: float | Sequence[float], decay: float, eps: float, weight_decay: float) -> None:
+        super().__init__(lr, weight_decay)
         self.decay, self.eps = _fraction("decay", decay), _eps(eps)
 
     def _update(
@@ -148,8 +172,10 @@ class Adam(Optimizer):
 
     state_names = ("mean", "mean_square")
 
-    def __init__(self, lr: float | Sequence[float], beta1: float, beta2: float, eps: float) -> None:
-        super().__init__(lr)
+    def __init__(
+        self, lr: float | Sequence[float], beta1: float, beta2: float, eps: float, weight_decay: float
+    ) -> None:
+        super().__init__(lr, weight_decay)
         self.beta1, self.beta2 = _fraction("beta1", beta1), _fraction("beta2", beta2)
         self.eps = _eps(eps)
 
@@ -168,6 +194,23 @@ class Adam(Optimizer):
         _divide_by_root(
             values, mean, squares, self.lr * root / (1 - self.beta1**self.steps), self.eps * root, scratch
         )
+
+
+class AdamW(Adam):
+    """θ ← (1 − lr · λ) θ, then Adam's step for the gradient alone (Loshchilov and Hutter 2019, algorithm 2).
+
+    λ is scaled by the rate, as in PyTorch.
+    """
+
+    def __init__(
+        self, lr: float | Sequence[float], beta1: float, beta2: float, eps: float, weight_decay: float
+    ) -> None:
+        super().__init__(lr, beta1, beta2, eps, weight_decay=0)
+        self.decoupled_decay = _weight_decay(weight_decay)
+
+    def _update(self, values: np.ndarray, grads: np.ndarray, scratch: np.ndarray, *state: np.ndarray) -> None:
+        values *= 1 - self.lr * self.decoupled_decay
+        super()._update(values, grads, scratch, *state)
 
 
 class SDLM(Optimizer):
@@ -190,7 +233,7 @@ class SDLM(Optimizer):
         refresh_every: int | None,
         refresh_samples: int,
     ) -> None:
-        super().__init__(lr)
+        super().__init__(lr, weight_decay=0)
         if not isinstance(mu, Real) or not 0 < mu < np.inf:
             raise InputError(f"optimizer.mu: must be positive, got {mu}")
         for name, value in {"samples": samples, "refresh_samples": refresh_samples}.items():
@@ -204,6 +247,7 @@ class SDLM(Optimizer):
         self.refresh_every, self.refresh_samples = refresh_every, refresh_samples
 
     state_names = ("damped_curvature",)
+    needs_curvature = True
 
     def start(self, values: np.ndarray) -> None:
         super().start(values)
@@ -249,6 +293,12 @@ def _is_list(value: object) -> bool:
 def _fraction(name: str, value: float) -> float:
     if not isinstance(value, Real) or not 0 <= value < 1:
         raise InputError(f"optimizer.{name}: must be at least 0 and below 1, got {value}")
+    return value
+
+
+def _weight_decay(value: float) -> float:
+    if not isinstance(value, Real) or not 0 <= value < np.inf:
+        raise InputError(f"optimizer.weight_decay: must be at least 0, got {value}")
     return value
 
 

@@ -83,7 +83,7 @@ class Recipe:
     @property
     def sizes(self) -> dict[str, int]:
         """The numbers of trained parameters, of connections and multiply-accumulates for one image, and of images."""
-        summaries = [layer.summary() for layer in self.network.layers.values()]
+        summaries = [layer.summary() for layer in self.network.named.values()]
         return {
             "network.parameters": self.network.values.size,
             "network.connections": sum(summary.connections for summary in summaries),
@@ -113,6 +113,11 @@ def assemble(config: DictConfig) -> Recipe:
     streams = Streams(seed)
     network = build_network(config, streams)
     optimizer = instantiate(config.optimizer)
+    if optimizer.needs_curvature and network.couples_images:
+        raise InputError(
+            "norm=batch: batch normalisation has no second derivatives of single images, which optimizer=sdlm needs; "
+            "accepted: norm=none, or another optimizer"
+        )
     dataset = instantiate(config.dataset).load()
     outputs = network.layers["output"].summary().shape[0]
     if outputs != len(dataset.classes):

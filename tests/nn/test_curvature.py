@@ -195,7 +195,7 @@ def second_differences(network, parameter, at, x, labels, h):
     "loss", [SquaredError(), SoftmaxCrossEntropy()], ids=lambda loss: type(loss).__name__
 )
 def test_one_layer_of_weights_has_its_exact_hessian(loss, compose):
-    network = Network({"output": Dense(10)}, hydra.utils.instantiate(compose().activation), loss)
+    network = Network({"output": Dense(10)}, hydra.utils.instantiate(compose().activation), loss, {}, {})
     network.build((2, 2, 3), LeCun(), lambda name: np.random.default_rng(5), "float64")
     x, labels = drawn(2, 2, 3, 4), np.array([1, 2, 2, 9])
     network.curvature(x)

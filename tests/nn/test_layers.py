@@ -67,14 +67,12 @@ def targets(node: object, path: str = "") -> Iterator[tuple[str, Mapping]]:
             yield from targets(value, f"{path}.{key}")
 
 
+GROUPS = "activation distortion dropout head init network norm optimizer pool"
+
+
 @pytest.mark.parametrize(
     "path",
-    sorted(
-        path
-        for group in ("activation", "distortion", "head", "init", "network", "optimizer", "pool")
-        for path in (CONF / group).glob("*.yaml")
-        if path.stem != "none"
-    ),
+    sorted(path for group in GROUPS.split() for path in (CONF / group).glob("*.yaml") if path.stem != "none"),
     ids=lambda path: f"{path.parent.name}={path.stem}",
 )
 def test_yaml_gives_exactly_the_arguments_of_its_class(path):
@@ -265,13 +263,28 @@ def test_activation_in_numbers(activation, expected):
     )
 
 
-def test_activation_is_monotone_and_never_gives_nan_or_infinity(activation):
-    a = np.linspace(-1e4, 1e4, 20_001)[:, None]
+def test_activation_says_whether_it_is_monotone_and_never_gives_nan_or_infinity(activation, expected):
+    a = np.linspace(-1e4, 1e4, 2_000_001)[:, None]
     layer = prepared(Activate(configured("activation", activation)), (len(a),), 1)
-    y = layer.forward(a).copy()
+    y, least = layer.forward(a).copy(), expected("activation", activation).least
     assert np.isfinite(y).all()
-    assert (np.diff(y[:, 0]) >= 0).all()
+    assert layer.activation.is_monotone == (least is None) == (np.diff(y[:, 0]) >= 0).all()
+    if least is not None:
+        at = y.argmin()
+        assert a[at, 0] == pytest.approx(least[0], abs=0.01)
+        assert y[at, 0] == pytest.approx(least[1], abs=1e-4)
+        assert (np.diff(y[: at + 1, 0]) <= 0).all()
+        assert (np.diff(y[at:, 0]) >= 0).all()
     assert np.isfinite(layer.backward(np.ones_like(a))).all()
+
+
+def test_activation_works_in_place(activation):
+    """As for the feature maps of a picture."""
+    rule, a = configured("activation", activation), drawn(3, 4)
+    wanted = np.empty_like(a)
+    rule.apply(a, out=wanted)
+    rule.apply(a, out=a)
+    np.testing.assert_array_equal(a, wanted)
 
 
 def test_pool_in_numbers(pool, expected):
@@ -686,6 +699,12 @@ def test_fans_count_what_a_weight_is_connected_to(c3_layer, expected):
             ["c3=full", f"c3.connections={[[0.5]] * 16}".replace(" ", "")],
             r"^C3: .*input maps 0 to 5, at least one",
         ),
+        (["c3=sparse", "network.layers.C1.maps=4"], r"^C3: .*input maps 0 to 3, at least one"),
+        (
+            ["c3=sparse", "network.layers.C1.maps=12"],
+            r"^C3: .*each in at least one; .*; c3=full fits any number$",
+        ),
+        (["c3=sparse", "network.layers.C3.maps=32"], r"^C3: .*needs 32 rows .*; c3=full fits any number$"),
         (["c3=full", "c3.connections=3"], r"^C3: .*input maps 0 to 5, at least one"),
         (
             ["head=rbf", "network.layers.F6.units=83"],
@@ -703,6 +722,28 @@ def test_a_layer_that_cannot_read_its_input_is_named(build, overrides, message):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("c1", "c3", "c5", "f6"), [(4, 16, 120, 84), (12, 16, 120, 84), (3, 8, 60, 42), (12, 32, 240, 168)]
+)
+def test_a_network_of_other_widths_has_the_parameters_of_the_formula(c1, c3, c5, f6, build, compose):
+    """As docs/width.md has it; and all of it is used."""
+    sizes = {"C1.maps": c1, "C3.maps": c3, "C5.units": c5, "F6.units": f6}
+    network = build(*(f"network.layers.{size}={value}" for size, value in sizes.items()), "activation=tanh")
+    assert network.values.size == 26 * c1 + (25 * c1 + 1) * c3 + (25 * c3 + 1) * c5 + (c5 + 1) * f6 + 10 * (
+        f6 + 1
+    )
+    network.backward(network.loss(network.forward(drawn(1, 32, 32, 4)), np.arange(4))[1])
+    assert (network.grads != 0).all()
+
+
+def test_what_is_not_monotone_stands_before_max_pooling(activation):
+    layers = {"C": Convolution(1, 3, None), "S": MaxPooling(), "output": Dense(2)}
+    rule = configured("activation", activation)
+    kinds = [type(layer) for layer in Network(layers, rule, SquaredError(), {}, {}).sequence]
+    between = [MaxPooling, Activate] if rule.is_monotone else [Activate, MaxPooling]
+    assert kinds == [Convolution, *between, Dense]
+
+
 def test_averaging_does_not_commute_with_activations_and_max_does():
     assert MaxPooling.commutes_with_monotone
     assert not AveragePooling.commutes_with_monotone
@@ -710,7 +751,7 @@ def test_averaging_does_not_commute_with_activations_and_max_does():
     kinds = {}
     for pool in (MaxPooling(), AveragePooling(), Subsampling(True, 1.0, 0.0)):
         layers = {"C": Convolution(1, 3, None), "S": pool, "F": Dense(2), "output": Dense(2)}
-        network = Network(layers, configured("activation", "tanh"), SquaredError())
+        network = Network(layers, configured("activation", "tanh"), SquaredError(), {}, {})
         kinds[type(pool)] = [type(layer).__name__ for layer in network.sequence]
     assert kinds[MaxPooling] == ["Convolution", "MaxPooling", "Activate", "Dense", "Activate", "Dense"]
     assert kinds[AveragePooling] == [

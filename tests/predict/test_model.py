@@ -282,6 +282,7 @@ def test_the_model_says_what_it_takes_gives_and_needs(artifacts, loaded, images)
         "numpy",
         "omegaconf",
         "pandas",
+        "scipy",
     }
     assert all("==" in line for line in requirements)
 

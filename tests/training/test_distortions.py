@@ -192,9 +192,9 @@ def batches(monkeypatch):
     """The input and the labels of each batch, in order."""
     seen = []
 
-    def spy(network, feed, images, labels):
+    def spy(network, feed, images, labels, *rest):
         seen.append((feed(images).copy(), labels.tolist()))
-        return original(network, feed, images, labels)
+        return original(network, feed, images, labels, *rest)
 
     original = loop.gradient
     monkeypatch.setattr(loop, "gradient", spy)
@@ -203,7 +203,7 @@ def batches(monkeypatch):
 
 def run(network, images, distort, seed=0, optimizer=None, epochs=2, validation=None):
     options = Options(epochs=epochs, batch_size=20, clip_norm=None, replacement=False, eval_limit=None)
-    optimizer = optimizer or SGD(1e-3)
+    optimizer = optimizer or SGD(1e-3, 0)
     recipe = Recipe(network, optimizer, UNIT, images, validation, Streams(seed), options, distort)
     return list(train(recipe))
 

@@ -12,8 +12,19 @@ from ablations.ground.paths import CONF
 from ablations.training.optimizers import SDLM, SGD, Adam, Momentum
 
 
+def defaults(choice: str) -> dict[str, object]:
+    return dict(OmegaConf.load(CONF / "optimizer" / f"{choice}.yaml"))
+
+
 def configured(choice: str, **overrides: object):
-    return hydra.utils.instantiate({**OmegaConf.load(CONF / "optimizer" / f"{choice}.yaml"), **overrides})
+    return hydra.utils.instantiate({**defaults(choice), **overrides})
+
+
+def undecayed(choice: str, **overrides: object):
+    """Without weight decay, where the rule has one."""
+    return configured(
+        choice, **({"weight_decay": 0} if "weight_decay" in defaults(choice) else {}), **overrides
+    )
 
 
 def test_two_steps_by_hand(optimizer, expected):
@@ -46,7 +57,7 @@ def rosenbrock(v: np.ndarray) -> np.ndarray:
 )
 def test_finds_the_minimum(optimizer, at, gradient, start, minimum, tolerance, expected):
     rates = expected("optimizer", optimizer).rates[at]
-    rule, values = configured(optimizer, lr=rates), np.array(start, float)
+    rule, values = undecayed(optimizer, lr=rates), np.array(start, float)
     rule.start(values)
     for epoch in range(1, 5):
         rule.begin_epoch(epoch)
@@ -68,7 +79,7 @@ def test_rates_by_epoch(optimizer):
 
 
 def test_the_rate_of_the_epoch_is_applied():
-    rule, values = SGD(lr=[1, 0.25]), np.zeros(1)
+    rule, values = SGD(lr=[1, 0.25], weight_decay=0), np.zeros(1)
     rule.start(values)
     for epoch, value in [(1, -1), (2, -1.25), (3, -1.5)]:
         rule.begin_epoch(epoch)
@@ -104,7 +115,7 @@ def test_works_in_place_and_in_the_precision_of_the_parameters(optimizer, dtype)
 
 def test_parameters_without_gradient_stay_where_they_are(optimizer):
     """Blank pixels give gradients that are exactly zero, step after step."""
-    rule, values = configured(optimizer), np.ones(2, np.float32)
+    rule, values = undecayed(optimizer), np.ones(2, np.float32)
     rule.start(values)
     rule.begin_epoch(1)
     for _ in range(5):
@@ -142,15 +153,15 @@ def test_rates_that_make_no_sense_are_refused(optimizer, lr):
 @pytest.mark.parametrize("value", [-0.1, 1, 1.5, float("nan"), "much", None])
 def test_fractions_outside_0_to_1_are_refused(value):
     for name, make in [
-        ("momentum", lambda: Momentum(0.1, momentum=value)),
-        ("beta1", lambda: Adam(0.1, beta1=value, beta2=0.999, eps=1e-8)),
-        ("beta2", lambda: Adam(0.1, beta1=0.9, beta2=value, eps=1e-8)),
+        ("momentum", lambda: Momentum(0.1, momentum=value, weight_decay=0)),
+        ("beta1", lambda: Adam(0.1, beta1=value, beta2=0.999, eps=1e-8, weight_decay=0)),
+        ("beta2", lambda: Adam(0.1, beta1=0.9, beta2=value, eps=1e-8, weight_decay=0)),
     ]:
         with pytest.raises(
             InputError, match=rf"^optimizer\.{name}: must be at least 0 and below 1, got {value}$"
         ):
             make()
-    assert Momentum(0.1, momentum=0).momentum == 0
+    assert Momentum(0.1, momentum=0, weight_decay=0).momentum == 0
 
 
 @pytest.mark.parametrize("eps", [0, -1e-8, float("nan"), float("inf"), "small", None])
@@ -161,6 +172,56 @@ def test_eps_that_would_divide_by_zero_is_refused(choice, eps):
         hydra.errors.InstantiationException, match=rf"optimizer\.eps: must be positive, got {eps}"
     ):
         configured(choice, eps=eps)
+
+
+# Weight decay
+
+
+def test_weight_decay_by_hand():
+    """½ · 0.5 · θ²: from (1, −2) the gradient (½, −1) becomes (1, −2), then (1, 0) from (0.9, −1.8) (1.45, −0.9)."""
+    rule, values = SGD(lr=0.1, weight_decay=0.5), np.array([1.0, -2.0])
+    rule.start(values)
+    rule.begin_epoch(1)
+    for gradient, wanted in [((0.5, -1.0), (0.9, -1.8)), ((1.0, 0.0), (0.755, -1.71))]:
+        grads = np.array(gradient)
+        rule.step(values, grads)
+        np.testing.assert_allclose(values, wanted)
+        assert grads.tolist() == list(gradient), "the gradient belongs to the network"
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_weight_decay_is_a_term_of_the_gradient(optimizer, dtype):
+    """In every rule that has the key, but for adamw."""
+    if optimizer == "adamw" or "weight_decay" not in defaults(optimizer):
+        pytest.skip("not by the gradient")
+    decayed, plain = configured(optimizer, weight_decay=0.03), undecayed(optimizer)
+    values, by_hand = np.array([1, -2, 3], dtype), np.array([1, -2, 3], dtype)
+    for rule, parameters in ((decayed, values), (plain, by_hand)):
+        rule.start(parameters)
+        rule.begin_epoch(1)
+    for _ in range(3):
+        decayed.step(values, np.array([0.5, 0, -1], dtype))
+        plain.step(by_hand, np.array([0.5, 0, -1], dtype) + dtype(0.03) * by_hand)
+        np.testing.assert_allclose(values, by_hand, rtol=1e-6)
+        assert values.dtype == dtype
+    assert set(decayed.state) == set(plain.state), "nothing more to remember"
+
+
+def test_decoupled_decay_shrinks_what_has_no_gradient():
+    rule, values = configured("adamw", lr=[0.1, 0.5], weight_decay=0.2), np.array([1.0, -2.0])
+    rule.start(values)
+    for epoch, factor in [(1, 0.98), (2, 0.98 * 0.9)]:
+        rule.begin_epoch(epoch)
+        rule.step(values, np.zeros(2))
+        np.testing.assert_allclose(values, [factor, -2 * factor])
+
+
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "much", None])
+@pytest.mark.parametrize("choice", ["sgd", "adam", "adamw"])
+def test_decays_that_make_no_sense_are_refused(choice, value):
+    message = rf"optimizer\.weight_decay: must be at least 0, got {value}"
+    with pytest.raises(hydra.errors.InstantiationException, match=message):
+        configured(choice, weight_decay=value)
 
 
 # Stochastic diagonal Levenberg-Marquardt

@@ -26,7 +26,7 @@ class Spy(Optimizer):
     """Moves nothing and writes down what it was asked to do."""
 
     def __init__(self) -> None:
-        super().__init__(1.0)
+        super().__init__(1.0, weight_decay=0)
         self.epochs, self.grads = [], []
 
     def begin_epoch(self, epoch):
@@ -90,7 +90,7 @@ def trained(
     watch=None,
     by=UNIT,
 ):
-    recipe = Recipe(network, optimizer or SGD(0.1), by, images, validation, Streams(seed), options)
+    recipe = Recipe(network, optimizer or SGD(0.1, 0), by, images, validation, Streams(seed), options)
     return list(train(recipe, watch or (lambda step: None)))
 
 
@@ -118,7 +118,7 @@ def test_records_are_those_of_a_training_written_out(head, build, small, digits)
     start = network.values.copy()
     steps: list[Step] = []
     records = trained(
-        network, small, replace(PLAIN, epochs=3), SGD([0.1, 0.02]), validation, watch=steps.append
+        network, small, replace(PLAIN, epochs=3), SGD([0.1, 0.02], 0), validation, watch=steps.append
     )
 
     rng, expected_steps = order(), []
@@ -179,7 +179,7 @@ def test_records_are_frozen(build, small):
 def test_records_come_one_by_one(build, small):
     """The second epoch is trained when it is asked for, and not before."""
     network = build()
-    records = train(Recipe(network, SGD(0.1), UNIT, small, None, Streams(0), PLAIN))
+    records = train(Recipe(network, SGD(0.1, 0), UNIT, small, None, Streams(0), PLAIN))
     next(records)
     after_first = network.values.copy()
     np.testing.assert_array_equal(network.values, after_first)
@@ -467,7 +467,7 @@ def test_divergence_ends_the_training_with_finite_weights(dtype, build, small):
     network = build("head=mse", f"trainer.dtype={dtype}")
     message = r"^diverged: (the loss|a gradient) is not finite at step \d+ \(epoch \d+\)$"
     with pytest.raises(DivergedError, match=message) as error:
-        trained(network, small, replace(PLAIN, epochs=50), SGD(1e6))
+        trained(network, small, replace(PLAIN, epochs=50), SGD(1e6, 0))
     assert np.isfinite(network.values).all()
     assert isinstance(error.value, PlainError)
     assert isinstance(error.value, ArithmeticError)
@@ -611,6 +611,6 @@ def test_where_nothing_validates_all_seeds_train_on_the_same_images(compose):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_divergence_in_the_last_step_is_found_by_the_evaluation(build, small):
     network = build("trainer.dtype=float32")
-    trained(network, small, replace(PLAIN, epochs=1, batch_size=len(small)), SGD(1e30))
+    trained(network, small, replace(PLAIN, epochs=1, batch_size=len(small)), SGD(1e30, 0))
     with pytest.raises(DivergedError, match="not finite after training"):
         evaluate(network, UNIT, small)
