@@ -168,7 +168,8 @@ def test_both_sides_of_a_study_are_set_up_alike(whole_study):
     assert list(itertools.product(*config.study.factors.values())) == module.VARIANTS
     assert config.trainer.batch_size == rival_study.BATCH_SIZE
     rule = {key: value for key, value in config.optimizer.items() if key != "_target_"}
-    assert rule == {"lr": rival_study.LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8}
+    wanted = {"lr": rival_study.LEARNING_RATE, "beta1": 0.9, "beta2": 0.999, "eps": 1e-8, "weight_decay": 0}
+    assert rule == wanted
 
 
 def test_both_sides_of_a_study_train_the_same(whole_study, tmp_path):

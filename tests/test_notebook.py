@@ -89,4 +89,4 @@ def test_train_takes_one_configuration(overrides, said):
 def test_what_a_training_says_last_is_the_error():
     with pytest.raises(ablations.InputError) as error:
         ablations.train("activation=cubic")
-    assert str(error.value).startswith("train: activation=cubic: there is no such choice; accepted: relu, ")
+    assert str(error.value).startswith("train: activation=cubic: there is no such choice; accepted: gelu, ")
