@@ -82,7 +82,7 @@ def one_line(done: subprocess.CompletedProcess[str]) -> str:
 def test_a_report_of_a_folder_with_such_a_name_has_its_figures(project):
     report = project.root / "reports" / "activation"
     assert len(list((report / "figures").iterdir())) > 5
-    assert "has no" not in (report / "README.md").read_text("utf-8")
+    assert "has no `" not in (report / "README.md").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
