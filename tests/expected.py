@@ -89,6 +89,7 @@ ACTIVATIONS = {
             ),  # Φ of 97.5 %
             (-40.0, 0.0, 0.0),
             (40.0, 40.0, 1.0),
+            (1e17, 1e17, 1.0),  # next to which 1 is nothing
         ],
         function=lambda a: a * (1 + np.vectorize(erf)(a / 2**0.5)) / 2,
         derivative=lambda a: (
@@ -105,6 +106,7 @@ ACTIVATIONS = {
             (-np.log(3), -0.25 * np.log(3), 0.25 - 0.1875 * np.log(3)),
             (-800.0, 0.0, 0.0),
             (800.0, 800.0, 1.0),
+            (1e17, 1e17, 1.0),
         ],
         function=lambda a: a * sigmoid(a),
         derivative=lambda a: sigmoid(a) + a * sigmoid(a) * sigmoid(-a),

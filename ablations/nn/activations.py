@@ -128,8 +128,9 @@ class SiLU(Activation):
 
     def derivative(self, a: np.ndarray, y: np.ndarray, out: np.ndarray) -> None:
         self.sigma(a, out=out)
-        out *= 1 - y
-        out += y
+        rest = 1 - out
+        rest *= y  # not y less σ(a) y: that takes away nearly all of a large y
+        out += rest
 
 
 class Activate(Layer):
