@@ -108,7 +108,7 @@ def test_digits_without_an_image_to_turn_have_no_such_kind():
 
 
 def test_letters_fill_the_box_of_a_digit():
-    made = drawn.letters(40)
+    made = drawn.letters(drawn.EACH)
     for picture in made:
         rows, columns = np.flatnonzero(picture.any(axis=1)), np.flatnonzero(picture.any(axis=0))
         extent = max(np.ptp(rows), np.ptp(columns)) + 1
@@ -116,7 +116,7 @@ def test_letters_fill_the_box_of_a_digit():
         assert abs(rows.mean() - 13.5) <= 1
         assert abs(columns.mean() - 13.5) <= 1
         assert picture.max() > 180  # light on dark
-    assert len({picture.tobytes() for picture in made}) == 40
+    assert len({picture.tobytes() for picture in made}) == drawn.EACH  # each letter of a font once
 
 
 def test_turned_digits_are_those_that_are_none():
