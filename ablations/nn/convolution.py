@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Parameter, Shape, Summary
+from ablations.nn.layer import Layer, Parameter, Shape, Summary, check_width
 
 MAPS_TO_TURN, IMAGES_TO_TURN = 8, 4
 """From so many maps on, and for fewer images than so many, a copy of the gradient with the maps last is worth making:
@@ -48,6 +48,7 @@ class Convolution(Layer):
         self.maps, self.kernel, self.connections = maps, kernel, connections
 
     def build(self, in_shape: Shape, init: Initializer, rng: np.random.Generator) -> Shape:
+        check_width("maps", self.maps)
         in_maps, height, width = in_shape
         k, window = self.kernel, self.kernel + 1
         if k % 2 == 0 or min(height, width) < window or height % 2 or width % 2:

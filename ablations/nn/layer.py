@@ -16,6 +16,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
 
 Shape = tuple[int, ...]
@@ -30,6 +31,12 @@ def aligned(shape: Shape, dtype: np.dtype | str) -> np.ndarray:
     memory = np.zeros(size + CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + size].view(dtype).reshape(shape)
+
+
+def check_width(what: str, value: object) -> None:
+    """Raises InputError for a number of maps or units that no layer can have."""
+    if type(value) is not int or value < 1:
+        raise InputError(f"{what}: must be a whole number of at least 1, got {value}")
 
 
 @dataclass

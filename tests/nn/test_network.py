@@ -443,3 +443,14 @@ def test_precisions_start_from_the_same_weights(build):
 def test_other_precisions_are_refused(build):
     with pytest.raises(InputError, match=r"^trainer\.dtype: must be float32 or float64, got float16$"):
         build("trainer.dtype=float16")
+
+
+@pytest.mark.parametrize(
+    ("layer", "what", "width"),
+    [("C1", "maps", 0), ("C3", "maps", -1), ("C5", "units", 0), ("F6", "units", 1.5), ("C1", "maps", True)],
+)
+def test_widths_that_make_no_sense_are_refused(layer, what, width, build):
+    with pytest.raises(
+        InputError, match=rf"^{layer}: {what}: must be a whole number of at least 1, got {width}$"
+    ):
+        build(f"network.layers.{layer}.{what}={width}")
