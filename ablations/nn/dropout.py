@@ -17,8 +17,6 @@ class Dropout(Layer):
     Srivastava et al. 2014, section 10). The draws are float32 whatever the precision: both see the same m.
     """
 
-    differs_in_training = True
-
     def __init__(self, rate: float) -> None:
         super().__init__()
         if not isinstance(rate, Real) or not 0 <= rate < 1:
@@ -58,4 +56,4 @@ class Dropout(Layer):
         return h
 
     def summary(self) -> Summary:
-        return Summary(f"dropout of {self.rate:.0%}", self.shape, connections=0, macs=0)
+        return Summary(f"dropout of {100 * self.rate:g}%", self.shape, connections=0, macs=0)

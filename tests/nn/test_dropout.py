@@ -96,6 +96,7 @@ def test_rates_that_make_no_sense_are_refused(rate):
 def test_it_follows_the_activations_of_c5_and_f6(build):
     kinds = [type(layer) for layer in build("dropout.rate=0.5").sequence]
     assert kinds[-7:] == [*(Dense, Activate, Dropout) * 2, Dense]
+    assert build("dropout.rate=0.125").named["C5.dropout"].summary().kind == "dropout of 12.5%"
     assert Dropout not in [type(layer) for layer in build().sequence]
     one = build("dropout.rate=0.5", "~network.dropout.C5")
     assert [name for name in one.named if name not in one.layers] == ["F6.dropout"]
