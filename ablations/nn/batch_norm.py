@@ -55,7 +55,8 @@ class BatchNorm(Layer):
 
     def forward(self, x: np.ndarray) -> np.ndarray:
         self._is_training = False
-        return self._normalized(x, self.statistics["mean"], self.statistics["variance"])
+        np.subtract(x.reshape(self.buffers.normal.shape), self.statistics["mean"], out=self.buffers.normal)
+        return self._scaled(self.statistics["variance"])
 
     def forward_training(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         b, rows = self.buffers, x.reshape(self.buffers.normal.shape)
@@ -63,18 +64,18 @@ class BatchNorm(Layer):
         if count == 1:
             raise InputError("batch normalisation: needs two images to a training step, got 1")
         mean = self._sum(rows) / count
-        np.subtract(rows, mean, out=b.y_rows)
-        variance = self._sum(np.square(b.y_rows, out=b.y_rows)) / count
+        np.subtract(rows, mean, out=b.normal)
+        variance = self._sum(np.square(b.normal, out=b.y_rows)) / count
         for name, found in {"mean": mean, "variance": variance * (count / (count - 1))}.items():
             running = self.statistics[name]
             running += self.momentum * (found - running)
         self._is_training = True
-        return self._normalized(x, mean, variance)
+        return self._scaled(variance)
 
-    def _normalized(self, x: np.ndarray, mean: np.ndarray, variance: np.ndarray) -> np.ndarray:
+    def _scaled(self, variance: np.ndarray) -> np.ndarray:
+        """The outputs, from what is in `normal`: the inputs less their mean."""
         b = self.buffers
         self.inverse = 1 / np.sqrt(variance + self.eps)
-        np.subtract(x.reshape(b.normal.shape), mean, out=b.normal)
         b.normal *= self.inverse
         np.multiply(b.normal, self.parameters["weight"].value, out=b.y_rows)
         b.y_rows += self.parameters["bias"].value
