@@ -23,7 +23,7 @@ class BatchNorm(Layer):
     Shapes: those of a convolution's phases, (4, maps, y, x, n), of maps, (maps, y, x, n), or of vectors, (units, n).
     """
 
-    couples_images = differs_in_training = True
+    couples_images = True
 
     def __init__(self, momentum: float, eps: float) -> None:
         super().__init__()

@@ -78,9 +78,6 @@ class Layer(ABC):
     couples_images: ClassVar[bool] = False
     """Whether, in a training step, an image's output depends on the other images."""
 
-    differs_in_training: ClassVar[bool] = False
-    """Whether a training step calls `forward_training` in place of `forward`."""
-
     def __init__(self) -> None:
         self.parameters: dict[str, Parameter] = {}
         self.statistics: dict[str, np.ndarray] = {}
@@ -104,8 +101,8 @@ class Layer(ABC):
         """Output for the input `x`, `(*in_shape, n)`."""
 
     def forward_training(self, x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """The same in a training step, of layers that do then what they do not do in evaluation."""
-        raise NotImplementedError(f"{type(self).__name__} does the same in training")
+        """The same in a training step, for layers that do then what they do not do in evaluation."""
+        return self.forward(x)
 
     @abstractmethod
     def backward(self, dy: np.ndarray) -> np.ndarray:

@@ -96,8 +96,7 @@ class Network:
         """
         self._resize(x.shape[-1])
         for layer in self.sequence:
-            in_training = rng is not None and layer.differs_in_training
-            x = layer.forward_training(x, rng) if in_training else layer.forward(x)
+            x = layer.forward(x) if rng is None else layer.forward_training(x, rng)
         self._forward_done = True
         return x
 
