@@ -147,20 +147,18 @@ def train(
 def _restore(
     state: State, network: Network, optimizer: Optimizer, rngs: Mapping[str, np.random.Generator]
 ) -> None:
-    given, own = state.values, network.values
-    if (given.shape, given.dtype) != (own.shape, own.dtype) or state.streams.keys() != rngs.keys():
+    given, own = ({"values": each.values, **each.statistics} for each in (state, network))
+    if _kinds(given) != _kinds(own) or state.streams.keys() != rngs.keys():
         raise InputError("the state to go on from is that of another training")
-    statistics = network.statistics
-    if {name: each.shape for name, each in state.statistics.items()} != {
-        name: each.shape for name, each in statistics.items()
-    }:
-        raise InputError("the state to go on from is that of another training")
-    own[...] = given
-    for name, array in statistics.items():
-        array[...] = state.statistics[name]
+    for name, array in own.items():
+        array[...] = given[name]
     optimizer.resume(state.steps, state.memory)
     for purpose, rng in rngs.items():
         rng.bit_generator.state = state.streams[purpose]
+
+
+def _kinds(arrays: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[int, ...], np.dtype]]:
+    return {name: (array.shape, array.dtype) for name, array in arrays.items()}
 
 
 def _pass(recipe: Recipe, rngs: Mapping[str, np.random.Generator]) -> tuple[Images, np.ndarray]:
