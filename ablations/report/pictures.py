@@ -1,6 +1,6 @@
 """A run's own two figures, which are drawn when somebody looks at the run."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from ablations.tracking.reader import Reader
     from ablations.tracking.store import Store
 
+LEARNING, CONFUSION = "learning_curves.png", "confusion_matrix.png"
+
 
 def add_pictures(store: "Store", reader: "Reader", run_id: str) -> list[str]:
     """Draw `learning_curves.png` and `confusion_matrix.png` into the artifacts of a finished run where it has none.
@@ -23,12 +25,11 @@ def add_pictures(store: "Store", reader: "Reader", run_id: str) -> list[str]:
     Returns:
         The names of those that are new. Raises InputError where they cannot be written.
     """
-    from ablations.plots.style import save
-
-    drawn = {
-        name: figure for name, figure in pictures(reader, run_id) if reader.artifact(run_id, name) is None
-    }
+    missing = [name for name in (LEARNING, CONFUSION) if reader.artifact(run_id, name) is None]
+    drawn = dict(pictures(reader, run_id, missing)) if missing else {}
     if drawn:
+        from ablations.plots.style import save
+
         with draft_folder() as folder, closing(Tracker.of(store, run_id)) as tracker:
             for name, figure in drawn.items():
                 save(figure, folder / name)
@@ -36,8 +37,8 @@ def add_pictures(store: "Store", reader: "Reader", run_id: str) -> list[str]:
     return list(drawn)
 
 
-def pictures(reader: "Reader", run_id: str) -> "Iterator[tuple[str, Figure]]":
-    """The figures that what a run left behind allows, by the name of their file."""
+def pictures(reader: "Reader", run_id: str, names: Collection[str]) -> "Iterator[tuple[str, Figure]]":
+    """Those figures of these names that what a run left behind allows, by the name of their file."""
     from ablations.plots.run import confusion_matrix, learning_curves
 
     try:
@@ -46,9 +47,9 @@ def pictures(reader: "Reader", run_id: str) -> "Iterator[tuple[str, Figure]]":
         saved = None
     if saved is None:  # not one of ours, or without a result
         return
-    points = reader.histories([run_id], CURVES)
-    if len(points):
+    if LEARNING in names and len(points := reader.histories([run_id], CURVES)):
         curves = points.pivot_table("value", "step", "metric", aggfunc="last")
-        yield "learning_curves.png", learning_curves(curves.rename_axis("epoch").reset_index())
-    labels, read = saved["labels"], saved["predictions"]
-    yield "confusion_matrix.png", confusion_matrix(labels, read, named_classes(saved))
+        yield LEARNING, learning_curves(curves.rename_axis("epoch").reset_index())
+    if CONFUSION in names:
+        labels, read = saved["labels"], saved["predictions"]
+        yield CONFUSION, confusion_matrix(labels, read, named_classes(saved))
