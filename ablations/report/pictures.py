@@ -1,14 +1,13 @@
 """A run's own two figures, which are drawn when somebody looks at the run."""
 
 from collections.abc import Collection, Iterator
-from contextlib import closing
 from typing import TYPE_CHECKING
 
 from ablations.ground.paths import draft_folder
 from ablations.report.drawings import CURVES, named_classes
 from ablations.report.readings import predictions
 from ablations.tracking.arrays import Unreadable
-from ablations.tracking.writer import Tracker
+from ablations.tracking.sending import send
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -30,10 +29,12 @@ def add_pictures(store: "Store", reader: "Reader", run_id: str) -> list[str]:
     if drawn:
         from ablations.plots.style import save
 
-        with draft_folder() as folder, closing(Tracker.of(store, run_id)) as tracker:
+        store.settle()  # of a copied project the pictures belong to the copy
+        with draft_folder() as folder:
             for name, figure in drawn.items():
                 save(figure, folder / name)
-            tracker.log_files(folder)
+            # Not kept until a store can be written to: they can be drawn again.
+            send(store, run_id, {"do": "files"}, folder)
     return list(drawn)
 
 

@@ -1,11 +1,16 @@
 """A run's own two figures, drawn when somebody looks at the run."""
 
+import errno
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ablations.errors import InputError
 from ablations.report.pictures import add_pictures, pictures
 from ablations.tracking import Reader, Store, Tracker
+from ablations.tracking.journal import outbox_folder
 
 NAMES = ["learning_curves.png", "confusion_matrix.png"]
 
@@ -50,6 +55,31 @@ def test_those_of_an_earlier_run_stay(store, tmp_path):
     run_id = logged(store, tmp_path / "files", confusion_matrix=b"as it was")
     assert add_pictures(store, Reader(store), run_id) == [NAMES[0]]
     assert Reader(store).artifact(run_id, NAMES[1]).read_bytes() == b"as it was"
+
+
+def test_those_of_a_copied_project_are_in_the_copy(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'first' / 'mlflow.db'}")
+    run_id = logged(store, tmp_path / "files")
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    copy = Store(f"sqlite:///{tmp_path / 'copy' / 'mlflow.db'}")
+    assert add_pictures(copy, Reader(copy), run_id) == NAMES
+    for name in NAMES:
+        assert Reader(copy).artifact(run_id, name).is_relative_to(tmp_path / "copy")
+        assert Reader(store).artifact(run_id, name) is None
+
+
+def test_nothing_is_kept_for_a_store_that_takes_none(tmp_path, monkeypatch):
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run_id = logged(store, tmp_path / "files")
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(tmp_path / "outbox"))
+
+    def refused(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("ablations.ground.replace", refused)
+    with pytest.raises(InputError, match="Read-only file system"):
+        add_pictures(store, Reader(store), run_id)
+    assert not outbox_folder().exists()
 
 
 def test_they_show_what_the_run_logged(store, tmp_path):
