@@ -56,9 +56,11 @@ def _list_reports(store: "Store", experiment: str, name: str) -> None:
     from ablations.tracking.reader import Reader
 
     reader = Reader(store)
-    runs = reader.records(experiment, {KIND: REPORT})
-    newest = {str(run[tag(REPORT_OF)]): run for run in runs if tag(REPORT_OF) in run}
-    listed = [newest.pop(name), *sorted(newest.values(), key=runs.index, reverse=True)]
+    newest: dict[Any, dict[str, Any]] = {}
+    for run in reversed(reader.records(experiment, {KIND: REPORT})):
+        newest.setdefault(run.get(tag(REPORT_OF)), run)
+    newest.pop(None, None)
+    listed = sorted(newest.values(), key=lambda run: run[tag(REPORT_OF)] != name)
     experiment_id = str(listed[0]["experiment_id"])
     before = reader.experiment_tags(experiment_id).get(DESCRIPTION, "")
     text = LISTED + md(", ").join(map(_link, listed[:MOST_LISTED]))

@@ -20,11 +20,15 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 if TYPE_CHECKING:
+    from hydra._internal.config_repository import IConfigRepository
     from hydra.core.config_loader import ConfigLoader
     from hydra.core.config_search_path import ConfigSearchPath
+    from hydra.core.default_element import ResultDefault
     from hydra.core.override_parser.types import Override
 
 Words = tuple[str, ...]
+Files = tuple[tuple[str | None, str], ...]
+"""The files of a composition in the order in which they are merged, each with the place where its content comes."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,7 @@ class Composer(ConfigLoaderImpl):
     def __init__(self, config_search_path: "ConfigSearchPath") -> None:
         super().__init__(config_search_path)
         self._id = uuid4().hex
+        self._merged: Files = ()
 
     @property
     def _shared(self) -> "_Shared":
@@ -113,13 +118,20 @@ class Composer(ConfigLoaderImpl):
         Raises OmegaConfBaseException for what cannot be set.
         """
         # Overrides keep their order: none that adds or deletes something may come before one that it came after.
-        odd = (at for at, word in enumerate(words) if not (self._is_plain(word) or self._is_choice(word)))
+        # Where there are further folders of groups, any word may choose for one of those.
+        unclear = bool(master.hydra.searchpath)
+        odd = (
+            at
+            for at, word in enumerate(words)
+            if unclear or not (self._is_plain(word) or self._is_choice(word))
+        )
         last = max(odd, default=-1)
         shared = tuple(word for at, word in enumerate(words) if at <= last or not self._is_plain(word))
         plain = [word for word in words[last + 1 :] if self._is_plain(word)]
-        first = self._shared.first.setdefault(len(shared), shared)
+        first = self._shared.first.get(len(shared), shared)
         changed = self._independent(master, shared, first)
         base = self._base(master, first if changed else shared)
+        self._shared.first.setdefault(len(shared), shared)  # only what can be composed
         own, choices = deepcopy(base.whole) if whole else pickle.loads(base.task), dict(base.choices)
         for key, alone in changed.items():
             own[key], choices[key] = alone.config[key], alone.choices[key]
@@ -150,8 +162,14 @@ class Composer(ConfigLoaderImpl):
         if words not in self._shared.bases:
             name = master.hydra.job.config_name
             config = self.load_configuration(name, list(words), RunMode.RUN)
-            self._shared.bases[words] = _Base.of(config)
+            self._shared.bases[words] = _Base.of(config, self._merged)
         return self._shared.bases[words]
+
+    def _compose_config_from_defaults_list(
+        self, defaults: "list[ResultDefault]", repo: "IConfigRepository"
+    ) -> DictConfig:
+        self._merged = tuple((each.config_path, each.package or "") for each in defaults)
+        return super()._compose_config_from_defaults_list(defaults, repo)
 
     def _is_choice(self, word: str) -> bool:
         """Whether an override chooses for a group in its usual place."""
@@ -190,20 +208,25 @@ class _Base:
     config: DictConfig
     choices: Mapping[str, str | None]
     _content: tuple[Mapping[str, Any], ...]
+    _files: Files
 
     @classmethod
-    def of(cls, config: DictConfig) -> "_Base":
+    def of(cls, config: DictConfig, files: Files) -> "_Base":
         whole = deepcopy(config)
         hydra = OmegaConf.to_container(config.hydra)
         choices = hydra["runtime"].pop("choices")
         del hydra["overrides"], hydra["job"]["override_dirname"]
         task = PlannedRun.composed(config).config
         content = OmegaConf.to_container(task), choices, hydra
-        return cls(whole, pickle.dumps(task), task, choices, content)
+        return cls(whole, pickle.dumps(task), task, choices, content, files)
 
-    def rest(self, key: str) -> tuple[dict[str, Any], ...]:
-        """All but one section and the choice of that."""
-        return tuple({name: value for name, value in each.items() if name != key} for each in self._content)
+    def rest(self, key: str) -> tuple[object, ...]:
+        """All but one section, its choice and the files merged into it alone.
+
+        What a file writes elsewhere may be what is there already, and make a difference beside another choice only.
+        """
+        content = ({name: value for name, value in each.items() if name != key} for each in self._content)
+        return *content, [file for file in self._files if file[1].partition(".")[0] != key]
 
 
 @dataclass
@@ -221,4 +244,4 @@ _SHARED: dict[str, _Shared] = {}
 
 @cache
 def _parsed(word: str) -> "Override":
-    return OverridesParser.create().parse_override(word)
+    return OverridesParser.create().parse_overrides([word])[0]

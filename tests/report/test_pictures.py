@@ -1,11 +1,16 @@
 """A run's own two figures, drawn when somebody looks at the run."""
 
+import errno
+import shutil
+
 import numpy as np
 import pytest
 from PIL import Image
 
+from ablations.errors import InputError
 from ablations.report.pictures import add_pictures, pictures
 from ablations.tracking import Reader, Store, Tracker
+from ablations.tracking.journal import outbox_folder
 
 NAMES = ["learning_curves.png", "confusion_matrix.png"]
 
@@ -34,13 +39,14 @@ def logged(store, folder, epochs: int = 3, readings: bool = True, **files: bytes
     return tracker.run_id
 
 
-def test_they_are_drawn_once_and_found_under_their_names(store, tmp_path):
+def test_they_are_drawn_once_and_found_under_their_names(store, tmp_path, monkeypatch):
     run_id = logged(store, tmp_path / "files")
     assert Reader(store).artifact(run_id, NAMES[0]) is None
     assert add_pictures(store, Reader(store), run_id) == NAMES
     for name in NAMES:
         with Image.open(Reader(store).artifact(run_id, name)) as image:
             assert min(image.size) > 200
+    monkeypatch.setattr("ablations.report.pictures.pictures", None)  # not even drawn again
     assert add_pictures(store, Reader(store), run_id) == []
     assert list(Reader(store).runs()["status"].unique()) == ["FINISHED"]
 
@@ -51,8 +57,33 @@ def test_those_of_an_earlier_run_stay(store, tmp_path):
     assert Reader(store).artifact(run_id, NAMES[1]).read_bytes() == b"as it was"
 
 
+def test_those_of_a_copied_project_are_in_the_copy(tmp_path):
+    store = Store(f"sqlite:///{tmp_path / 'first' / 'mlflow.db'}")
+    run_id = logged(store, tmp_path / "files")
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    copy = Store(f"sqlite:///{tmp_path / 'copy' / 'mlflow.db'}")
+    assert add_pictures(copy, Reader(copy), run_id) == NAMES
+    for name in NAMES:
+        assert Reader(copy).artifact(run_id, name).is_relative_to(tmp_path / "copy")
+        assert Reader(store).artifact(run_id, name) is None
+
+
+def test_nothing_is_kept_for_a_store_that_takes_none(tmp_path, monkeypatch):
+    store = Store(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    run_id = logged(store, tmp_path / "files")
+    monkeypatch.setenv("ABLATIONS_OUTBOX", str(tmp_path / "outbox"))
+
+    def refused(*_):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr("ablations.ground.replace", refused)
+    with pytest.raises(InputError, match="Read-only file system"):
+        add_pictures(store, Reader(store), run_id)
+    assert not outbox_folder().exists()
+
+
 def test_they_show_what_the_run_logged(store, tmp_path):
-    drawn = dict(pictures(Reader(store), logged(store, tmp_path / "files")))
+    drawn = dict(pictures(Reader(store), logged(store, tmp_path / "files"), NAMES))
     (line,) = drawn[NAMES[0]].axes[0].lines
     np.testing.assert_allclose(line.get_xydata(), [[1, 1], [2, 1 / 2], [3, 1 / 3]])
     assert [text.get_text() for text in drawn[NAMES[1]].axes[0].get_yticklabels()] == ["a", "b", "c"]

@@ -38,6 +38,7 @@ WRONG = [
     ["none=1"],
     ["seed=1,2"],
     ["~optimizer.none"],
+    ["activation@:head=relu"],
 ]
 
 
@@ -67,6 +68,61 @@ def test_each_run_gets_what_hydra_composes(hydra):
         planned, expected = composer.planned(master, run), PlannedRun.composed(theirs)
         assert OmegaConf.to_yaml(planned.config) == OmegaConf.to_yaml(expected.config), run
         assert planned.choices == expected.choices, run
+
+
+def test_choices_that_write_into_the_section_of_another(tmp_path):
+    """What one writes there may be what is there already, and then be seen only beside another choice."""
+    files = {
+        "config": "defaults: [_self_, early: one, late: one]",
+        "early/one": "x: 1",
+        "early/two": "x: 2",
+        "late/one": "z: 1",
+        "late/two": "# @package _global_\nlate: {z: 2}\nearly: {x: 1}",
+    }
+    loader, master = own(tmp_path, files)
+    composer = Composer.of(loader)
+    for run in (["early=one", "late=one"], ["early=two", "late=two"], ["early=two", "late=one"]):
+        theirs = loader.load_sweep_config(master, run)
+        assert OmegaConf.to_yaml(composer.load_sweep_config(master, run)) == OmegaConf.to_yaml(theirs), run
+    assert composer.planned(master, ["early=two", "late=two"]).config.early.x == 1
+
+
+def test_groups_of_another_folder(tmp_path):
+    files = {"config": "defaults: [_self_, part: one]\nseed: 0"}
+    added = {"part/one": "x: 1", "part/two": "x: 2"}
+    written(tmp_path / "added", added)
+    loader, master = own(tmp_path / "conf", files, f"hydra.searchpath=['{(tmp_path / 'added').as_uri()}']")
+    composer = Composer.of(loader)
+    for run in (["seed=1"], ["part=one", "seed=1"], ["part=two", "seed=2"]):
+        theirs = loader.load_sweep_config(master, run)
+        assert OmegaConf.to_yaml(composer.load_sweep_config(master, run)) == OmegaConf.to_yaml(theirs), run
+    assert composer.planned(master, ["part=two"]).config.part.x == 2
+
+
+def test_a_run_that_cannot_be_composed_leaves_the_others_alone(hydra):
+    loader, master = hydra
+    composer = Composer.of(loader)
+    with pytest.raises(HydraException):
+        composer.planned(master, ["activation=none", "pool=max"])
+    assert composer.planned(master, ["activation=tanh", "pool=avg"]).choices["activation"] == "tanh"
+
+
+def written(folder, files):
+    for name, text in files.items():
+        path = folder / f"{name}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+
+
+def own(folder, files, *overrides):
+    """Hydra's loader of another configuration, and that of a sweep."""
+    import hydra
+
+    written(folder, files)
+    GlobalHydra.instance().clear()
+    with hydra.initialize_config_dir(str(folder), version_base="1.3", job_name="run"):
+        loader = GlobalHydra.instance().config_loader()
+        return loader, loader.load_configuration("config", list(overrides), RunMode.MULTIRUN)
 
 
 def test_hydra_composes_no_more_than_the_choices_take(hydra, monkeypatch):
