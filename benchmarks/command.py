@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from measuring import judged, print_machine, print_table, versions, write_json
+from measuring import judged, options, print_machine, print_table, versions, write_json
 from sections import EVALUATION, NAMES, REST, TRAINING
 from sweep import Project
 
@@ -86,13 +86,9 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, EXAMPLES, quick="runs of one epoch, few of them, once", mnist=False)
     parser.add_argument("--only", nargs="+", choices=COMMANDS, default=list(COMMANDS), help="default: all")
     parser.add_argument("--repeats", type=int, default=3, help="of which the medians are told; default: 3")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--quick", action="store_true", help="runs of one epoch, few of them, once")
     args = parser.parse_args()
     if args.quick:
         args.repeats = 1

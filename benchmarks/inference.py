@@ -18,6 +18,7 @@ from measuring import (
     interleaved,
     judged,
     mnist_folder,
+    options,
     print_machine,
     print_table,
     versions,
@@ -79,15 +80,10 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, help="MNIST's folder; default: ABLATIONS_MNIST")
+    parser = options(__doc__, EXAMPLES, quick="2,000 images, 3 repeats")
     parser.add_argument("--batches", nargs="+", type=int, default=[1, IMAGES_AT_ONCE, 128])
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--quick", action="store_true", help="2,000 images, 3 repeats")
     args = parser.parse_args()
     if min(*args.batches, args.repeats, args.threads) < 1:
         parser.error("batches, repeats and threads must be at least 1")

@@ -1,5 +1,6 @@
 """What the benchmarks share: the machine in words, interleaved timing, configurations, tables and JSON files."""
 
+import argparse
 import json
 import os
 import platform
@@ -21,6 +22,18 @@ clock = time.perf_counter
 """What `seconds` reads. On a machine that others use, a benchmark of one thread may set it to `time.process_time`."""
 
 PACKAGES = ("numpy", "torch", "jax", "hydra-core", "mlflow")
+
+
+def options(about: str, examples: str, quick: str, mnist: bool = True) -> argparse.ArgumentParser:
+    """A benchmark's parser, with the options that all have, and --root where it reads MNIST."""
+    parser = argparse.ArgumentParser(
+        description=about, epilog=examples, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    if mnist:
+        parser.add_argument("--root", type=Path, help="MNIST's folder; default: ABLATIONS_MNIST")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
+    parser.add_argument("--quick", action="store_true", help=quick)
+    return parser
 
 
 def mnist_folder(root: Path | None) -> Path:

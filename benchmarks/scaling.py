@@ -34,7 +34,7 @@ from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 
-from measuring import judged, mnist_folder, print_machine, print_table, versions, write_json
+from measuring import judged, mnist_folder, options, print_machine, print_table, versions, write_json
 
 from ablations.ground.paths import ROOT
 from ablations.sweep.overrides import compose
@@ -105,13 +105,8 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, EXAMPLES, quick="smaller sizes, about a minute")
     parser.add_argument("--only", nargs="+", choices=SIZES, default=list(SIZES))
-    parser.add_argument("--root", type=Path, help="MNIST's folder; default: ABLATIONS_MNIST")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes, about a minute")
     return parser.parse_args()
 
 

@@ -39,7 +39,7 @@ from typing import Any
 
 import numpy as np
 from hydra.utils import instantiate
-from measuring import judged, machine, mnist_folder, print_machine, print_table, versions, write_json
+from measuring import judged, machine, mnist_folder, options, print_machine, print_table, versions, write_json
 from omegaconf import DictConfig
 from sweep import Project
 
@@ -225,16 +225,11 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, help="MNIST's folder; default: ABLATIONS_MNIST")
+    parser = options(__doc__, EXAMPLES, quick="the embedded digits, 1 seed, once")
     parser.add_argument("--seeds", type=int, default=2, help="of each of the six variants; default: 2")
     parser.add_argument("--epochs", type=int, default=1, help="of each run; default: 1")
     parser.add_argument("--repeats", type=int, default=3, help="of which the medians are told; default: 3")
     parser.add_argument("--fused", action="store_true", help="torch.optim.Adam(fused=True)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--quick", action="store_true", help="the embedded digits, 1 seed, once")
     args = parser.parse_args()
     if args.quick:
         args.seeds = args.repeats = 1

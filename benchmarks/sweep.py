@@ -26,7 +26,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from pathlib import Path
 
-from measuring import judged, mnist_folder, print_machine, print_table, versions, write_json
+from measuring import judged, mnist_folder, options, print_machine, print_table, versions, write_json
 
 from ablations.ground.paths import ROOT
 
@@ -157,16 +157,11 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--root", type=Path, help="MNIST's folder; default: ABLATIONS_MNIST")
+    parser = options(__doc__, EXAMPLES, quick="4 runs of 5 epochs on the embedded digits")
     parser.add_argument("--runs", type=int, default=8, help="runs in the sweep, at least 2")
     parser.add_argument("--seconds", type=float, default=10.0, help="about how long a run trains")
     parser.add_argument("--epochs", type=int, help="instead of --seconds: epochs of a run, at least 2")
     parser.add_argument("--workers", nargs="+", type=int, default=[1, 2], help="default: 1 2")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
-    parser.add_argument("--quick", action="store_true", help="4 runs of 5 epochs on the embedded digits")
     args = parser.parse_args()
     if args.quick:
         args.runs, args.epochs = 4, args.epochs or 5

@@ -20,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
-from pathlib import Path
 from typing import ClassVar
 
 import measuring
@@ -29,6 +28,7 @@ from hydra.utils import instantiate
 from measuring import (
     interleaved,
     judged,
+    options,
     print_machine,
     print_table,
     seconds,
@@ -122,9 +122,7 @@ def main() -> None:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__, epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options(__doc__, EXAMPLES, quick="batches 1, 16, 64, 128; adam; no JAX", mnist=False)
     existing = [name for name, overrides in VARIANTS.items() if all(map(exists, overrides))]
     parser.add_argument("--variants", nargs="+", choices=existing, default=existing)
     parser.add_argument("--optimizers", nargs="+", choices=OPTIMIZERS)
@@ -137,14 +135,12 @@ def arguments() -> argparse.Namespace:
         help="not wall time: for one thread, where others use the machine",
     )
     parser.add_argument("--profile", nargs="*", type=int, default=[64, 1], help="batches to break down")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to FILE")
     parser.add_argument("--no-jax", action="store_true", help="leave JAX out even where it is installed")
     parser.add_argument(
         "--compile",
         action="store_true",
         help="torch.compile too; needs a C++ compiler, and its time for each row",
     )
-    parser.add_argument("--quick", action="store_true", help="batches 1, 16, 64, 128; adam; no JAX")
     args = parser.parse_args()
     args.optimizers = args.optimizers or (["adam"] if args.quick else list(OPTIMIZERS))
     args.batches = args.batches or ([1, 16, 64, 128] if args.quick else list(BATCHES))

@@ -103,7 +103,7 @@ def disagreements(found: Disagreement, names: Sequence[str], classes: Sequence[s
     page = Page(ACROSS * CELL + 2 * EDGE, TOP + sum(HEADING + height for height in heights if height))
     for i, (letter, name) in enumerate(zip("AB", names, strict=True)):
         runs = f"{found.runs[i]} run{'s' * (found.runs[i] != 1)}"
-        page.write(EDGE, 0.1 + 0.21 * i, f"{letter}: {fitted(name, 60)}, {runs}", fontsize=9)
+        page.write(EDGE, 0.1 + 0.21 * i, f"{letter}: {fitted(name, 60)} ({runs})", fontsize=9)
     y = TOP
     for side, height, count, letter in zip(sides, heights, found.better, "AB", strict=True):
         if not len(side):

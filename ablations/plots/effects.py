@@ -19,6 +19,8 @@ SHOWN_EFFECTS = 40
 LOOKS = {verdict: getattr(style, verdict.name) for verdict in Verdict}
 BESIDE = (12, 150, 186)
 """Points from the right edge of a forest to its columns of text."""
+HEADING = 44
+"""Digits' widths for a factor and its baseline."""
 
 
 def forest(
@@ -79,7 +81,7 @@ def _lines(axes: Axes, groups: Iterable[tuple[Any, pd.DataFrame]], form: str) ->
     """A heading for each factor, below it its comparisons."""
     names = []
     for (_, factor, baseline), rows in groups:
-        names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", "bold"))
+        names.append((heading(factor, baseline), "bold"))
         for row in rows.to_dict("records"):
             _comparison(axes, len(names), row, form)
             at = f" at {row['at']}" if row.get("at") else ""
@@ -88,6 +90,12 @@ def _lines(axes: Axes, groups: Iterable[tuple[Any, pd.DataFrame]], form: str) ->
     for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontweight(weight)
     axes.tick_params(axis="y", length=0)
+
+
+def heading(factor: str, baseline: str) -> str:
+    """Of the comparisons of a factor; a long name has the room that the baseline leaves."""
+    against = fitted(baseline, 20).lstrip()
+    return f"{fitted(factor, HEADING - len(against))}, against {against}"
 
 
 def _notes(label: str, unit: str, smaller_is_better: bool, cut: bool) -> list[str]:

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from ablations.comparison.verdicts import Verdict
 from ablations.plots import style
 from ablations.plots.axes import fitted
-from ablations.plots.effects import LOOKS, SHOWN_EFFECTS, interval, reach
+from ablations.plots.effects import LOOKS, SHOWN_EFFECTS, heading, interval, reach
 
 WIDTH = 11
 """Of a figure, in inches."""
@@ -32,7 +32,7 @@ def forests(effects: pd.DataFrame, outcomes: Mapping[str, tuple[str, str, bool]]
     names: list[tuple[str, bool]] = []
     lines: dict[tuple[str, ...], int] = {}
     for (factor, baseline), rows in choices.groupby(["factor", "baseline"], sort=False):
-        names.append((f"{fitted(factor, 22)}, against {fitted(baseline, 20).lstrip()}", True))
+        names.append((heading(factor, baseline), True))
         for variant in rows["variant"]:
             lines[factor, variant, baseline] = len(names)
             names.append((fitted(variant, 34), False))

@@ -32,7 +32,7 @@ def values_by_variant(runs: pd.DataFrame, names: Sequence[str], label: str, titl
         runs: finished runs with `variant` (number) and `value`.
         names: those of the variants by number.
         label: what the value is, with its unit.
-        title: what the names are, beside the axis.
+        title: what the names are, above them.
     """
     import seaborn as sns
 
@@ -50,13 +50,15 @@ def values_by_variant(runs: pd.DataFrame, names: Sequence[str], label: str, titl
     axes.set_yticks(range(len(shown)), [fitted(names[variant]) for variant in shown])
     axes.set_ylim(len(shown) - 0.4, -0.6)
     axes.set_xlabel(fitted(label, 44) + log_note(axes.xaxis))
-    axes.set_ylabel(fitted(title, int(8 * figure.get_figheight())))
+    axes.set_title(
+        fitted(title, 40), loc="left", fontsize="medium"
+    )  # beside the axis few lines leave no room
     axes.grid(axis="x", which="both", alpha=0.3)
     handles = [
         Line2D([], [], marker="o", linestyle="", label="one run", **dots),
         Line2D([], [], marker="|", ms=13, mew=2.2, linestyle="", color=MEAN, label="mean"),
     ]
-    axes.legend(handles=handles, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
+    axes.legend(handles=handles, loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False)
     return figure
 
 
@@ -95,7 +97,7 @@ def value_grids(
     first = next(iter(grids.values()))
     across = min(len(grids), 3 if first.shape[1] <= 3 else 2 if first.shape[1] <= 6 else 1)
     down = -(-len(grids) // across)
-    width, height = 0.75 * first.shape[1] + 1.1, 0.5 * first.shape[0] + 1.0
+    width, height = 0.75 * first.shape[1] + 1.1, max(0.5 * first.shape[0] + 1.0, min(len(rows), 24) / 8)
     size = min(max(width * across + 1.2, 4.5), 14), min(height * down + 0.4, 18)
     figure = Figure(figsize=size, dpi=DPI, layout="constrained")
     panels = figure.subplots(down, across, squeeze=False).ravel()

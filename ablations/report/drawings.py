@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from ablations.commands import many
 from ablations.comparison.pairs import Comparison
+from ablations.comparison.sizes import is_size
 from ablations.comparison.variants import best_run
 from ablations.plots.curves import curves, sweep_curves
 from ablations.plots.disagreements import disagreement, disagreements
@@ -179,6 +180,7 @@ def _effects(analysis: Analysis) -> Iterator[Drawing]:
     if slope is not None:
         (factor,), (variant,), (baseline,) = slope.factors, slope.variant, slope.baseline
         ends = "both ends trained on the same split in the same order"
+        ends = "both ends trained on images of the same split" if is_size(factor) else ends
         ends = ends if slope.fingerprinted else "its two ends paired by its number alone"
         caption = md(CAPTIONS["seed_slopes"], factor, variant, baseline, ends)
         figure = partial(seed_slopes, seed_pairs(runs, slope), baseline, variant, label, study.smaller)

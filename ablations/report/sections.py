@@ -76,6 +76,7 @@ UNKNOWN_LOOKS = (
     "Whether somebody looked at fewer seeds before is not recorded with these runs: this counts as the only look "
     "(`--looks 8,12` tells of others)."
 )
+SEEN_APART = "One look: some of these runs were in earlier reports, but no pair of them."
 LOOKS = (
     "{} were added after earlier reports: {} so far, at {} seeds. What is said holds however often one looks."
 )
@@ -251,6 +252,8 @@ def _looks(analysis: Analysis) -> Markdown:
     if len(analysis.looks) < 2:
         ours = column(analysis.everything, tag("sweep_id")).notna().any()
         return md(ONE_LOOK if ours else UNKNOWN_LOOKS)
+    if {at for each in analysis.comparisons for at in each.seen} == {len(analysis.looks)}:
+        return md(SEEN_APART)  # as a baseline that another sweep had
     seeds = list(accumulate((set(look.seeds) for look in analysis.looks), set.union))
     counts = [str(len(each)) for each in seeds]
     added = "Seeds" if seeds[0] < seeds[-1] else "Runs"  # as after a tuning that chose something else

@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.text import Text
 
 from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.plots import style
@@ -16,6 +17,7 @@ from ablations.plots.disagreements import Disagreement, disagreements
 from ablations.plots.effects import SHOWN_EFFECTS, forest, seed_slopes
 from ablations.plots.factors import PAIRS, interactions, main_effects
 from ablations.plots.run import confusion_matrix, kernels_and_maps, learning_curves
+from ablations.plots.secondary import forests
 from ablations.plots.style import HIGHLIGHTED, OTHERS, PALETTE, save
 from ablations.plots.values import SHOWN_VARIANTS, value_against_time, value_grids, values_by_variant
 
@@ -403,7 +405,7 @@ def test_disagreements_are_drawn_with_what_each_variant_read():
     assert captions == ["true 2\nA 2 · 3/3\nB 7 · 0/2", "true 1\nA 4 · 1/3\nB 1 · 2/2"]
     assert "A is right more often: 40 images; the clearest 1" in texts
     assert "B is right more often: 1 image" in texts
-    assert "A: relu, 3 runs" in texts
+    assert "A: relu (3 runs)" in texts
     assert_nothing_is_cut_off(figure)
 
 
@@ -458,6 +460,31 @@ def test_a_network_that_went_wrong_can_still_be_looked_at(value, tmp_path):
     figure = kernels_and_maps(np.zeros((4, 4)), np.full((2, 3, 3), value), layers)
     assert "2 of 3×3" in "".join(drawn_texts(figure))
     save(figure, tmp_path / "figure.png")
+    assert_nothing_is_cut_off(figure)
+
+
+@pytest.mark.parametrize("name", ["network.layers.C1.maps", "dataset.train_images, activation"])
+def test_the_name_of_a_factor_is_whole_beside_few_levels(name):
+    by_variant = values_by_variant(runs(2), ["3", "12"], "test error (%)", name)
+    assert by_variant.axes[0].get_title(loc="left") == name
+    assert_nothing_is_cut_off(by_variant)
+    (said,) = by_variant.findobj(lambda each: isinstance(each, Text) and each.get_text() == name)
+    assert said.get_window_extent().x1 < by_variant.axes[0].get_legend().get_window_extent().x0
+    key = name.split(",")[0]
+    grid = value_grids(
+        {"": pd.DataFrame(np.ones((2, 2)), index=["4", "12"], columns=["8", "32"])}, "error", key, key
+    )
+    assert (grid.axes[0].get_xlabel(), grid.axes[0].get_ylabel()) == (key, key)
+    assert_nothing_is_cut_off(grid)
+
+
+@pytest.mark.parametrize("draw", [forest, forests])
+def test_a_heading_of_a_forest_gives_a_long_factor_the_room_of_a_short_baseline(draw):
+    table = effects((("dataset.train_images", "activation"), "300 × tanh", 8, 0.1, 0, 1, WORSE))
+    table = table.assign(baseline="100 × relu", metric="loss")
+    more = ("loss", "", 0.0, True) if draw is forest else ({"loss": ("loss", "", True)},)
+    figure = draw(table, *more)
+    assert "dataset.train_images × activation, against 100 × relu" in drawn_texts(figure)
     assert_nothing_is_cut_off(figure)
 
 

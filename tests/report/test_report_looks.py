@@ -150,4 +150,20 @@ def test_looks_that_do_not_grow_are_one_line(uri, reports, capsys, looks):
 def test_what_was_added_is_said(seeds, said):
     """After a tuning that chose something else there are new runs on the same seeds."""
     looks = tuple(Look("", each) for each in seeds)
-    assert said in sections._looks(SimpleNamespace(looks=looks))
+    pairs = (SimpleNamespace(seen=(1, 2)),)
+    assert said in sections._looks(SimpleNamespace(looks=looks, comparisons=pairs))
+
+
+def test_a_baseline_of_another_sweep_makes_no_second_look(store, tmp_path):
+    """Its report showed these runs of the baseline beside others."""
+    store.keep(Study("s", ("activation",), {"activation": "relu"}, "test/error_pct", 0.0, **UNSAID))
+    for seed, difference in enumerate(LATER):
+        for activation, error, first in (("relu", 5.0, "1"), ("tanh", 5.0 + difference, "2")):
+            tags = {"first_sweep_id": first}
+            store.add(error, seed=seed, activation=activation, invocation="2", tags=tags)
+    store.studies |= {look_tag("1"): "other", look_tag("2"): "s"}
+    result, text = compiled(tmp_path)
+    assert "One look: some of these runs were in earlier reports, but no pair of them." in text
+    assert "looks so far" not in text
+    (row,) = pd.read_csv(result.path.parent / "effects.csv").to_dict("records")
+    assert (row["looks"], row["p"]) == (1, pytest.approx(4 / 4096 / 0.8))

@@ -7,7 +7,7 @@ from test_report import compiled
 
 import ablations.plots.sizes
 from ablations.report.check import check
-from ablations.report.drawings import _by_size
+from ablations.report.drawings import _by_size, _effects
 from ablations.report.request import UNSAID
 from ablations.tracking.study import Study
 
@@ -71,6 +71,13 @@ def test_a_power_law_is_drawn_and_told(store, tmp_path, monkeypatch):
         [102.5 / size**power for power in (1, 0.5) for size in (500, 1000, 4000)]
     )
     assert check("s", store, tmp_path / "reports")
+
+
+def test_runs_of_two_sizes_share_a_split_and_no_order(store, tmp_path, monkeypatch):
+    monkeypatch.setattr("ablations.report.drawings.drawings", lambda _, analysis, __: _effects(analysis))
+    planted(store, lambda size, _, seed: 10 - size / 500 + seed % 2 / 10)
+    text = compiled(tmp_path)[1]
+    assert "Each thin line is one seed, both ends trained on images of the same split;" in text
 
 
 @pytest.mark.parametrize(
