@@ -17,7 +17,7 @@ from ablations.training.recipe import assemble
 
 BENCHMARKS = ROOT / "benchmarks"
 SCRIPTS = sorted(
-    path.name for path in BENCHMARKS.glob("*.py") if "argparse" in path.read_text(encoding="utf-8")
+    path.name for path in BENCHMARKS.glob("*.py") if "parse_args()" in path.read_text(encoding="utf-8")
 )
 
 
