@@ -252,7 +252,8 @@ class Ours:
     def command(self) -> None:
         seeds = f"study.seeds={len(self.study.seeds)}"
         launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-        self.project.run("-m", "+study=activation_x_pool", seeds, *self.study.settings, *launcher)
+        same = "evaluation=none"  # the other side measures no calibration, shift and rejection
+        self.project.run("-m", "+study=activation_x_pool", seeds, same, *self.study.settings, *launcher)
 
     @property
     def store(self) -> Path:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import lru_cache
 from http.client import HTTPException
 from pathlib import Path
 
@@ -46,6 +47,23 @@ def find(root: Path, part: str) -> Path | None:
             if os.path.exists(path) and not os.path.isdir(path):
                 return path
     return None
+
+
+def unpacked(path: Path) -> np.ndarray:
+    """What `read_idx` has of a file, to be read only, and not unpacked again for each run of a sweep while it is the
+    same file."""
+    try:
+        now = path.stat()
+    except OSError:
+        return read_idx(path)  # it says what is wrong
+    return _unpacked(path, (now.st_ino, now.st_size, now.st_mtime_ns, now.st_ctime_ns))
+
+
+@lru_cache(maxsize=len(IDX_PARTS))
+def _unpacked(path: Path, _stamp: tuple[int, ...]) -> np.ndarray:
+    array = read_idx(path)
+    array.setflags(write=False)
+    return array
 
 
 def _instead(root: Path) -> str:
@@ -118,7 +136,7 @@ class IdxFiles(Source):
         return self._download(part, cached)
 
     def _read(self, path: Path, part: str) -> np.ndarray:
-        array = read_idx(path)
+        array = unpacked(path)
         self._check_content(path, part, array)
         if "images" in part:
             if array.ndim != 3 or array.shape[1:] != (28, 28):

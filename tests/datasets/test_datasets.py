@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,11 +24,13 @@ from ablations.datasets import (
     IdxFiles,
     Source,
     download,
+    idx_files,
     idx_header,
     split,
     subset,
 )
 from ablations.datasets.digits import enlarge
+from ablations.datasets.idx import read_idx
 from ablations.datasets.source import in_proportion
 from ablations.errors import InputError
 from ablations.ground.paths import CONF
@@ -180,6 +183,27 @@ def is_the_data(found: Dataset, arrays: dict[str, np.ndarray]) -> bool:
 def test_root_plain_or_gzip(tmp_path, source, arrays, packed):
     write(tmp_path, arrays, packed)
     assert is_the_data(replace(source, root=str(tmp_path)).load(), arrays)
+
+
+def test_files_are_unpacked_once_and_again_when_they_change(tmp_path, source, arrays, monkeypatch):
+    read = []
+    monkeypatch.setattr(idx_files, "read_idx", lambda path: read.append(path.name) or read_idx(path))
+    write(tmp_path, arrays)
+    one = replace(source, root=str(tmp_path), checksums=None)
+    first, second = one.load(), one.load()
+    assert read == list(IDX_PARTS)
+    assert first.sha256 == second.sha256
+    with pytest.raises(ValueError, match="read-only"):
+        second.test_images[0, 0, 0] = 1
+
+    path = tmp_path / IDX_PARTS[2]
+    stamp = path.stat()
+    path.write_bytes(encode(255 - arrays[IDX_PARTS[2]]))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    changed = one.load()
+    assert read == [*IDX_PARTS, IDX_PARTS[2]]
+    np.testing.assert_array_equal(changed.test_images, 255 - first.test_images)
+    assert changed.sha256 != first.sha256
 
 
 def test_md5_checksums(tmp_path, source, arrays):
