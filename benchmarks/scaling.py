@@ -54,21 +54,24 @@ LEVELS = {
     "pool": ("max", "avg"),
     "optimizer": ("sgd", "momentum", "adagrad", "rmsprop", "adam"),
 }
-# What a run or a report imports sooner or later.
-IMPORTS = (
-    "ablations.plots.run",
-    "ablations.report.analysis",
-    "ablations.report.drawings",
-    "hydra._internal.hydra",
-    "mlflow.store.tracking.sqlalchemy_store",
-    "mlflow.tracking.client",
-    "scipy.special",
-    "scipy.stats",
-    "sklearn.datasets",
-    "sklearn.metrics",
-    "sklearn.model_selection",
-    "tqdm",
-)
+# What each imports sooner or later.
+IMPORTS = {
+    "run": (
+        "ablations.plots.run",
+        "ablations.report.analysis",
+        "ablations.report.drawings",
+        "hydra._internal.hydra",
+        "mlflow.store.tracking.sqlalchemy_store",
+        "mlflow.tracking.client",
+        "scipy.special",
+        "scipy.stats",
+        "sklearn.datasets",
+        "sklearn.metrics",
+        "sklearn.model_selection",
+        "tqdm",
+    ),
+    "report": ("ablations.report.analysis", "ablations.report.drawings", "scipy.stats", "seaborn"),
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +139,7 @@ CHILD = "--in-a-process-of-its-own"
 
 def child(kind: str, *arguments: str) -> None:
     """What `in_a_process` starts."""
-    for module in IMPORTS:
+    for module in IMPORTS[kind]:
         import_module(module)
     before, started, cpu = peak_mb(), time.perf_counter(), time.process_time()
     if kind == "run":
