@@ -102,7 +102,7 @@ class Project:
         return wall
 
     def runs(self) -> list[Run]:
-        """The runs in the store, the first to end first."""
+        """The trained runs in the store, the first to end first; what a report leaves there is none."""
         with closing(sqlite3.connect(self.root / "mlruns" / "mlflow.db")) as db:
             rows = db.execute("SELECT run_uuid, start_time, end_time FROM runs ORDER BY end_time").fetchall()
             metrics = [
@@ -115,6 +115,7 @@ class Project:
         return [
             _run(start / 1000, end / 1000, logged)
             for (_, start, end), logged in zip(rows, metrics, strict=True)
+            if logged
         ]
 
 

@@ -10,6 +10,7 @@ from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 
 SUPPORTED, REFUTED = "supported", "refuted"
+NOT_WORSE = "not_worse"
 
 
 @dataclass(frozen=True)
@@ -23,7 +24,7 @@ class Claim:
         variant: the level that the claim is about.
         baseline: the level that it is compared with.
         metric: name of the outcome.
-        direction: `better` or `worse`, what the source says of the variant.
+        direction: `better`, `worse` or `not_worse`, what the source says of the variant.
 
     Raises:
         InputError: another direction.
@@ -38,7 +39,7 @@ class Claim:
     direction: str = Verdict.BETTER
 
     def __post_init__(self) -> None:
-        accepted = (Verdict.BETTER, Verdict.WORSE)
+        accepted = (Verdict.BETTER, Verdict.WORSE, NOT_WORSE)
         if self.direction not in accepted:
             given = f"claim '{self.text}': direction={self.direction}"
             raise InputError(f"{given}; accepted: {', '.join(accepted)}")
@@ -48,7 +49,8 @@ def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
     """What a study says of a claim, and the row of its verdict table that says it.
 
     The verdict in the claim's direction makes it *supported*, the opposite one *refuted*; every other verdict is the
-    answer itself. A row that compares the same two levels the other way round answers as well.
+    answer itself. Of `not_worse` a difference that does not matter is in its direction, too. A row that compares the
+    same two levels the other way round answers as well.
 
     Args:
         claim: on a comparison that the table has.
@@ -57,17 +59,19 @@ def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
     Raises:
         InputError: the table has no such comparison.
     """
-    opposite = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
-    direction = Verdict(claim.direction)
+    better = {Verdict.BETTER, Verdict.NO_DIFFERENCE} if claim.direction == NOT_WORSE else {Verdict.BETTER}
+    says, denies = (better, {Verdict.WORSE}) if claim.direction != Verdict.WORSE else ({Verdict.WORSE}, better)
+    turned = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
     rows = {tuple(row[name] for name in COLUMNS[:4]): row for row in table.to_dict("records")}
-    for variant, baseline, expected in (
-        (claim.variant, claim.baseline, direction),
-        (claim.baseline, claim.variant, opposite[direction]),
+    for variant, baseline, other_way in (
+        (claim.variant, claim.baseline, False),
+        (claim.baseline, claim.variant, True),
     ):
         row = rows.get(((claim.factor,), (variant,), (baseline,), claim.metric))
         if row is not None:
-            answers = {expected: SUPPORTED, opposite[expected]: REFUTED}
-            return answers.get(row["verdict"], row["verdict"]), row
+            verdict = turned.get(row["verdict"], row["verdict"]) if other_way else row["verdict"]
+            found = SUPPORTED if verdict in says else REFUTED if verdict in denies else row["verdict"]
+            return found, row
     there = "; ".join(f"{f[0]}: {v[0]} against {b[0]} in {m}" for f, v, b, m in rows if len(f) == 1)
     raise InputError(
         f"claim '{claim.text}': the study does not compare {claim.factor}={claim.variant} with "

@@ -237,7 +237,7 @@ _CLAIM = with_keys(
     {**dict.fromkeys(("text", "source", "factor"), is_text), "variant": is_level, "baseline": is_level},
     {
         "metric": is_text,
-        "direction": lambda value: value in ("better", "worse"),
+        "direction": lambda value: value in ("better", "worse", "not_worse"),
         "margin": or_none(lambda value: is_number(value) and value >= 0),
         "smaller_is_better": or_none(lambda value: isinstance(value, bool)),
     },
