@@ -27,10 +27,11 @@ class Spy(Optimizer):
 
     def __init__(self) -> None:
         super().__init__(1.0, weight_decay=0)
-        self.epochs, self.grads = [], []
+        self.epochs, self.shares, self.grads = [], [], []
 
-    def begin_epoch(self, epoch):
+    def begin_epoch(self, epoch, share):
         self.epochs.append(epoch)
+        self.shares.append(share)
 
     def _update(self, values, grads, scratch):
         self.grads.append(grads.copy())
@@ -421,6 +422,19 @@ def test_sdlm_is_the_update_written_out(batch_size, build, small):
     np.testing.assert_allclose(network.values, plain.values, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "shares"), [(1, [1]), (2, [1, 0.5]), (3, [1, 0.75, 0.25]), (4, [1, 0.8535534, 0.5, 0.1464466])]
+)
+def test_a_cosine_takes_the_rate_down_from_epoch_to_epoch(epochs, shares, build, small):
+    """(1 + cos(π (e − 1) / E)) / 2, worked out by hand."""
+    spy = Spy()
+    trained(build(), small, replace(PLAIN, epochs=epochs, schedule="cosine"), spy)
+    assert spy.shares == pytest.approx(shares)
+    without = Spy()
+    trained(build(), small, replace(PLAIN, epochs=epochs), without)
+    assert without.shares == [1] * epochs
+
+
 # What it refuses
 
 
@@ -434,6 +448,7 @@ def test_sdlm_is_the_update_written_out(batch_size, build, small):
         ({"clip_norm": -1.0}, r"^trainer\.clip_norm: must be positive or null, got -1\.0$"),
         ({"clip_norm": 0.0}, r"^trainer\.clip_norm: must be positive or null, got 0\.0$"),
         ({"clip_norm": float("nan")}, r"^trainer\.clip_norm: must be positive or null, got nan$"),
+        ({"schedule": "linear"}, r"^trainer\.schedule: accepted: cosine or null, got linear$"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(change, message):
