@@ -234,10 +234,11 @@ def _size(row: Mapping[str, Any]) -> tuple[float, ...]:
     return (float(row["metric"] != "test/error_pct"), -abs(row["mean_diff"]))
 
 
-def _choice(row: Mapping[str, Any]) -> Markdown:
-    """`**pool=avg** instead of max`; what its verb says of it stands in the singular."""
+def _choice(row: Mapping[str, Any], inside: bool = False) -> Markdown:
+    """`**pool=avg** instead of max`; what its verb says of it stands in the singular. A ladder's whole begins a
+    sentence, unless it stands inside one."""
     if row["factors"] == WHOLE:
-        return md("**Taking all steps of the ladder** instead of none")
+        return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
     ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
     block = md(" ({})", row["block"]) if row.get("block") else md("")
     return md("**{}={}** instead of {}{}", factor, level, other, block)
@@ -387,7 +388,13 @@ def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:
     about = md("about ") if needed[1] < ENOUGH_SEEDS else md("")
     text = md(
         "Not settled: what {} does to the {}{}; {}{} seeds in all would settle it",
-        *(_choice(row), report.analysis.study.noun, _over(report, row), about, seeds_needed(*needed)),
+        *(
+            _choice(row, inside=True),
+            report.analysis.study.noun,
+            _over(report, row),
+            about,
+            seeds_needed(*needed),
+        ),
     )
     return Finding(Kind.OPEN, report, _about(row), tuple(map(float, needed[::-1])), text, _basis(report, row))
 

@@ -53,9 +53,10 @@ CHOICES = (
     "Differences are variant − baseline, seed by seed, of errors in percentage points (negative is better), of any "
     "other outcome as it is named; in brackets the 95 % interval of a comparison by itself, while the verdict counts "
     "all comparisons of its report. *depends*: the effect differs between the levels of another choice, and the rows "
-    "below it with *at* answer in place of the average. Calibration error, moved and bent images, and rejection are "
-    "secondary outcomes, a family of their own in each report, each with its verdict; empty: not measured. Seconds per "
-    "epoch: of the median run of each side, variant / baseline, on machines that may have done other work."
+    "below it with *at* answer in place of the average. Secondary outcomes, a family of their own in each report, with "
+    "their verdicts: calibration error; error on moved and bent images (shift) and share of the images rejected for an "
+    "error of 0.5 % (rejection), both in percentage points; empty: not measured. Seconds per epoch: of the median run "
+    "of each side, variant / baseline, on machines that may have done other work."
 )
 NOTHING_SETTLED = "Nothing is settled in these reports yet."
 
@@ -156,7 +157,7 @@ def _report(report: Shelved) -> Markdown:
 
 HEAD = (
     *("report", "choice", "instead of", "verdict"),
-    *("test error", "seeds", *(label(names[0]) for names in LEADING.values()), "s per epoch"),
+    *("test error", "seeds", *GROUPS, "s per epoch"),
 )
 
 Forms = Mapping[str, Form]
