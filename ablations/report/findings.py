@@ -274,7 +274,8 @@ def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
     averaged = report.analysis.comparisons[row["row"]].averaged
     if steps_of(report.analysis.study) and row["factors"] != WHOLE:
         return md(", on top of the steps before it on a ladder")
-    return md(", on average over {}", " and ".join(averaged)) if averaged else md("")
+    listed = " and ".join(filter(None, (", ".join(averaged[:-1]), *averaged[-1:])))
+    return md(", on average over {}", listed) if averaged else md("")
 
 
 def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
@@ -381,8 +382,8 @@ def _claims(report: Shelved) -> Iterator[Finding]:
 def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:
     """What more seeds would settle, the fewest first; None where seeds are not what is lacking."""
     comparison = report.analysis.comparisons[row["row"]]
-    hindered = comparison.confounded or comparison.hopeless or comparison.censored or row["n"] < 2
-    if hindered or pd.isna(row["seeds_needed"]):
+    hindered = comparison.hopeless or comparison.censored or row["n"] < 2
+    if hindered or row["verdict"] == Verdict.CONFOUNDED or pd.isna(row["seeds_needed"]):
         return None
     needed = int(row["seeds_needed_at_least"]), int(row["seeds_needed"])
     about = md("about ") if needed[1] < ENOUGH_SEEDS else md("")

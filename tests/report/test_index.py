@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
@@ -12,14 +13,26 @@ import pytest
 from fake_store import Store
 from test_report_golden import GOLDEN
 
+from ablations.comparison.verdicts import Verdict
 from ablations.errors import InputError
 from ablations.ground.paths import ROOT
 from ablations.report import compile_report
 from ablations.report.__main__ import main
 from ablations.report.again import compile_again
 from ablations.report.check import DoesNotFollow, check_all
-from ablations.report.findings import MOST, MOST_OF_REPORT, QUOTA, Finding, Kind, _chosen, findings, spread
+from ablations.report.findings import (
+    MOST,
+    MOST_OF_REPORT,
+    QUOTA,
+    Finding,
+    Kind,
+    _chosen,
+    _interactions,
+    findings,
+    spread,
+)
 from ablations.report.index import BLOCK, index, pages, write_index
+from ablations.report.numbers import Form
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.study import Study
 
@@ -190,6 +203,30 @@ def test_a_choice_that_two_reports_settle_otherwise_is_said_once_with_both(repor
     assert [(each.kind, each.report.name) for each in gelu] == [(Kind.DIFFERENCE, "otherwise")]
     assert [each.name for each in gelu[0].otherwise] == ["choices"]
     assert gelu[0].said().endswith("; otherwise in [choices](choices/README.md)).")
+
+
+def test_an_interaction_is_said_where_no_level_answers_in_its_place(reports):
+    (found,) = _interactions(reports[-1], Form(2, "percentage points"))
+    assert found.text == (
+        "**activation and pool depend on each other**: activation=tanh together with pool=avg makes the test error "
+        "2.00 percentage points lower than the two alone let one expect"
+    )
+
+
+@pytest.mark.parametrize("verdict", [each for each in Verdict if not each.settled])
+def test_nothing_is_found_where_a_comparison_is_not_settled(reports, verdict):
+    report = next(each for each in reports if each.name == "once_more")
+    effects = report.analysis.effects.assign(verdict=verdict)
+    left = replace(report, analysis=replace(report.analysis, effects=effects))
+    assert findings([report])
+    assert not findings([left])
+    asked = replace(left.analysis, effects=effects.assign(seeds_needed=30, seeds_needed_at_least=20))
+    said = [each.said() for each in findings([replace(left, analysis=asked)])]
+    expected = [
+        "Not settled: what **activation=relu** instead of tanh does to the test error; about 20 to 30 seeds in all "
+        "would settle it ([once_more](once_more/README.md), 10 seeds, 2 epochs of digits)."
+    ]
+    assert said == ([] if verdict == Verdict.CONFOUNDED else expected)
 
 
 def test_tables_have_every_comparison_and_claim_with_a_link(text):
