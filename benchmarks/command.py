@@ -5,7 +5,7 @@ Four commands run as a user types them, in copies of the project with stores of 
   fresh    the card's command, whose store does not exist yet: four runs of 20 epochs on the digits
   again    the same once more, with nothing left to train
   hundred  100 runs of one epoch on the digits, -m 'seed=range(100)' trainer.epochs=1, in the store of the first
-  planned  +study=factorial dry_run=true, 320 runs that are planned and not made
+  planned  +study=factorial dataset=digits dry_run=true, 640 runs that are planned and not made
 
 Every second belongs to one section (see sections.py, which also says what measuring costs): imports, composing
 (Hydra, the configurations), store (MLflow, its database, reading it), data, training, evaluation (after each epoch
@@ -43,13 +43,13 @@ COMMANDS = {
     "fresh": CARD,
     "again": CARD,
     "hundred": ["-m", "seed=range(100)", "trainer.epochs=1"],
-    "planned": ["+study=factorial", "dry_run=true"],
+    "planned": ["+study=factorial", "dataset=digits", "dry_run=true"],
 }
 QUICK = {
     "fresh": [*CARD, "trainer.epochs=1"],
     "again": [*CARD, "trainer.epochs=1"],
     "hundred": ["-m", "seed=range(2)", "trainer.epochs=1"],
-    "planned": ["+study=pool", "dry_run=true"],
+    "planned": ["+study=pool", "dataset=digits", "dry_run=true"],
 }
 AGAIN_S = 4.0
 

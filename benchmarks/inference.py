@@ -150,7 +150,7 @@ def theirs(
     import torch
     from torch.nn.functional import pad
 
-    images = torch.from_numpy(pixels)[:, None]
+    images = torch.tensor(pixels)[:, None]
     predictions = torch.empty(len(pixels), dtype=torch.uint8)
 
     @torch.inference_mode()

@@ -64,8 +64,9 @@ NOT_RUN = {  # command: why
     "python run.py -m optimizer.lr=0.001,0.003 hydra/launcher=joblib": TRAINS,
     "python run.py -m pool=max,avg hydra/launcher=joblib hydra.launcher.n_jobs=2": TRAINS,
     "python run.py +study=activation": TRAINS,
-    "python run.py +study=pool until=settled budget=30m hydra/launcher=joblib": TRAINS,
-    "python run.py +study=pool until=settled budget=30m": TRAINS,
+    "python run.py +study=activation_x_pool until=settled budget=30m hydra/launcher=joblib": TRAINS,
+    "python run.py +study=activation_x_pool until=settled budget=30m": TRAINS,
+    "python run.py +study=activation_x_pool hydra/launcher=joblib": TRAINS,
     "python run.py -m activation=relu,tanh pool=max,avg until=settled budget=30m hydra/launcher=joblib": TRAINS,
     "python run.py +study=learning_rate_tuned": TRAINS,
     "python run.py +study=activation hydra/launcher=joblib": TRAINS,
@@ -208,8 +209,9 @@ def test_what_is_not_run_stands_on_a_page_and_everything_else_is_run(ran):
 def test_they_do_what_the_pages_say(ran):
     copy, results = ran
     said = {command: out for command, (_, out, _) in results.items()}
-    # two are those of the card, at the same settings
-    assert "32 runs planned, 2 of them finished" in said["python run.py +study=activation dry_run=true"]
+    # four are those of the card, at the same settings
+    planned = said["python run.py +study=activation_x_pool dry_run=true"]
+    assert "48 runs planned, 4 of them finished" in planned
     assert "_target_: ablations.training.optimizers.Adam\n" in said["python run.py --cfg job -p optimizer"]
     assert "c3/sparse" not in said["python run.py --info defaults"]
     assert "follow from the store" in said["python -m ablations.report --check activation-pool"]

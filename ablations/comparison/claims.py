@@ -60,7 +60,9 @@ def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
         InputError: the table has no such comparison.
     """
     better = {Verdict.BETTER, Verdict.NO_DIFFERENCE} if claim.direction == NOT_WORSE else {Verdict.BETTER}
-    says, denies = (better, {Verdict.WORSE}) if claim.direction != Verdict.WORSE else ({Verdict.WORSE}, better)
+    says, denies = (
+        (better, {Verdict.WORSE}) if claim.direction != Verdict.WORSE else ({Verdict.WORSE}, better)
+    )
     turned = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
     rows = {tuple(row[name] for name in COLUMNS[:4]): row for row in table.to_dict("records")}
     for variant, baseline, other_way in (

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 
 from ablations.comparison import exact
+from ablations.comparison.lengths import VALIDATION, lengths
 from ablations.comparison.outcomes import Outcome
 from ablations.tracking.columns import NOT_LOGGED, column, natural, numbers, param, params_in
 from ablations.tracking.columns import metric as metric_column
 from ablations.tracking.study import target_is_small
 
-VALIDATION = "val/accuracy"
 EPOCHS_TO_TARGET = "epochs_to_target"
 EPOCH_TIME = "time/epoch_s"
 
@@ -29,7 +29,8 @@ def with_times(
     `epochs_to_target`: the first epoch with `target["metric"]` at or beyond `target["value"]`.
 
     The median, because other work on the machine makes some epochs longer, and none shorter. A run that does not
-    reach the target counts as one epoch more than it had; without epochs of that metric it has no value.
+    reach the target counts as one epoch more than it had; without epochs of that metric it has no value. Beside them
+    what `lengths.lengths` says of each.
     """
     if target is not None:
         steps = histories[histories["metric"] == target["metric"]]
@@ -40,6 +41,7 @@ def with_times(
         runs = runs.assign(**{metric_column(EPOCHS_TO_TARGET): runs["run_id"].map(first).astype(float)})
     times = histories[histories["metric"] == EPOCH_TIME].groupby("run_id")["value"].agg(["median", "sum"])
     return runs.assign(
+        **{name: runs["run_id"].map(told).astype(float) for name, told in lengths(histories).items()},
         epoch_s=runs["run_id"].map(times["median"]).astype(float),
         train_s=runs["run_id"].map(times["sum"]).astype(float),
     )

@@ -14,6 +14,7 @@ import pandas as pd
 
 from ablations.comparison.confounds import known_columns
 from ablations.comparison.images import BESIDE_WIDE, WIDE
+from ablations.comparison.lengths import LENGTHS
 from ablations.comparison.verdicts import COLUMNS
 from ablations.errors import InputError, printable
 from ablations.report.analysis import Analysis
@@ -51,7 +52,7 @@ TAGS = (
 TAGS += ("config_hash", "code", "code_hash", "machine", "versions", "did_not_learn", TUNING, TRIAL, OFFERED)
 TAGS += tuple(PICTURES.values())
 FIRST = ("run_id", "run_name", "status")
-DERIVED = ("epoch_s", "train_s")
+DERIVED = ("epoch_s", "train_s", *LENGTHS)
 TIMES = ("start_time", "end_time")
 HEAD = r"factor & variant & baseline & $n$ & difference & 95\,\% interval & $p_\mathrm{Holm}$ & verdict \\"
 EFFECTS = ("factor", *COLUMNS[1:], "at", *WIDE)

@@ -20,6 +20,7 @@ from ablations.report.dependence import simple_effects
 from ablations.report.designs import design
 from ablations.report.escaping import Markdown, code, listed, md, table
 from ablations.report.generalisation import named_row, on_other_images
+from ablations.report.lengths import how_long
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
 from ablations.tracking.columns import column, natural, param, tag
@@ -155,8 +156,9 @@ def _compared(analysis: Analysis) -> Iterator[Markdown]:
 
 
 def after_figures(analysis: Analysis, again: Sequence[str]) -> Iterator[Markdown]:
-    """Costs, tuning, failures, how it was made, run ids. `again`: the commands that compile and show it."""
+    """Length, costs, tuning, failures, how it was made, run ids. `again`: the commands that compile and show it."""
     study = analysis.study
+    yield from how_long(analysis)
     if costs := tables.cost_rows(analysis):
         yield md("## Costs")
         yield table(*costs, numeric=len(costs[0]) - max(len(study.factors), 1))

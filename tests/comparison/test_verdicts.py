@@ -817,9 +817,27 @@ def test_claims_are_answered_either_way_round(verdict, direction, expected):
     assert answer(reverse, table)[0] == expected
 
 
+@pytest.mark.parametrize(
+    ("verdict", "expected"),
+    [
+        ("better", "supported"),
+        ("no difference that matters", "supported"),
+        ("worse", "refuted"),
+        ("inconclusive", "inconclusive"),
+        ("confounded", "confounded"),
+    ],
+)
+def test_no_worse_is_better_or_no_difference_that_matters(verdict, expected):
+    row = [("trainer.epochs",), ("16",), ("8",), ERROR, verdict]
+    table = pd.DataFrame([row], columns=[*COLUMNS[:4], "verdict"])
+    assert answer(Claim("…", "…", "trainer.epochs", "16", "8", ERROR, "not_worse"), table)[0] == expected
+    turned = {"better": "refuted", "worse": "supported"}.get(verdict, expected)
+    assert answer(Claim("…", "…", "trainer.epochs", "8", "16", ERROR, "not_worse"), table)[0] == turned
+
+
 def test_a_claim_on_what_was_not_compared():
     table = effects(two(), ["activation"], {"activation": "relu"}, ERROR, 0.1, True)
     with pytest.raises(InputError, match="it compares activation: tanh against relu in test/error_pct"):
         answer(Claim("…", "…", "pool", "avg", "max", ERROR), table)
-    with pytest.raises(InputError, match="direction=faster; accepted: better, worse"):
+    with pytest.raises(InputError, match="direction=faster; accepted: better, worse, not_worse"):
         Claim("…", "…", "pool", "avg", "max", ERROR, "faster")

@@ -1,0 +1,65 @@
+"""What a report says of how long its runs were trained, and whether that was long enough."""
+
+import math
+from collections.abc import Iterator
+
+from ablations.comparison import exact, tests
+from ablations.comparison.lengths import LENGTHS, VALIDATION
+from ablations.report.analysis import Analysis
+from ablations.report.answer import variant_name
+from ablations.report.escaping import Markdown, md, table
+from ablations.report.numbers import NO_SPREAD, number
+from ablations.tracking.columns import param
+from ablations.tracking.study import label
+
+LEVEL, GAINING, LOSING, UNKNOWN = "level", "still improving", "getting worse", "not clear"
+LITTLE = 0.001  # of an accuracy: a tenth of a percentage point
+
+HOW = (
+    "What the {} still did at the end: its mean over the last fifth of the epochs less that over the fifth before, "
+    "with a 95 % interval over the seeds. *{}*: the whole interval lies within ±{}; else *{}*: above 0; *{}*: below."
+)
+SUFFICES = "All variants had levelled off, so that training for longer would hardly change the comparison."
+GAINS = "**Not trained to its end**: {}. What is said of it holds for training of this length; it would gain from more."
+LOSES = "**Past its best**: {}. It would do better with fewer epochs."
+
+
+def how_long(analysis: Analysis) -> Iterator[Markdown]:
+    """A table of variants; nothing where no run validated after at least `FEWEST` epochs."""
+    runs = analysis.runs[analysis.runs["finished"].astype(bool)]
+    if not {*LENGTHS} <= {*runs.columns} or runs["late_gain"].notna().sum() == 0:
+        return
+    rows, found = [], {}
+    for variant, row in analysis.variants.to_dict("index").items():
+        levels = [row[param(key)] for key in analysis.study.factors]
+        own = runs[runs["variant"] == variant]
+        gains = own["late_gain"].dropna()
+        epochs, best = (number(exact.mean(own[name].dropna()), 1) for name in LENGTHS[:2])
+        judged, cells = UNKNOWN, (NO_SPREAD, NO_SPREAD)
+        if len(gains):
+            test = tests.sign_flip(gains.to_numpy())
+            judged = _judged(test.low, test.high)
+            ends = (
+                f"[{test.low:+.4f}, {test.high:+.4f}]" if math.isfinite(test.high - test.low) else "no limits"
+            )
+            cells = f"{exact.mean(gains):+.4f}", ends
+        found.setdefault(judged, []).append(variant_name(row, analysis.study.factors))
+        rows.append((*(levels or ["all runs"]), judged, epochs, best, *cells))
+    heads = ("at the end", "epochs", "best epoch", "last gain", "95 % interval")
+    yield md("## How long it trained")
+    yield table((*(analysis.study.factors or ("",)), *heads), rows, numeric=4)
+    said = [md(HOW, label(VALIDATION), LEVEL, f"{LITTLE:g}", GAINING, LOSING)]
+    if {*found} == {LEVEL}:
+        said.append(md(SUFFICES))
+    said += [
+        md(words, "; ".join(found[kind]))
+        for kind, words in ((GAINING, GAINS), (LOSING, LOSES))
+        if kind in found
+    ]
+    yield md(" ").join(said)
+
+
+def _judged(low: float, high: float) -> str:
+    if low > -LITTLE and high < LITTLE:
+        return LEVEL
+    return GAINING if low > 0 else LOSING if high < 0 else UNKNOWN
