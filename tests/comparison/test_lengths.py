@@ -20,13 +20,17 @@ def histories(**runs: list[float]) -> pd.DataFrame:
 
 
 def test_the_last_fifth_against_the_fifth_before():
-    found = lengths(histories(ten=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.9], five=[0.5, 0.6, 0.7, 0.9, 0.8]))
+    found = lengths(
+        histories(ten=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.9], five=[0.5, 0.6, 0.7, 0.9, 0.8])
+    )
     assert found.loc["ten"].tolist() == [10, 9, pytest.approx((0.95 + 0.9) / 2 - (0.7 + 0.8) / 2)]
     assert found.loc["five"].tolist() == [5, 4, pytest.approx(0.8 - 0.9)]
 
 
 def test_eight_epochs_have_fifths_of_two():
-    assert lengths(histories(run=[0, 0, 0, 0, 0.1, 0.3, 0.6, 0.8])).loc["run", "late_gain"] == pytest.approx(0.5)
+    assert lengths(histories(run=[0, 0, 0, 0, 0.1, 0.3, 0.6, 0.8])).loc["run", "late_gain"] == pytest.approx(
+        0.5
+    )
 
 
 def test_the_first_of_equal_epochs_is_the_best():
