@@ -1,6 +1,5 @@
 """Whether runs were trained for long enough: what the validation accuracy still did at their end."""
 
-import numpy as np
 import pandas as pd
 
 VALIDATION = "val/accuracy"
@@ -14,8 +13,8 @@ LENGTHS = ("validated_epochs", "best_epoch", "late_gain")
 
 def lengths(histories: pd.DataFrame) -> pd.DataFrame:
     """By run that validated: how many `validated_epochs` it had, the `best_epoch` of them (the first of equals), and
-    `late_gain`, its mean validation accuracy in the last fifth of them less that in the fifth before (each rounded up
-    to whole epochs); NaN with fewer than `FEWEST`.
+    `late_gain`, its mean validation accuracy in the last fifth of them less that in the fifth before (each rounded
+    down to whole epochs); NaN with fewer than `FEWEST`.
 
     Args:
         histories: columns run_id, metric, step and value.
@@ -23,7 +22,7 @@ def lengths(histories: pd.DataFrame) -> pd.DataFrame:
     steps = histories[histories["metric"] == VALIDATION].sort_values(["run_id", "step"], kind="stable")
     of = steps.groupby("run_id")["value"]
     number, count = of.cumcount() + 1, of.transform("size")
-    fifth = np.ceil(count / 5)
+    fifth = count // 5
     late, before = number > count - fifth, number.between(count - 2 * fifth, count - fifth, inclusive="right")
     gain = _means(steps[late]) - _means(steps[before])
     first = of.rank(method="first", ascending=False) == 1
