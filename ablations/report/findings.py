@@ -25,7 +25,7 @@ from ablations.report.published import reached
 from ablations.report.shelf import Shelved
 from ablations.report.trade_offs import trade_off
 from ablations.tracking.columns import column, param
-from ablations.tracking.study import WORDS
+from ablations.tracking.study import words
 
 MOST = 10
 """Sentences in all."""
@@ -247,9 +247,9 @@ def _choice(row: Mapping[str, Any], inside: bool = False) -> Markdown:
 def _noun(analysis: Analysis, metric: str) -> str:
     target = analysis.study.target
     if metric == EPOCHS_TO_TARGET and target is not None:
-        reaching = WORDS.get(target["metric"], (target["metric"],))[0]
+        reaching = words(target["metric"])[0]
         return f"number of epochs to a {reaching} of {target['value']:g}"
-    return WORDS.get(metric, (metric,))[0]
+    return words(metric)[0]
 
 
 def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:

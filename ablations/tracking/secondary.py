@@ -41,5 +41,15 @@ SECONDARY: Mapping[str, Secondary] = {name: each for group in GROUPS.values() fo
 PARTS = re.compile(r"shift/\w+/error_pct|rejection/\w+/false_accept_pct")
 """The single ones whose names no list of words reads; of all of them smaller values are better."""
 
+
+def part(metric: str) -> Secondary | None:
+    """One of the single ones by its name; None for another metric."""
+    if not PARTS.fullmatch(metric):
+        return None
+    group, name, _ = metric.split("/")
+    name = name.replace("_", " ")
+    return Secondary(f"error under {name}" if group == "shift" else f"{name} accepted", *PERCENT)
+
+
 PICTURES: Mapping[str, str] = {"shift": "shift_sha256", "rejection": "rejection_sha256"}
 """By group the tag with the digest of the pictures that its metrics were measured on."""

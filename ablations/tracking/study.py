@@ -25,7 +25,7 @@ from ablations.tracking.accepted import (
     with_keys,
 )
 from ablations.tracking.direction import direction
-from ablations.tracking.secondary import SECONDARY
+from ablations.tracking.secondary import SECONDARY, part
 
 LOOK = "look."
 # How metrics are called in sentences, their unit, and that of a difference.
@@ -158,7 +158,7 @@ class Study:
     @property
     def noun(self) -> str:
         """The metric in a sentence."""
-        return WORDS.get(self.metric, (self.metric,))[0]
+        return words(self.metric)[0]
 
     @property
     def label(self) -> str:
@@ -312,15 +312,20 @@ def target_is_small(target: Mapping[str, Any]) -> bool:
     return direction(str(target["metric"]), said, "study.target.smaller_is_better")
 
 
+def words(metric: str) -> tuple[str, str, str]:
+    """How a metric is called in sentences, its unit, and that of a difference."""
+    return WORDS.get(metric) or (part(metric) or (metric, "", ""))[:3]
+
+
 def label(metric: str) -> str:
     """A metric at an axis, with its unit."""
-    noun, own, _ = WORDS.get(metric, (metric, "", ""))
+    noun, own, _ = words(metric)
     return f"{noun} ({own})" if own else noun
 
 
 def unit(metric: str) -> str:
     """The unit of a difference in words, '' where the metric is a bare number."""
-    return WORDS.get(metric, ("", "", ""))[2]
+    return words(metric)[2]
 
 
 def look_tag(invocation: str) -> str:

@@ -113,6 +113,9 @@ def test_metrics_in_words_and_units():
     assert (PLAIN.noun, PLAIN.label, PLAIN.unit) == ("test error", "test error (%)", "percentage points")
     assert (label("test/accuracy"), unit("test/accuracy")) == ("test accuracy", "")
     assert (label("val_acc"), unit("val_acc")) == ("val_acc", "")
+    shifted = "shift/translation_2/error_pct"
+    assert (label(shifted), unit(shifted)) == ("error under translation 2 (%)", "percentage points")
+    assert label("rejection/letters/false_accept_pct") == "letters accepted (%)"
     assert unit("epochs_to_target") == "epochs"
 
 
