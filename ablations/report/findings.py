@@ -92,9 +92,9 @@ class Finding:
             "otherwise in {}": self.otherwise,
             "depending on another choice in {}": self.depending,
         }
-        for words, reports in others.items():
+        for said, reports in others.items():
             if reports:
-                parts.append(md(words, md(", ").join(each.link(prefix) for each in reports)))
+                parts.append(md(said, md(", ").join(each.link(prefix) for each in reports)))
         return md("{} ({}).", self.text, md("; ").join(parts))
 
 
