@@ -20,13 +20,17 @@ def histories(**runs: list[float]) -> pd.DataFrame:
 
 
 def test_the_last_fifth_against_the_fifth_before():
-    found = lengths(histories(ten=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.9], five=[0.5, 0.6, 0.7, 0.9, 0.8]))
+    found = lengths(
+        histories(ten=[0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.95, 0.9], five=[0.5, 0.6, 0.7, 0.9, 0.8])
+    )
     assert found.loc["ten"].tolist() == [10, 9, pytest.approx((0.95 + 0.9) / 2 - (0.7 + 0.8) / 2)]
     assert found.loc["five"].tolist() == [5, 4, pytest.approx(0.8 - 0.9)]
 
 
 def test_eight_epochs_have_fifths_of_two():
-    assert lengths(histories(run=[0, 0, 0, 0, 0.1, 0.3, 0.6, 0.8])).loc["run", "late_gain"] == pytest.approx(0.5)
+    assert lengths(histories(run=[0, 0, 0, 0, 0.1, 0.3, 0.6, 0.8])).loc["run", "late_gain"] == pytest.approx(
+        0.5
+    )
 
 
 def test_the_first_of_equal_epochs_is_the_best():
@@ -39,3 +43,17 @@ def test_four_epochs_have_no_last_fifth_and_other_runs_no_row():
     assert np.isnan(found.loc["short", "late_gain"])
     without = histories(run=[0.1] * 6)
     assert lengths(without[without["metric"] != "val/accuracy"]).empty
+
+
+def test_percentages_are_the_same_as_fractions():
+    run = [0.5, 0.6, 0.7, 0.92, 0.9]
+    found = lengths(histories(percent=[100 * value for value in run]))
+    assert found.loc["percent"].tolist() == [5, 4, pytest.approx(-0.02)]
+
+
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_what_is_no_number_has_no_gain_and_is_not_the_best(broken):
+    found = lengths(histories(broken=[0.5, 0.6, 0.7, 0.8, broken], whole=[0.5, 0.6, 0.7, 0.8, 0.9]))
+    assert found.loc["broken"].tolist()[:2] == [5, 4]
+    assert np.isnan(found.loc["broken", "late_gain"])
+    assert found.loc["whole", "late_gain"] == pytest.approx(0.1)

@@ -15,7 +15,13 @@ def said(**gains: list[float] | float) -> str:
     for variant, gain in enumerate(gains.values()):
         of = gain if isinstance(gain, list) else [gain + 1e-4 * (seed % 2) for seed in range(SEEDS)]
         rows += [
-            {"variant": variant, "finished": True, "late_gain": each, "validated_epochs": 10.0, "best_epoch": 9.5}
+            {
+                "variant": variant,
+                "finished": True,
+                "late_gain": each,
+                "validated_epochs": 10.0,
+                "best_epoch": 9.5,
+            }
             for each in of
         ]
     variants = pd.DataFrame({"params.activation": list(gains)})
@@ -49,3 +55,7 @@ def test_noise_and_few_seeds_are_not_clear():
 
 def test_nothing_without_validation():
     assert said(relu=[float("nan")] * SEEDS) == ""
+
+
+def test_what_is_not_clear_is_explained():
+    assert "*not clear*: neither, or too few seeds or epochs to tell." in said(relu=[0.01, -0.01] * 4)
