@@ -294,6 +294,12 @@ def penalties(outputs: Array, labels: Array) -> tuple[float, Array]:
     return loss, (gradient + np.eye(10)[labels]) / len(labels)
 
 
+def right_penalty(outputs: Array, labels: Array) -> tuple[float, Array]:
+    """Eq. 8."""
+    loss = np.mean([row[label] for row, label in zip(outputs, labels, strict=True)])
+    return loss, np.eye(10)[labels] / len(labels)
+
+
 def penalties_torch(torch: Any, outputs: Any, labels: Any) -> Any:
     """Mean of y[label] + log(e^(−j) + Σ e^(−y))."""
     rubbish = torch.full((len(labels), 1), J, dtype=outputs.dtype)
@@ -381,6 +387,24 @@ HEADS = {
         curvature=lambda x, weight, bias: (np.full(84, 2 * SCALE), {}),  # of eq. 8
         torch_output=distances_torch,
         torch_loss=penalties_torch,
+    ),
+    "rbf_ml": Head(
+        numbers=[  # eq. 8
+            ((0, 0, 0, 0), 1, 0, (0, 1, 0, 0), (0.1, 0.1, 0.1, 0.1)),
+            (  # e^(−y) = 1, 1/2, 1/3, 0; their sum is 11/6
+                (0, np.log(2), np.log(3), 1000),
+                2,
+                np.log(3),
+                (0, 0, 1, 0),
+                (6 / 11, 3 / 11, 2 / 11, 0),
+            ),
+            ((0, 1e4, 1e4, 1e4), 2, 1e4, (0, 0, 1, 0), (1, 0, 0, 0)),
+        ],
+        output=distances,
+        loss=right_penalty,
+        curvature=lambda x, weight, bias: (np.full(84, 2 * SCALE), {}),
+        torch_output=distances_torch,
+        torch_loss=lambda torch, outputs, labels: outputs.gather(1, labels[:, None]).mean(),
     ),
 }
 

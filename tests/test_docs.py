@@ -32,6 +32,7 @@ PAGES = [ROOT / "README.md", ROOT / "README.zh.md", *sorted((ROOT / "docs").glob
 RUN_HERE = {"README.md", "cli.md", "quickstart.md", "reading_a_report.md"}
 """Pages whose commands are run; those of extending.md are in a test of their own."""
 
+PUBLISHED = "needs published reports; test_index has some"
 TRAINS = "trains for long; composed, and test_cli runs its like"
 SERVES = "serves until Ctrl-C; test_ui does it"
 STORE = "needs a store of other programs; test_foreign_runs has one"
@@ -51,6 +52,8 @@ NOT_RUN = {  # command: why
     "worse,confounded": "needs a store of other programs; test_gate has one",
     "python -m ablations.report --experiment nightly --factors model --metric val_acc --baseline model=main --fail-if "
     "worse,inconclusive,confounded --non-inferiority 0.005": "needs a store of other programs; test_gate has one",
+    "python -m ablations.report --index": PUBLISHED,
+    "python -m ablations.report --check --all": PUBLISHED,
     "python -m ablations.export_images mnist /tmp/mnist": "may download MNIST",
     "python -m ablations.export_images mnist /tmp/mnist dataset.root=FOLDER": "needs MNIST",
     "python run.py -m activation=relu,tanh pool=max,avg": "made here with one epoch",

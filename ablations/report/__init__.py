@@ -3,7 +3,8 @@
 In comes what was requested, out go a folder and what the console shows; it knows the store's reader, `comparison`
 and `plots`. `request` says what a report is to be about, `analysis` has the numbers, `answer` the sentences,
 `sections` the page, `tables` its tables, `drawings` its figures, `console` the same for a terminal, `files` what other
-programs read, `compile` puts them together, `check` recomputes what was written. All words are made here, and text
+programs read, `compile` puts them together, `check` recomputes what was written, `index` and `findings` say what the
+published ones (`shelf`) say together. All words are made here, and text
 from elsewhere is escaped by its type (`escaping`). The same store gives the same bytes.
 """
 

@@ -26,6 +26,8 @@ examples:
   python -m ablations.report                      the last sweep
   python -m ablations.report activation-pool      the sweep of that name
   python -m ablations.report --check NAME         recompute a report's numbers from the store, or from its runs.csv
+  python -m ablations.report --index              what all published reports found: reports/README.md
+  python -m ablations.report --check --all        recompute all published reports and that page
 
   MLflow runs of any other program:
   python -m ablations.report --tracking-uri http://127.0.0.1:5000 --experiment NAME \\
@@ -46,6 +48,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
             raise InputError(
                 "--fail-if: with a report that is compiled from the store, without --check and --again"
             )
+        if options.index or options.all:
+            _on_published(options)
+            return
         if options.again:
             from ablations.report.again import compile_again
 
@@ -88,6 +93,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _gate(report, fail_if, options.non_inferiority)
 
 
+def _on_published(options: argparse.Namespace) -> None:
+    """Write the page of all published reports, or check all of them and that page."""
+    words = {"index"} if options.index else {"check", "all"}
+    usual = vars(parser().parse_args([]))
+    others = [name for name, value in vars(options).items() if name not in words and value != usual[name]]
+    if others:
+        given = "NAME" if others == ["name"] else "--" + others[-1].replace("_", "-")
+        of = "--index" if options.index else "--check --all"
+        raise InputError(f"{of}: of all published reports, without {given}")
+    if options.index:
+        from ablations.report.index import write_index
+
+        print(f"index: {printable(write_index())}")
+        return
+    if not options.check:
+        raise InputError("--all: with --check, which then checks every published report")
+    from ablations.report.check import check_all
+
+    for line in check_all():
+        print(line, flush=True)
+
+
 def _gate(report: Report, fail_if: Sequence[str], margin: float | None) -> None:
     """End with exit code 3 where a comparison of the study's metric is what it must not be."""
     study, effects = report.analysis.study, report.analysis.all_effects
@@ -108,6 +135,9 @@ def parser() -> argparse.ArgumentParser:
     add = found.add_argument
     add("name", nargs="?", metavar="NAME", help="the sweep's name (default: the last sweep)")
     add("--check", action="store_true", help="compile nothing: recompute the report that is there")
+    add("--all", action="store_true", help="with --check: every published report, and reports/README.md")
+    findings = "compile reports/README.md: what all published reports found"
+    add("--index", action="store_true", help=findings)
     csv_alone = "compile the report that is there again from its own runs.csv, where the store is not at hand"
     add("--again", action="store_true", help=csv_alone)
     add(

@@ -88,7 +88,7 @@ def kept(home: Path) -> Kept:
 
 def recomputed(kept: Kept) -> "Compiled":
     """The report from its runs; headings, captions and what else takes the store are as they were."""
-    return _assembled(kept, _analysed(kept), _drawn(kept))
+    return _assembled(kept, analysed(kept), _drawn(kept))
 
 
 def compile_again(home: Path) -> Path:
@@ -112,7 +112,7 @@ def compile_again(home: Path) -> Path:
 def redrawn(kept: Kept) -> "tuple[Analysis, Iterator[Drawing]]":
     """The numbers of a report, and its figures: those whose numbers are among its runs anew, the others as they lie
     there."""
-    analysis = _analysed(kept)
+    analysis = analysed(kept)
     return analysis, _redrawn(kept, analysis)
 
 
@@ -136,7 +136,8 @@ class _Nothing:
         """None."""
 
 
-def _analysed(kept: Kept) -> "Analysis":
+def analysed(kept: Kept) -> "Analysis":
+    """The numbers of a report, from its runs. Raises InputError where they do not fit together."""
     from ablations.report.analysis import analyse
     from ablations.report.files import images_from_json
     from ablations.report.tuning import with_trials

@@ -2,14 +2,16 @@
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from itertools import zip_longest
 from pathlib import Path
 
-from ablations.commands import many
-from ablations.errors import InputError, PlainError, one_line
+from ablations.commands import many, module_command
+from ablations.errors import InputError, PlainError, one_line, printable
+from ablations.ground import paths
 from ablations.report.again import Kept, kept, recomputed
 from ablations.report.compile import TABLES, TRIALS, Compiled, compiled_from, home_of
+from ablations.report.shelf import Shelved, homes
 from ablations.tracking.reader import Reader
 from ablations.tracking.reports import PAGE
 from ablations.tracking.store import Store
@@ -40,7 +42,47 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
     """
     if name is None and home is None:
         raise InputError("--check: the name of a report is expected")
-    home = home or home_of(name, folder)
+    return _checked(home or home_of(name, folder), store)[0]
+
+
+def check_all(folder: Path | None = None) -> Iterator[str]:
+    """Recompute every published report from its own runs, wherever that is done, and the page of all of them; each time
+    what was checked or what does not follow, in one sentence.
+
+    Raises:
+        InputError: no published report; after all others, with how many are damaged or do not follow.
+    """
+    from ablations.report.index import pages
+
+    folder = paths.REPORTS if folder is None else folder
+    reports, wrong = [], 0
+    there = homes(folder)
+    for home in there:
+        try:
+            sentence, kept_there, again = _checked(home, None)
+        except PlainError as error:
+            wrong += 1
+            yield f"{printable(home.name)}: {one_line(error)}"
+            continue
+        reports.append(Shelved(home.name, home, again.analysis, kept_there.about["figures"]))
+        yield sentence
+    if wrong:
+        found = f"{wrong} of {many(len(there), 'published report')}"
+        raise DoesNotFollow(f"{found} {'does' if wrong == 1 else 'do'} not follow, as said above")
+    for path, text in pages(reports, folder).items():
+        try:
+            _compare_lines(path, path.read_text(encoding="utf-8"), text)
+        except FileNotFoundError:
+            raise DoesNotFollow(f"{path}: missing; {module_command('report', '--index')} writes it") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"{path}: cannot be read: {error}") from None
+        except DoesNotFollow as error:
+            raise DoesNotFollow(f"{error}; {module_command('report', '--index')} writes it anew") from None
+        yield f"{path.relative_to(folder.parent)}: follows from {many(len(reports), 'published report')}"
+
+
+def _checked(home: Path, store: Store | None) -> tuple[str, Kept, Compiled]:
+    """What was checked in one sentence, the report as it is kept, and once more; without a store, from its own runs."""
     there = kept(home)
     try:
         again, source = _recomputed(there, store)
@@ -53,14 +95,17 @@ def check(name: str | None, store: Store, folder: Path | None = None, home: Path
     _compare(there.files, again, home)
     _require_page(home, there)
     trials = "" if there.tuning is None else f" {TRIALS},"
-    return (
+    sentence = (
         f"{home.name}: README.md, runs.csv,{trials} effects.csv and verdicts.tex follow from {source}: "
         f"{many(len(there.runs), 'run')}, {many(len(again.analysis.effects), 'comparison')}"
     )
+    return sentence, there, again
 
 
-def _recomputed(there: Kept, store: Store) -> tuple[Compiled, str]:
+def _recomputed(there: Kept, store: Store | None) -> tuple[Compiled, str]:
     """The report once more, and from what, in words."""
+    if store is None:
+        return recomputed(there), "its runs.csv"
     reader = _reader_of(store, list(there.runs["run_id"]))
     if reader is not None:
         return compiled_from(reader, there.study.name, there.request, there.about["again"]), "the store"
@@ -90,10 +135,15 @@ def _compare(written: Mapping[str, str], recomputed: Compiled, home: Path) -> No
         if ours is None or again is None:
             what = "missing" if ours is None else "no run gives such a table"
             raise DoesNotFollow(f"{home / name}: {what}")
-        pairs = zip_longest(ours.splitlines(), again.splitlines(), fillvalue="")
-        for line, (there, expected) in enumerate(pairs, 1):
-            if there != expected and not _same(there, expected):
-                raise DoesNotFollow(f"{home / name}, line {line}: {_difference(there, expected, name)}")
+        _compare_lines(home / name, ours, again)
+
+
+def _compare_lines(path: Path, ours: str, again: str) -> None:
+    """Raise DoesNotFollow with the first line of a file that is another one when it is made again."""
+    pairs = zip_longest(ours.splitlines(), again.splitlines(), fillvalue="")
+    for line, (there, expected) in enumerate(pairs, 1):
+        if there != expected and not _same(there, expected):
+            raise DoesNotFollow(f"{path}, line {line}: {_difference(there, expected, path.name)}")
 
 
 def _require_page(home: Path, there: Kept) -> None:

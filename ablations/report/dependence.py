@@ -28,7 +28,7 @@ Pairs = list[tuple[Comparison, Mapping[str, Any]]]
 
 def depends(analysis: Analysis, row: Mapping[str, Any]) -> bool:
     """Whether simple effects answer in place of a main effect, a row of the verdict table."""
-    return len(_simple(analysis, row)) > 0
+    return len(simple_rows(analysis, row)) > 0
 
 
 def depending(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
@@ -36,7 +36,7 @@ def depending(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
     relu (-0.20 [-0.30, -0.10]), open with tanh (…)`."""
     form = forms(analysis)[analysis.study.metric]
     by_factor: dict[str, list[Markdown]] = {}
-    for comparison, each in _simple(analysis, row):
+    for comparison, each in simple_rows(analysis, row):
         ((on, level),) = comparison.at
         by_factor.setdefault(on, []).append(_at(each, level, form))
     parts = md("; it depends on ").join(
@@ -58,7 +58,7 @@ def simple_effects(analysis: Analysis) -> Iterator[Markdown]:
     yield md(ABOUT, f"{' and '.join(fewest)} at least")
 
 
-def _simple(analysis: Analysis, row: Mapping[str, Any]) -> Pairs:
+def simple_rows(analysis: Analysis, row: Mapping[str, Any]) -> Pairs:
     """The simple effects of a main effect and their rows."""
     rows = analysis.simple_effects.to_dict("records")
     found = zip(analysis.simple, rows, strict=True)

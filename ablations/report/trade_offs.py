@@ -20,14 +20,20 @@ def trade_offs(analysis: Analysis) -> Iterator[Markdown]:
     own; the first of these choices as one sentence."""
     effects = analysis.effects
     alone = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
-    parts = [each for row in alone.to_dict("records") for each in _trade_off(analysis, row)]
+    parts = [
+        md("{} {}", _name(row), found)
+        for row in alone.to_dict("records")
+        if (found := trade_off(analysis, row)) is not None
+    ]
     if parts:
         more = len(parts) - MOST_NAMED
         rest = [md("{} more {} such", more, "is" if more == 1 else "are")] if more > 0 else []
         yield md("{} (secondary outcomes).", md("; ").join([*parts[:MOST_NAMED], *rest]))
 
 
-def _trade_off(analysis: Analysis, row: Mapping[str, Any]) -> Iterator[Markdown]:
+def trade_off(analysis: Analysis, row: Mapping[str, Any]) -> Markdown | None:
+    """What the choice of a row of the verdict table is better in and what it is worse in, as the rest of a sentence
+    about it; None where it wins or loses nothing, or only one of both."""
     sides: dict[str, list[str]] = {Verdict.BETTER: [], Verdict.WORSE: []}
     own = None if depends(analysis, row) else row["verdict"]
     if own in sides:
@@ -37,14 +43,17 @@ def _trade_off(analysis: Analysis, row: Mapping[str, Any]) -> Iterator[Markdown]
             if all(other.get(key) == row.get(key) for key in SAME):
                 sides.get(other["verdict"], []).append(SECONDARY[other["metric"]].noun)
     better, worse = (_named(nouns) for nouns in sides.values())
-    name = md("**{}: {}** against {}", *(crossed(row[key]) for key in SAME[:3]))
-    if row.get("block"):
-        name = md("{} ({})", name, row["block"])
     if all(sides.values()):
-        yield md("{} is better in {}, but worse in {}", name, better, worse)
-    elif own == Verdict.NO_DIFFERENCE and any(sides.values()):
+        return md("is better in {}, but worse in {}", better, worse)
+    if own == Verdict.NO_DIFFERENCE and any(sides.values()):
         how = md("better in {}", better) if sides[Verdict.BETTER] else md("worse in {}", worse)
-        yield md("{} does nothing for the {}, but is {}", name, analysis.study.noun, how)
+        return md("does nothing for the {}, but is {}", analysis.study.noun, how)
+    return None
+
+
+def _name(row: Mapping[str, Any]) -> Markdown:
+    name = md("**{}: {}** against {}", *(crossed(row[key]) for key in SAME[:3]))
+    return md("{} ({})", name, row["block"]) if row.get("block") else name
 
 
 def _named(nouns: Sequence[str]) -> str:

@@ -115,7 +115,7 @@ def train(
         _restore(resume, network, optimizer, rngs)
     for epoch in range(resume.epoch + 1 if resume else 1, options.epochs + 1):
         started = time.perf_counter()
-        optimizer.begin_epoch(epoch)
+        optimizer.begin_epoch(epoch, options.share_of_rate(epoch))
         images, order = _pass(recipe, rngs)
         total_loss, correct, largest = 0.0, 0, 0.0
         for start in range(0, size, options.batch_size):

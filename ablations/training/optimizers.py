@@ -55,9 +55,9 @@ class Optimizer(ABC):
         for name, vector in self.state.items():
             vector[...] = state[name]
 
-    def begin_epoch(self, epoch: int) -> None:
-        """Set the rate of `epoch`, counted from 1."""
-        self.lr = self.rates[min(epoch, len(self.rates)) - 1]
+    def begin_epoch(self, epoch: int, share: float = 1.0) -> None:
+        """Set the rate of `epoch`, counted from 1, to a `share` of what was given for it."""
+        self.lr = share * self.rates[min(epoch, len(self.rates)) - 1]
 
     def curvature_samples(self, epoch: int, seen: int, batch_size: int) -> int:
         """From how many training images to estimate the curvature before the next step, 0 for not at all.

@@ -1,5 +1,6 @@
 """What a training needs, built from a configuration. The only place where the parts are put together."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from types import NoneType, UnionType
@@ -33,13 +34,18 @@ class Images:
         return Images(self.pixels[:count], self.labels[:count])
 
 
+COSINE = "cosine"
+
+
 @dataclass(frozen=True)
 class Options:
     """How to train.
 
     `clip_norm` is the largest Euclidean norm of a gradient, a longer one is scaled down to it; with
     `replacement` each epoch draws as many images as there are, with replacement; `eval_limit` is how many
-    validation images are looked at, at most. None: no limit.
+    validation images are looked at, at most. None: no limit. `schedule` is how the learning rate goes down from epoch
+    to epoch: as half a wave of a cosine, from all of it towards 0 (Loshchilov and Hutter 2017, without restarts);
+    None: it stays.
 
     Raises InputError for values that make no sense.
     """
@@ -49,6 +55,7 @@ class Options:
     clip_norm: float | None
     replacement: bool
     eval_limit: int | None
+    schedule: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size", "eval_limit"):
@@ -57,6 +64,12 @@ class Options:
                 raise InputError(f"trainer.{name}: must be at least 1, got {value}")
         if self.clip_norm is not None and not self.clip_norm > 0:
             raise InputError(f"trainer.clip_norm: must be positive or null, got {self.clip_norm}")
+        if self.schedule not in (None, COSINE):
+            raise InputError(f"trainer.schedule: accepted: {COSINE} or null, got {self.schedule}")
+
+    def share_of_rate(self, epoch: int) -> float:
+        """The share of its learning rate that `epoch`, counted from 1, has by the schedule."""
+        return 1.0 if self.schedule is None else (1 + math.cos(math.pi * (epoch - 1) / self.epochs)) / 2
 
 
 @dataclass(frozen=True)
@@ -167,6 +180,12 @@ def typed(config: DictConfig, key: str, kind: type | UnionType) -> Any:
     if float in accepted and type(value) is int:
         return float(value)
     if type(value) not in accepted:
-        names = {int: "a whole number", float: "a number", bool: "true or false", NoneType: "null"}
+        names = {
+            int: "a whole number",
+            float: "a number",
+            bool: "true or false",
+            str: "a text",
+            NoneType: "null",
+        }
         raise InputError(f"{key}: must be {' or '.join(names[one] for one in accepted)}, got {value!r}")
     return value

@@ -78,6 +78,13 @@ def test_rates_by_epoch(optimizer):
         assert rule.lr == 0.5
 
 
+def test_a_share_of_the_rate_of_the_epoch(optimizer):
+    rule = configured(optimizer, lr=[0.1, 0.01])
+    rule.start(np.zeros(2))
+    rule.begin_epoch(2, share=0.5)
+    assert rule.lr == 0.005
+
+
 def test_the_rate_of_the_epoch_is_applied():
     rule, values = SGD(lr=[1, 0.25], weight_decay=0), np.zeros(1)
     rule.start(values)

@@ -27,10 +27,11 @@ class Spy(Optimizer):
 
     def __init__(self) -> None:
         super().__init__(1.0, weight_decay=0)
-        self.epochs, self.grads = [], []
+        self.epochs, self.shares, self.grads = [], [], []
 
-    def begin_epoch(self, epoch):
+    def begin_epoch(self, epoch, share):
         self.epochs.append(epoch)
+        self.shares.append(share)
 
     def _update(self, values, grads, scratch):
         self.grads.append(grads.copy())
@@ -298,6 +299,8 @@ def test_an_accuracy_of_zero_is_a_number(build, small):
 
 
 def test_learns_twenty_digits_by_heart(activation, pool, head, build, compose, digits):
+    if head == "rbf_ml":
+        pytest.skip("eq. 8 pushes no other class away: from 2,000 epochs some have 60 %")
     twenty = Images(digits.pixels[:20], digits.labels[:20])
     choices = [f"activation={activation}", f"pool={pool}", f"head={head}", "init=xavier"]
     choices += ["head.loss.j=20"] * (head == "rbf")  # the farther up the others are pushed, the quicker
@@ -421,6 +424,19 @@ def test_sdlm_is_the_update_written_out(batch_size, build, small):
     np.testing.assert_allclose(network.values, plain.values, rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("epochs", "shares"), [(1, [1]), (2, [1, 0.5]), (3, [1, 0.75, 0.25]), (4, [1, 0.8535534, 0.5, 0.1464466])]
+)
+def test_a_cosine_takes_the_rate_down_from_epoch_to_epoch(epochs, shares, build, small):
+    """(1 + cos(π (e − 1) / E)) / 2, worked out by hand."""
+    spy = Spy()
+    trained(build(), small, replace(PLAIN, epochs=epochs, schedule="cosine"), spy)
+    assert spy.shares == pytest.approx(shares)
+    without = Spy()
+    trained(build(), small, replace(PLAIN, epochs=epochs), without)
+    assert without.shares == [1] * epochs
+
+
 # What it refuses
 
 
@@ -434,6 +450,7 @@ def test_sdlm_is_the_update_written_out(batch_size, build, small):
         ({"clip_norm": -1.0}, r"^trainer\.clip_norm: must be positive or null, got -1\.0$"),
         ({"clip_norm": 0.0}, r"^trainer\.clip_norm: must be positive or null, got 0\.0$"),
         ({"clip_norm": float("nan")}, r"^trainer\.clip_norm: must be positive or null, got nan$"),
+        ({"schedule": "linear"}, r"^trainer\.schedule: accepted: cosine or null, got linear$"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(change, message):

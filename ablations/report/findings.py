@@ -1,0 +1,413 @@
+"""What all published reports found, in sentences that need no table: composed by rules from their numbers.
+
+Sentences are of a few kinds, the firmest first. No two say the same of the same choice, no report has more than a few,
+and what is not settled is called so.
+"""
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import pandas as pd
+
+from ablations.commands import many
+from ablations.comparison.claims import REFUTED, SUPPORTED
+from ablations.comparison.designs import WHOLE
+from ablations.comparison.variants import EPOCHS_TO_TARGET
+from ablations.comparison.verdicts import Verdict
+from ablations.report.analysis import Analysis, steps_of
+from ablations.report.dependence import depends, simple_rows
+from ablations.report.escaping import Markdown, md
+from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
+from ablations.report.published import reached
+from ablations.report.shelf import Shelved
+from ablations.report.trade_offs import trade_off
+from ablations.tracking.columns import column, param
+from ablations.tracking.study import WORDS
+
+MOST = 10
+"""Sentences in all."""
+MOST_AT_FIRST, MOST_OF_REPORT = 2, 3
+"""Of one report: as long as others may have something to say, and where there is room."""
+
+
+class Kind(StrEnum):
+    """What a sentence is about, in the order in which they stand."""
+
+    DIFFERENCE = "a choice that matters"
+    DEPENDENCE = "a choice whose effect depends on another"
+    NO_DIFFERENCE = "a choice that does not matter"
+    TRADE_OFF = "better in one outcome, worse in another"
+    CLAIM = "a claim, supported or refuted"
+    FIGURES = "published figures"
+    OPEN = "not settled"
+
+
+QUOTA = {
+    Kind.DIFFERENCE: 3,
+    Kind.DEPENDENCE: 1,
+    Kind.NO_DIFFERENCE: 2,
+    **dict.fromkeys((Kind.TRADE_OFF, Kind.CLAIM, Kind.FIGURES, Kind.OPEN), 1),
+}
+"""How many sentences of each kind, as long as there are enough of the others."""
+
+DIFFERENT = {Verdict.BETTER, Verdict.WORSE}
+DEPENDS = "depends"
+TURNED = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+
+
+@dataclass(frozen=True, eq=False)
+class Finding:
+    """A sentence about a choice.
+
+    Attributes:
+        kind: of the sentence.
+        report: that says it.
+        about: the same for two sentences that would say the same.
+        rank: smaller ones are said first, among those of its kind.
+        text: without a full stop.
+        basis: what it rests on: `10 seeds, 10 epochs of mnist`.
+        same: other reports that come to the same verdict.
+        otherwise: other reports that settle the same choice in another way.
+        depending: other reports where it depends on another choice.
+    """
+
+    kind: Kind
+    report: Shelved
+    about: Hashable
+    rank: tuple[float, ...]
+    text: Markdown
+    basis: str = ""
+    same: tuple[Shelved, ...] = ()
+    otherwise: tuple[Shelved, ...] = ()
+    depending: tuple[Shelved, ...] = ()
+
+    def said(self, prefix: str = "") -> Markdown:
+        """The whole sentence with links to its reports; `prefix` leads to their folder."""
+        parts = [md("{}{}", self.report.link(prefix), f", {self.basis}" if self.basis else "")]
+        others = {
+            "so too in {}": self.same,
+            "otherwise in {}": self.otherwise,
+            "depending on another choice in {}": self.depending,
+        }
+        for words, reports in others.items():
+            if reports:
+                parts.append(md(words, md(", ").join(each.link(prefix) for each in reports)))
+        return md("{} ({}).", self.text, md("; ").join(parts))
+
+
+def findings(reports: Sequence[Shelved]) -> list[Finding]:
+    """At most `MOST` sentences, in the order in which they are to be read."""
+    settled = _settled(reports)
+    every = sorted(
+        (each for report in reports for each in _of_report(report, settled)),
+        key=lambda each: (list(Kind).index(each.kind), each.rank, each.report.name),
+    )
+    chosen = _chosen(every)
+    return [_with_others(each, settled) for each in every if each in chosen]
+
+
+def _chosen(every: Sequence[Finding]) -> list[Finding]:
+    """First by the quota of each kind, one of a report each; where there is room then, by their order."""
+    chosen: list[Finding] = []
+    for strict in (True, False):
+        for each in every:
+            of_kind = [other for other in chosen if other.kind == each.kind]
+            of_report = sum(other.report is each.report for other in chosen)
+            enough = len(of_kind) >= QUOTA[each.kind]
+            again = any(other.report is each.report for other in of_kind)
+            if (
+                len(chosen) >= MOST
+                or any(other.about == each.about for other in chosen)
+                or (enough and (strict or each.kind == Kind.OPEN))
+                or (again and strict)
+                or of_report >= (MOST_AT_FIRST if strict else MOST_OF_REPORT)
+            ):
+                continue
+            chosen.append(each)
+    return chosen
+
+
+Settled = Mapping[Hashable, Sequence[tuple[Shelved, str]]]
+"""By what a comparison is about the reports that settle it, each with how: the verdict of the levels in order."""
+
+
+def _settled(reports: Iterable[Shelved]) -> Settled:
+    found: dict[Hashable, list[tuple[Shelved, str]]] = {}
+    for report in reports:
+        for row in _alone(report.analysis):
+            if depends(report.analysis, row):
+                found.setdefault(_about(row), []).append((report, DEPENDS))
+            elif Verdict(row["verdict"]).settled:
+                found.setdefault(_about(row), []).append((report, _in_order(row)))
+    return found
+
+
+def _with_others(finding: Finding, settled: Settled) -> Finding:
+    """A sentence about one choice with the other reports that have settled it."""
+    said = settled.get(finding.about, ())
+    own = next((how for report, how in said if report is finding.report), None)
+    if own is None or finding.kind not in (Kind.DIFFERENCE, Kind.NO_DIFFERENCE, Kind.CLAIM):
+        return finding
+    by_verdict: dict[str, list[Shelved]] = {"same": [], "otherwise": [], "depending": []}
+    for report, how in said:
+        if report is not finding.report:
+            by_verdict["depending" if how == DEPENDS else "same" if how == own else "otherwise"].append(
+                report
+            )
+    return replace(finding, **{name: tuple(reports) for name, reports in by_verdict.items()})
+
+
+def _about(row: Mapping[str, Any]) -> Hashable:
+    """The same for two rows that compare the same two levels in the same outcome, either way round; a ladder's whole
+    is its own."""
+    levels = frozenset((row["variant"], row["baseline"]))
+    return row["factors"], levels, row["metric"], row.get("block") or ""
+
+
+def _in_order(row: Mapping[str, Any]) -> str:
+    """The verdict of the level that is the first by name."""
+    verdict = Verdict(row["verdict"])
+    return verdict if row["variant"] < row["baseline"] else TURNED.get(verdict, verdict)
+
+
+def _alone(analysis: Analysis) -> list[dict[str, Any]]:
+    """The rows of the verdict table that compare levels of one factor in the study's own outcome, with their place in
+    it as `row`; none of a study that compares with published figures instead."""
+    if analysis.study.published:
+        return []
+    effects = analysis.effects.assign(row=range(len(analysis.effects)))
+    mine = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
+    return mine.to_dict("records")
+
+
+def _of_report(report: Shelved, settled: Settled) -> Iterator[Finding]:
+    """Everything that may be said of a report."""
+    analysis = report.analysis
+    if analysis.study.published:
+        if text := reached(analysis.runs, analysis.study):
+            yield Finding(Kind.FIGURES, report, report.name, (), Markdown(text.removesuffix(".")))
+        return
+    form = forms(analysis).get(analysis.study.metric, Form(2, analysis.study.unit))
+    for row in _alone(analysis):
+        verdict, rest = Verdict(row["verdict"]), None
+        if depends(analysis, row):
+            yield from _dependences(report, row, form)
+            continue
+        if verdict.settled:
+            rest = trade_off(analysis, row)
+        if verdict in DIFFERENT:
+            yield _difference(report, row, form)
+        elif verdict == Verdict.NO_DIFFERENCE and rest is None:  # else the trade-off says that, too
+            yield _no_difference(report, row, form)
+        elif (found := _open(report, row)) and found.about not in settled:
+            yield found
+        if rest is not None:
+            about = _about(row) if verdict == Verdict.NO_DIFFERENCE else ("both", _about(row))
+            text = md("{} {}", _choice(row), rest)
+            yield Finding(Kind.TRADE_OFF, report, about, _size(row), text, _basis(report, row))
+    yield from _interactions(report, form)
+    yield from _claims(report)
+
+
+def _basis(report: Shelved, row: Mapping[str, Any]) -> str:
+    """`10 seeds, 10 epochs of mnist`, as far as all runs have them in common."""
+    analysis = report.analysis
+    epochs, data = (_common(analysis, key) for key in ("trainer.epochs", "dataset"))
+    parts = [many(row["n"], "run" if analysis.study.unpaired else "seed")]
+    if epochs:
+        parts.append(many(int(epochs), "epoch") if epochs.isdecimal() else f"{epochs} epochs")
+    if data:
+        parts[-1] += f" of {data}"
+    return ", ".join(parts)
+
+
+def _common(analysis: Analysis, key: str) -> str:
+    values = {str(value) for value in column(analysis.runs, param(key)).dropna()}
+    return values.pop() if len(values) == 1 else ""
+
+
+def _size(row: Mapping[str, Any]) -> tuple[float, ...]:
+    """The largest first; percentage points of error before what other studies measure."""
+    return (float(row["metric"] != "test/error_pct"), -abs(row["mean_diff"]))
+
+
+def _choice(row: Mapping[str, Any], inside: bool = False) -> Markdown:
+    """`**pool=avg** instead of max`; what its verb says of it stands in the singular. A ladder's whole begins a
+    sentence, unless it stands inside one."""
+    if row["factors"] == WHOLE:
+        return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
+    ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
+    block = md(" ({})", row["block"]) if row.get("block") else md("")
+    return md("**{}={}** instead of {}{}", factor, level, other, block)
+
+
+def _noun(analysis: Analysis, metric: str) -> str:
+    target = analysis.study.target
+    if metric == EPOCHS_TO_TARGET and target is not None:
+        reaching = WORDS.get(target["metric"], (target["metric"],))[0]
+        return f"number of epochs to a {reaching} of {target['value']:g}"
+    return WORDS.get(metric, (metric,))[0]
+
+
+def _effect(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markdown:
+    """`lowers the test error by 0.20 percentage points (95 % interval 0.10 to 0.31)`, of an established difference."""
+    counted = row["metric"] == EPOCHS_TO_TARGET  # "the number of epochs by 2.1 epochs"
+    size = form.value(abs(row["mean_diff"])) if counted else form.with_unit(row["mean_diff"])
+    noun = _noun(analysis, row["metric"])
+    return md("{} the {} by {} (95 % interval {} to {})", _verb(row), noun, size, *_limits(row, form))
+
+
+def _verb(row: Mapping[str, Any]) -> str:
+    return "lowers" if row["mean_diff"] < 0 else "raises"
+
+
+def _limits(row: Mapping[str, Any], form: Form) -> Iterator[str]:
+    """Of the size of an established difference."""
+    return map(form.value, sorted((abs(row["ci_low"]), abs(row["ci_high"]))))
+
+
+def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
+    """What else varied: the factors that are averaged over, or the steps of a ladder that were gone before."""
+    averaged = report.analysis.comparisons[row["row"]].averaged
+    if steps_of(report.analysis.study) and row["factors"] != WHOLE:
+        return md(", on top of the steps before it on a ladder")
+    listed = " and ".join(filter(None, (", ".join(averaged[:-1]), *averaged[-1:])))
+    return md(", on average over {}", listed) if averaged else md("")
+
+
+def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
+    about: Hashable = report.name if row["factors"] == WHOLE else _about(row)
+    text = md("{} {}{}", _choice(row), _effect(report.analysis, row, form), _over(report, row))
+    return Finding(Kind.DIFFERENCE, report, about, _size(row), text, _basis(report, row))
+
+
+def _no_difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
+    ends = map(form.difference, (row["ci_low"], row["ci_high"]))
+    text = md(
+        "{} does not matter: it changes the {} by {} (95 % interval {} to {}){}",
+        *(_choice(row), report.analysis.study.noun, _less(report.analysis.margin, form), *ends),
+        _over(report, row),
+    )
+    furthest = max(abs(row["ci_low"]), abs(row["ci_high"]))
+    rank = (_size(row)[0], furthest)
+    return Finding(Kind.NO_DIFFERENCE, report, _about(row), rank, text, _basis(report, row))
+
+
+def _less(margin: float, form: Form) -> Markdown:
+    return md("less than {}", form.with_unit(margin)) if margin else md("nothing")
+
+
+def _dependences(report: Shelved, row: Mapping[str, Any], form: Form) -> Iterator[Finding]:
+    """A main effect that depends on another choice: what it is at each level of that."""
+    by_factor: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+    for comparison, each in simple_rows(report.analysis, row):
+        ((on, level),) = comparison.at
+        by_factor.setdefault(on, []).append((level, each))
+    for on, rows in by_factor.items():
+        verdicts = {Verdict(each["verdict"]) for _, each in rows} & {*DIFFERENT, Verdict.NO_DIFFERENCE}
+        if not verdicts:
+            continue
+        text = md("What {} does to the {} depends on {}", _choice(row), report.analysis.study.noun, on)
+        parts = md("; ").join(_at_level(report.analysis, level, each, form) for level, each in rows)
+        unit = md("in {}, ", form.unit) if form.unit else md("")
+        text = md("{} ({}with 95 % intervals): {}", text, unit, parts)
+        means = [each["mean_diff"] for _, each in rows]
+        about = ("depends", frozenset((*row["factors"], on)))
+        rank = (-float(len(verdicts)), min(means) - max(means))
+        yield Finding(Kind.DEPENDENCE, report, about, rank, text, _basis(report, row))
+
+
+def _at_level(analysis: Analysis, level: str, row: Mapping[str, Any], form: Form) -> Markdown:
+    """`with relu it lowers it by 0.20 (0.10 to 0.31)`."""
+    if row["verdict"] in DIFFERENT:
+        size = form.value(abs(row["mean_diff"]))
+        return md("with {} it {} it by {} ({} to {})", level, _verb(row), size, *_limits(row, form))
+    if row["verdict"] == Verdict.NO_DIFFERENCE:
+        return md("with {} it changes it by {}", level, _less(analysis.margin, form))
+    return md("with {} that is not settled", level)
+
+
+def _interactions(report: Shelved, form: Form) -> Iterator[Finding]:
+    """Interactions that are established, whether or not they outweigh what each choice does."""
+    analysis = report.analysis
+    effects = analysis.effects
+    together = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 2)]
+    for row in together[together["verdict"].isin(DIFFERENT)].to_dict("records"):
+        first, second = row["factors"]
+        pairs = (f"{key}={level}" for key, level in zip(row["factors"], row["variant"], strict=True))
+        side = "lower" if row["mean_diff"] < 0 else "higher"
+        text = md(
+            "**{} and {} depend on each other**: {} together with {} makes the {} {} {} than the two alone let one "
+            "expect",
+            *(first, second, *pairs, analysis.study.noun, form.with_unit(row["mean_diff"]), side),
+        )
+        # After what was found at each level, which says more.
+        rank = (0.0, -abs(row["mean_diff"]))
+        yield Finding(
+            *(
+                Kind.DEPENDENCE,
+                report,
+                ("depends", frozenset(row["factors"])),
+                rank,
+                text,
+                _basis(report, row),
+            )
+        )
+
+
+def _claims(report: Shelved) -> Iterator[Finding]:
+    """Claims that are settled; those that are refuted first."""
+    analysis = report.analysis
+    form = forms(analysis)
+    for answer in analysis.answers:
+        if answer.finding not in (SUPPORTED, REFUTED):
+            continue
+        claim, row = answer.claim, answer.row
+        if row["verdict"] in DIFFERENT:
+            found = _effect(analysis, row, form[claim.metric])
+        elif claim.metric == analysis.study.metric:
+            less = _less(analysis.margin, form[claim.metric])
+            found = md("changes the {} by {}", _noun(analysis, claim.metric), less)
+        else:
+            found = md("changes the {} too little to matter", _noun(analysis, claim.metric))
+        said = md("“{}” ({}) is **{}**", claim.text.removesuffix("."), claim.source, answer.finding)
+        text = md("{}: {} {}", said, _choice(row), found)
+        rank = (float(answer.finding != REFUTED), *_size(row))
+        yield Finding(Kind.CLAIM, report, _about(row), rank, text, _basis(report, row))
+
+
+def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:
+    """What more seeds would settle, the fewest first; None where seeds are not what is lacking."""
+    comparison = report.analysis.comparisons[row["row"]]
+    hindered = comparison.hopeless or comparison.censored or row["n"] < 2
+    if hindered or row["verdict"] == Verdict.CONFOUNDED or pd.isna(row["seeds_needed"]):
+        return None
+    needed = int(row["seeds_needed_at_least"]), int(row["seeds_needed"])
+    about = md("about ") if needed[1] < ENOUGH_SEEDS else md("")
+    text = md(
+        "Not settled: what {} does to the {}{}; {}{} seeds in all would settle it",
+        *(
+            _choice(row, inside=True),
+            report.analysis.study.noun,
+            _over(report, row),
+            about,
+            seeds_needed(*needed),
+        ),
+    )
+    return Finding(Kind.OPEN, report, _about(row), tuple(map(float, needed[::-1])), text, _basis(report, row))
+
+
+def spread(found: Sequence[Finding], most: int) -> list[Finding]:
+    """So many of these sentences, of as many kinds and reports as there are, in their order."""
+    kinds, reports = Counter[str](), Counter[str]()
+    left, chosen = list(found), []
+    while left and len(chosen) < most:
+        best = min(left, key=lambda each: (kinds[each.kind], reports[each.report.name], found.index(each)))
+        left.remove(best)
+        chosen.append(best)
+        kinds[best.kind] += 1
+        reports[best.report.name] += 1
+    return [each for each in found if each in chosen]
