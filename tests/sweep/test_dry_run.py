@@ -193,4 +193,6 @@ def test_the_first_round_can_settle_something(compose, monkeypatch, given, facto
 def test_a_value_that_no_run_can_begin_with_is_said(compose):
     config = compose("dataset.train_images=9")
     told = preview._how_long([(config, determining(config))], 1)
-    assert told.startswith("a time that is not known, because not every run can begin: dataset.train_images is 9; ")
+    assert told.startswith(
+        "a time that is not known, because not every run can begin: dataset.train_images is 9; "
+    )
