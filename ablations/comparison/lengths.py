@@ -14,7 +14,7 @@ LENGTHS = ("validated_epochs", "best_epoch", "late_gain")
 
 def lengths(histories: pd.DataFrame) -> pd.DataFrame:
     """By run that validated: how many `validated_epochs` it had, the `best_epoch` of them (the first of equals), and
-    `late_gain`, its mean validation accuracy in the last fifth of them less that in the fifth before (each rounded up
+    `late_gain`, its mean validation accuracy in the last fifth of them less that in the fifth before (each rounded down
     to whole epochs); NaN with fewer than `FEWEST`, or where an accuracy of these is no finite number.
 
     The gain is that of a fraction: accuracies of which one is above 1 are taken for percentages.
@@ -27,7 +27,7 @@ def lengths(histories: pd.DataFrame) -> pd.DataFrame:
     whole = 100 if steps["value"].max() > 1 else 1
     of = steps.groupby("run_id")["value"]
     number, count = of.cumcount() + 1, of.transform("size")
-    fifth = np.ceil(count / 5)
+    fifth = count // 5
     late, before = number > count - fifth, number.between(count - 2 * fifth, count - fifth, inclusive="right")
     gain = (_means(steps[late]) - _means(steps[before])) / whole
     first = of.rank(method="first", ascending=False) == 1

@@ -9,7 +9,7 @@ from ablations.report.analysis import Analysis
 from ablations.report.answer import variant_name
 from ablations.report.escaping import Markdown, md, table
 from ablations.report.numbers import NO_SPREAD, number
-from ablations.tracking.columns import param
+from ablations.tracking.columns import NOT_LOGGED, column, param
 from ablations.tracking.study import label
 
 LEVEL, GAINING, LOSING, UNKNOWN = "level", "still improving", "getting worse", "not clear"
@@ -22,6 +22,10 @@ HOW = (
 )
 SUFFICES = "All variants had levelled off, so that training for longer would hardly change the comparison."
 GAINS = "**Not trained to its end**: {}. What is said of it holds for training of this length; it would gain from more."
+ANNEALED = (
+    "The learning rate went down to nearly 0 along a {}, so that every curve ends level: what further epochs would "
+    "bring takes a training that has them from the start."
+)
 LOSES = "**Past its best**: {}. It would do better with fewer epochs."
 
 
@@ -50,7 +54,10 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
     yield md("## How long it trained")
     yield table((*(analysis.study.factors or ("",)), *heads), rows, numeric=4)
     said = [md(HOW, label(VALIDATION), LEVEL, f"{LITTLE:g}", GAINING, LOSING, UNKNOWN)]
-    if {*found} == {LEVEL}:
+    schedules = sorted({*column(runs, param("trainer.schedule")).dropna().astype(str)} - {"None", NOT_LOGGED})
+    if schedules:
+        said.append(md(ANNEALED, " or ".join(schedules)))
+    elif {*found} == {LEVEL}:
         said.append(md(SUFFICES))
     said += [
         md(words, "; ".join(found[kind]))

@@ -27,9 +27,9 @@ def test_the_last_fifth_against_the_fifth_before():
     assert found.loc["five"].tolist() == [5, 4, pytest.approx(0.8 - 0.9)]
 
 
-def test_eight_epochs_have_fifths_of_two():
+def test_eight_epochs_have_fifths_of_one():
     assert lengths(histories(run=[0, 0, 0, 0, 0.1, 0.3, 0.6, 0.8])).loc["run", "late_gain"] == pytest.approx(
-        0.5
+        0.2
     )
 
 

@@ -9,7 +9,7 @@ from ablations.report.lengths import how_long
 SEEDS = 8
 
 
-def said(**gains: list[float] | float) -> str:
+def said(schedule: str | None = None, **gains: list[float] | float) -> str:
     """Of variants of these late gains, each by its seeds or the same ± a little for all of them."""
     rows = []
     for variant, gain in enumerate(gains.values()):
@@ -19,6 +19,7 @@ def said(**gains: list[float] | float) -> str:
                 "variant": variant,
                 "finished": True,
                 "late_gain": each,
+                "params.trainer.schedule": str(schedule),
                 "validated_epochs": 10.0,
                 "best_epoch": 9.5,
             }
@@ -59,3 +60,9 @@ def test_nothing_without_validation():
 
 def test_what_is_not_clear_is_explained():
     assert "*not clear*: neither, or too few seeds or epochs to tell." in said(relu=[0.01, -0.01] * 4)
+
+
+def test_a_rate_that_goes_to_nothing_ends_every_curve_level():
+    page = said(schedule="cosine", relu=0.0002, tanh=-0.0003)
+    assert "The learning rate went down to nearly 0 along a cosine" in page
+    assert "levelled off" not in page
