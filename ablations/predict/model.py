@@ -33,7 +33,8 @@ CONFIG, WEIGHTS, CODE = "network.yaml", "weights.npz", "code.zip"
 PARTS = (Network, Layer, Activation, Loss, Initializer)
 """What a model's YAML may start, where it is in nn/."""
 MOST_BYTES, MOST_DEPTH, MOST_UNITS, MOST_DRAWS = 64_000, 16, 4096, 2**22
-"""Of the YAML: its size, how deep it is nested, and its largest whole number; weights beside those of the file."""
+"""Of the YAML: its size, how deep it is nested, and its largest whole number where no weights of the file have a longer
+side; weights beside those of the file."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,8 @@ class Model:
         try:
             weights, config = read_arrays(folder / WEIGHTS), _config(folder / CONFIG)
             parts = {"norms": {}, "dropout": {}} | config["network"]  # models saved by 0.1.0 know of neither
-            network, init = _made(parts), _made(config["init"])
+            most = max(MOST_UNITS, *(side for array in weights.values() for side in array.shape))
+            network, init = _made(parts, most), _made(config["init"], most)
             # Whatever a layer draws is overwritten; what its file has no weights for is not even made.
             draws = _Draws(MOST_DRAWS + 8 * sum(array.size for array in weights.values()))
             network.build(INPUT_SHAPE, init, lambda _: draws, config["trainer"]["dtype"])
@@ -181,17 +183,18 @@ def _config(path: Path) -> dict[str, Any]:
     return yaml.safe_load(text)
 
 
-def _made(node: Any) -> Any:
-    """The part of a network that a node of the YAML describes; nothing else is ever started from it."""
+def _made(node: Any, most: int) -> Any:
+    """The part of a network that a node of the YAML describes; nothing else is ever started from it, and nothing with
+    more than `most` units or maps."""
     if isinstance(node, list):
-        return [_made(item) for item in node]
+        return [_made(item, most) for item in node]
     if isinstance(node, dict):
-        values = {key: _made(value) for key, value in node.items()}
+        values = {key: _made(value, most) for key, value in node.items()}
         return _part(values.pop("_target_"))(**values) if "_target_" in node else values
     if isinstance(node, str) and "${" in node:
         raise InputError(f"{node}: an interpolation; accepted: plain values")
-    if isinstance(node, int) and abs(node) > MOST_UNITS:
-        raise InputError(f"{node}: accepted: at most {MOST_UNITS:,} units or maps")
+    if isinstance(node, int) and abs(node) > most:
+        raise InputError(f"{node}: accepted: at most {most:,} units or maps")
     return node
 
 

@@ -56,8 +56,9 @@ def on_other_images(analysis: Analysis) -> Iterator[Markdown]:
     counts test images that these are not known."""
     effects = in_words(analysis.all_effects)
     known = effects[effects["wide_low"].notna()]
+    unknown = effects["metric"].isin(POINTS) & (effects["n"] > 1) & effects["wide_low"].isna()
     if known.empty:
-        if effects["metric"].isin(POINTS).any() and not analysis.study.published:
+        if unknown.any() and not analysis.study.published:
             yield md(UNKNOWN)
         return
     sizes = sorted({int(images) for images in known["images"]})
@@ -69,7 +70,7 @@ def on_other_images(analysis: Analysis) -> Iterator[Markdown]:
     texts = [md(LEGEND)]
     if len(known) > len(rows):
         texts.append(md("The other {} are in effects.csv.", many(len(known) - len(rows), "comparison")))
-    if lacking := int((effects["metric"].isin(POINTS) & effects["wide_low"].isna()).sum()):
+    if lacking := int(unknown.sum()):
         texts.append(
             md(
                 "Of {} the predictions of a run are missing or of another result.",

@@ -17,7 +17,8 @@ LITTLE = 0.001  # of an accuracy: a tenth of a percentage point
 
 HOW = (
     "What the {} still did at the end: its mean over the last fifth of the epochs less that over the fifth before, "
-    "with a 95 % interval over the seeds. *{}*: the whole interval lies within ±{}; else *{}*: above 0; *{}*: below."
+    "as a fraction, with a 95 % interval over the seeds. *{}*: the whole interval lies within ±{}; else *{}*: above 0; "
+    "*{}*: below; *{}*: neither, or too few seeds or epochs to tell."
 )
 SUFFICES = "All variants had levelled off, so that training for longer would hardly change the comparison."
 GAINS = "**Not trained to its end**: {}. What is said of it holds for training of this length; it would gain from more."
@@ -52,7 +53,7 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
     heads = ("at the end", "epochs", "best epoch", "last gain", "95 % interval")
     yield md("## How long it trained")
     yield table((*(analysis.study.factors or ("",)), *heads), rows, numeric=4)
-    said = [md(HOW, label(VALIDATION), LEVEL, f"{LITTLE:g}", GAINING, LOSING)]
+    said = [md(HOW, label(VALIDATION), LEVEL, f"{LITTLE:g}", GAINING, LOSING, UNKNOWN)]
     schedules = sorted({*column(runs, param("trainer.schedule")).dropna().astype(str)} - {"None", NOT_LOGGED})
     if schedules:
         said.append(md(ANNEALED, " or ".join(schedules)))

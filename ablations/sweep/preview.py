@@ -119,8 +119,8 @@ def _how_long(ahead: Sequence[tuple[DictConfig, dict[str, Any]]], workers: int) 
     try:
         seconds, timed = estimate(ahead)
         return f"about {duration(seconds / min(workers, len(ahead)))}, {at_once}{timed}"
-    except InputError as error:  # the data are not at hand, as a rule
-        return f"a time that is not known: {error}"
+    except InputError as error:  # the data are not at hand, or a value makes no sense
+        return f"a time that is not known, because not every run can begin: {error}"
 
 
 def power(study: Study, runs: Sequence[PlannedRun], store: Store) -> Iterator[str]:

@@ -43,3 +43,17 @@ def test_four_epochs_have_no_last_fifth_and_other_runs_no_row():
     assert np.isnan(found.loc["short", "late_gain"])
     without = histories(run=[0.1] * 6)
     assert lengths(without[without["metric"] != "val/accuracy"]).empty
+
+
+def test_percentages_are_the_same_as_fractions():
+    run = [0.5, 0.6, 0.7, 0.92, 0.9]
+    found = lengths(histories(percent=[100 * value for value in run]))
+    assert found.loc["percent"].tolist() == [5, 4, pytest.approx(-0.02)]
+
+
+@pytest.mark.parametrize("broken", [np.inf, np.nan])
+def test_what_is_no_number_has_no_gain_and_is_not_the_best(broken):
+    found = lengths(histories(broken=[0.5, 0.6, 0.7, 0.8, broken], whole=[0.5, 0.6, 0.7, 0.8, 0.9]))
+    assert found.loc["broken"].tolist()[:2] == [5, 4]
+    assert np.isnan(found.loc["broken", "late_gain"])
+    assert found.loc["whole", "late_gain"] == pytest.approx(0.1)

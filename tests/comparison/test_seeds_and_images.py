@@ -5,6 +5,7 @@
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,8 @@ from scipy import stats
 
 from ablations.comparison.images import BESIDE_WIDE, WIDE, Reading, crossed, over_seeds_and_images
 from ablations.comparison.pairs import Comparison
+from ablations.report import generalisation
+from ablations.report.generalisation import on_other_images
 
 SEEDS, IMAGES = 8, 1000
 
@@ -198,3 +201,17 @@ if __name__ == "__main__":
     print("| world | seeds and images | seeds alone |\n| --- | ---: | ---: |")
     for each in WORLDS:
         print("| {} | {:.1%} | {:.1%} |".format(each, *covered(each, 2000)))
+
+
+def test_one_seed_is_no_lack_of_predictions():
+    """What is said of other images takes two seeds: with one it is not the predictions that are missing."""
+
+    def said(n: int) -> str:
+        effects = pd.DataFrame({"metric": ["test/error_pct"], "n": [n], "wide_low": [float("nan")]})
+        study = SimpleNamespace(published={})
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(generalisation, "in_words", lambda table: table)
+            return "".join(map(str, on_other_images(SimpleNamespace(all_effects=effects, study=study))))
+
+    assert said(1) == ""
+    assert said(2) == generalisation.UNKNOWN

@@ -227,6 +227,15 @@ def test_weights_of_another_network_are_refused(artifacts, tmp_path):
         Model.load(folder)
 
 
+def test_a_network_of_any_width_is_loaded(compose, images, tmp_path):
+    """Numbers that its weights bear out are no danger, however large."""
+    config = compose("network.layers.C5.units=8", "network.layers.F6.units=5000")
+    recipe = assemble(config)
+    wide = Model(recipe.network, recipe.normalization)
+    save(tmp_path / "wide", config, wide)
+    np.testing.assert_array_equal(Model.load(tmp_path / "wide").read(images)[1], wide.read(images)[1])
+
+
 def test_the_names_of_classes_are_kept(compose, tmp_path):
     """As they are; what was saved without names reads digits."""
     recipe = assemble(compose())

@@ -58,6 +58,10 @@ def test_nothing_without_validation():
     assert said(relu=[float("nan")] * SEEDS) == ""
 
 
+def test_what_is_not_clear_is_explained():
+    assert "*not clear*: neither, or too few seeds or epochs to tell." in said(relu=[0.01, -0.01] * 4)
+
+
 def test_a_rate_that_goes_to_nothing_ends_every_curve_level():
     page = said(schedule="cosine", relu=0.0002, tanh=-0.0003)
     assert "The learning rate went down to nearly 0 along a cosine" in page

@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from ablations.comparison.power import seeds_for, smallest_difference
 from ablations.errors import InputError
+from ablations.experiment.job import determining
 from ablations.ground.paths import CONF
 from ablations.sweep import preview, sweep
 from ablations.sweep.composing import PlannedRun
@@ -187,3 +188,11 @@ def test_the_first_round_can_settle_something(compose, monkeypatch, given, facto
     assert first.seeds == tuple(map(str, range(seeds)))
     goal, first = sweep._first_round(Goal(8, 8), given, section, found, None, None)
     assert (goal.at_least, len(first.seeds)) == (8, 8)  # the most that are allowed
+
+
+def test_a_value_that_no_run_can_begin_with_is_said(compose):
+    config = compose("dataset.train_images=9")
+    told = preview._how_long([(config, determining(config))], 1)
+    assert told.startswith(
+        "a time that is not known, because not every run can begin: dataset.train_images is 9; "
+    )
