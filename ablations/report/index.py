@@ -180,8 +180,11 @@ def _secondary(analysis: Analysis) -> list[dict[str, Any]]:
 
 
 def _rows(report: Shelved, form: Forms) -> Iterator[tuple[Markdown | str, ...]]:
-    """A row per comparison in the study's own outcome, below it those at the levels of another choice."""
+    """A row per comparison in the study's own outcome, below it those at the levels of another choice; none of a study
+    that compares with published figures instead."""
     analysis = report.analysis
+    if analysis.study.published:
+        return
     others = _secondary(analysis)
     own = forms(analysis).get(analysis.study.metric, Form(2, analysis.study.unit))
     for comparison, row in zip(analysis.comparisons, analysis.effects.to_dict("records"), strict=True):
