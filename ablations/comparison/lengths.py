@@ -23,7 +23,8 @@ def lengths(histories: pd.DataFrame) -> pd.DataFrame:
         histories: columns run_id, metric, step and value.
     """
     steps = histories[histories["metric"] == VALIDATION].sort_values(["run_id", "step"], kind="stable")
-    steps = steps.assign(value=steps["value"].where(np.isfinite(steps["value"])))
+    values = steps["value"].astype(float)  # without any of them the column has no type
+    steps = steps.assign(value=values.where(np.isfinite(values)))
     whole = 100 if steps["value"].max() > 1 else 1
     of = steps.groupby("run_id")["value"]
     number, count = of.cumcount() + 1, of.transform("size")

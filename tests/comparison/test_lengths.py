@@ -43,6 +43,7 @@ def test_four_epochs_have_no_last_fifth_and_other_runs_no_row():
     assert np.isnan(found.loc["short", "late_gain"])
     without = histories(run=[0.1] * 6)
     assert lengths(without[without["metric"] != "val/accuracy"]).empty
+    assert lengths(pd.DataFrame({name: [] for name in without}, dtype=object)).empty
 
 
 def test_percentages_are_the_same_as_fractions():
