@@ -510,7 +510,7 @@ def test_a_published_report_is_replaced_on_request_alone(store, without_figures,
 def test_what_is_published_with_the_project_says_so():
     """Those that the project's page links to; a sweep of one's own may lie beside them."""
     names = set(re.findall(r"\]\(reports/(\w+)/", (ROOT / "README.md").read_text("utf-8")))
-    assert "activation" in names
+    assert len(names) >= 2
     for name in names:
         assert (REPORTS / name / "PUBLISHED").exists(), name
 
