@@ -10,7 +10,13 @@ from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 
 SUPPORTED, REFUTED = "supported", "refuted"
-NOT_WORSE = "not_worse"
+DIRECTIONS = {
+    "better": ({Verdict.BETTER}, {Verdict.WORSE}),
+    "worse": ({Verdict.WORSE}, {Verdict.BETTER}),
+    "not_worse": ({Verdict.BETTER, Verdict.NO_DIFFERENCE}, {Verdict.WORSE}),
+}
+"""What a claim may say of its variant, each with the verdicts that support and those that refute it."""
+TURNED = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
 
 
 @dataclass(frozen=True)
@@ -39,10 +45,9 @@ class Claim:
     direction: str = Verdict.BETTER
 
     def __post_init__(self) -> None:
-        accepted = (Verdict.BETTER, Verdict.WORSE, NOT_WORSE)
-        if self.direction not in accepted:
+        if self.direction not in DIRECTIONS:
             given = f"claim '{self.text}': direction={self.direction}"
-            raise InputError(f"{given}; accepted: {', '.join(accepted)}")
+            raise InputError(f"{given}; accepted: {', '.join(DIRECTIONS)}")
 
 
 def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
@@ -59,20 +64,14 @@ def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
     Raises:
         InputError: the table has no such comparison.
     """
-    better = {Verdict.BETTER, Verdict.NO_DIFFERENCE} if claim.direction == NOT_WORSE else {Verdict.BETTER}
-    says, denies = (
-        (better, {Verdict.WORSE}) if claim.direction != Verdict.WORSE else ({Verdict.WORSE}, better)
-    )
-    turned = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
+    supporting, refuting = DIRECTIONS[claim.direction]
     rows = {tuple(row[name] for name in COLUMNS[:4]): row for row in table.to_dict("records")}
-    for variant, baseline, other_way in (
-        (claim.variant, claim.baseline, False),
-        (claim.baseline, claim.variant, True),
-    ):
+    for variant, baseline in ((claim.variant, claim.baseline), (claim.baseline, claim.variant)):
         row = rows.get(((claim.factor,), (variant,), (baseline,), claim.metric))
         if row is not None:
-            verdict = turned.get(row["verdict"], row["verdict"]) if other_way else row["verdict"]
-            found = SUPPORTED if verdict in says else REFUTED if verdict in denies else row["verdict"]
+            verdict = row["verdict"]
+            of_claim = verdict if variant == claim.variant else TURNED.get(verdict, verdict)
+            found = SUPPORTED if of_claim in supporting else REFUTED if of_claim in refuting else verdict
             return found, row
     there = "; ".join(f"{f[0]}: {v[0]} against {b[0]} in {m}" for f, v, b, m in rows if len(f) == 1)
     raise InputError(

@@ -261,9 +261,8 @@ class Cells:
         self.settings: dict[tuple[str, ...], None] = {}
         seeds = set()
         ours = with_outcomes(runs, metric)
-        records = ours[[name for name in dict.fromkeys((*apart, *LOOKED_AT)) if name in ours]].to_dict(
-            "records"
-        )
+        wanted = dict.fromkeys((*apart, *LOOKED_AT))  # a factor may be among them
+        records = ours[[name for name in wanted if name in ours]].to_dict("records")
         for run, told in zip(records, known(runs, apart), strict=True):
             run[KNOWN] = told
             setting = tuple(text(run.get(param(factor))) for factor in factors)

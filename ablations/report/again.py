@@ -2,11 +2,12 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ablations.errors import InputError, printable
+from ablations.errors import InputError, PlainError, one_line, printable
 from ablations.report.compile import TABLES, TRIALS
 from ablations.report.escaping import Markdown
 from ablations.report.request import Request
@@ -84,6 +85,19 @@ def kept(home: Path) -> Kept:
     if study.tuning is not None and TRIALS in files:
         trials = runs_from_csv(files[TRIALS], study, about["tuning"], TRIALS)
     return Kept(home, files, about, study, request, runs, trials)
+
+
+@contextmanager
+def fitting(home: Path) -> Iterator[None]:
+    """While a report is made of its own numbers: raises InputError where these do not fit its runs."""
+    try:
+        yield
+    except PlainError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
+        raise InputError(
+            f"{printable(home / 'report.json')}: does not fit its runs ({one_line(error)}); compile the report again"
+        ) from error
 
 
 def recomputed(kept: Kept) -> "Compiled":

@@ -9,7 +9,7 @@ from pathlib import Path
 from ablations.commands import many, module_command
 from ablations.errors import InputError, PlainError, one_line, printable
 from ablations.ground import paths
-from ablations.report.again import Kept, kept, recomputed
+from ablations.report.again import Kept, fitting, kept, recomputed
 from ablations.report.compile import TABLES, TRIALS, Compiled, compiled_from, home_of
 from ablations.report.shelf import Shelved, homes
 from ablations.tracking.reader import Reader
@@ -84,14 +84,8 @@ def check_all(folder: Path | None = None) -> Iterator[str]:
 def _checked(home: Path, store: Store | None) -> tuple[str, Kept, Compiled]:
     """What was checked in one sentence, the report as it is kept, and once more; without a store, from its own runs."""
     there = kept(home)
-    try:
+    with fitting(home):
         again, source = _recomputed(there, store)
-    except InputError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(
-            f"{home / 'report.json'}: does not fit its runs ({one_line(error)}); compile the report again"
-        ) from error
     _compare(there.files, again, home)
     _require_page(home, there)
     trials = "" if there.tuning is None else f" {TRIALS},"

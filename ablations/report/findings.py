@@ -13,7 +13,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.claims import REFUTED, SUPPORTED
+from ablations.comparison.claims import REFUTED, SUPPORTED, TURNED
 from ablations.comparison.designs import WHOLE
 from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.comparison.verdicts import Verdict
@@ -55,7 +55,6 @@ QUOTA = {
 
 DIFFERENT = {Verdict.BETTER, Verdict.WORSE}
 DEPENDS = "depends"
-TURNED = {Verdict.BETTER: Verdict.WORSE, Verdict.WORSE: Verdict.BETTER}
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ from ablations.tracking.columns import NOT_LOGGED, column, param
 from ablations.tracking.study import label
 
 LEVEL, GAINING, LOSING, UNKNOWN = "level", "still improving", "getting worse", "not clear"
+SCHEDULE = "trainer.schedule"
 LITTLE = 0.001  # of an accuracy: a tenth of a percentage point
 
 HOW = (
@@ -23,7 +24,7 @@ HOW = (
 SUFFICES = "All variants had levelled off, so that training for longer would hardly change the comparison."
 GAINS = "**Not trained to its end**: {}. What is said of it holds for training of this length; it would gain from more."
 ANNEALED = (
-    "The learning rate went down to nearly 0 along a {}, so that every curve ends level: what further epochs would "
+    "The learning rate of {} went down to nearly 0 ({}), which levels a curve by itself: what further epochs would "
     "bring takes a training that has them from the start."
 )
 LOSES = "**Past its best**: {}. It would do better with fewer epochs."
@@ -39,7 +40,7 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
         levels = [row[param(key)] for key in analysis.study.factors]
         own = runs[runs["variant"] == variant]
         gains = own["late_gain"].dropna()
-        epochs, best = (number(exact.mean(own[name].dropna()), 1) for name in LENGTHS[:2])
+        epochs, best = (exact.mean(own[name].dropna()) for name in LENGTHS[:2])
         judged, cells = UNKNOWN, (NO_SPREAD, NO_SPREAD)
         if len(gains):
             test = tests.sign_flip(gains.to_numpy())
@@ -49,14 +50,19 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
             )
             cells = f"{exact.mean(gains):+.4f}", ends
         found.setdefault(judged, []).append(variant_name(row, analysis.study.factors))
-        rows.append((*(levels or ["all runs"]), judged, epochs, best, *cells))
+        rows.append((*(levels or ["all runs"]), judged, f"{epochs:g}", number(best, 1), *cells))
     heads = ("at the end", "epochs", "best epoch", "last gain", "95 % interval")
     yield md("## How long it trained")
     yield table((*(analysis.study.factors or ("",)), *heads), rows, numeric=4)
     said = [md(HOW, label(VALIDATION), LEVEL, f"{LITTLE:g}", GAINING, LOSING, UNKNOWN)]
-    schedules = sorted({*column(runs, param("trainer.schedule")).dropna().astype(str)} - {"None", NOT_LOGGED})
-    if schedules:
-        said.append(md(ANNEALED, " or ".join(schedules)))
+    schedules = column(runs, param(SCHEDULE)).dropna().astype(str)
+    falling = runs.loc[schedules.index[~schedules.isin(["None", NOT_LOGGED])], "variant"].unique()
+    if len(falling):
+        names = [
+            variant_name(analysis.variants.loc[each], analysis.study.factors) for each in sorted(falling)
+        ]
+        whose = "all variants" if len(falling) == len(rows) else "; ".join(names)
+        said.append(md(ANNEALED, whose, SCHEDULE))
     elif {*found} == {LEVEL}:
         said.append(md(SUFFICES))
     said += [

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ablations.errors import InputError, PlainError, one_line, printable
+from ablations.errors import InputError, printable
 from ablations.report.compile import PUBLISHED
 from ablations.report.escaping import Markdown, md
 
@@ -58,14 +58,8 @@ def homes(folder: Path) -> list[Path]:
 
 def shelved(home: Path) -> Shelved:
     """A published report. Raises InputError for one that is damaged."""
-    from ablations.report.again import analysed, kept
+    from ablations.report.again import analysed, fitting, kept
 
     there = kept(home)
-    try:
+    with fitting(home):
         return Shelved(home.name, home, analysed(there), there.about["figures"])
-    except PlainError:
-        raise
-    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError) as error:
-        raise InputError(
-            f"{printable(home / 'report.json')}: does not fit its runs ({one_line(error)})"
-        ) from error
