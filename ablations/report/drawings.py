@@ -24,7 +24,7 @@ from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.tuning import best_by_trial, verdicts_by_trials
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report import blocks
-from ablations.report.analysis import FRACTION, Analysis, steps_of
+from ablations.report.analysis import FRACTION, GRID, Analysis, steps_of
 from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md
 from ablations.report.naming import levels, names_of_variants
@@ -148,7 +148,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     yield from _ranks(analysis)
     yield _values_by_variant(shown)
     yield _curves(shown, histories, runs)
-    if len(study.factors) >= 2 and not steps_of(study):
+    if len(study.factors) >= 2 and study.design in (GRID, FRACTION):
         yield _grid(table, study)
     yield _against_time(shown)
     yield _confusion(reader, run, chosen)

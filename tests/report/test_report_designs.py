@@ -8,6 +8,7 @@ from test_report import answer_of, compiled, rows_of
 from ablations.comparison.variants import with_times
 from ablations.report.analysis import analyse
 from ablations.report.check import check
+from ablations.report.drawings import drawings
 from ablations.report.naming import names_of_variants
 from ablations.report.request import UNSAID
 from ablations.tracking.study import Study
@@ -149,3 +150,18 @@ def test_figures_name_the_levels_of_a_grid_and_of_a_single_factor(store):
     assert named(store, study) == (names, "activation, pool")
     alone = a_study("activation", design="one_at_a_time")
     assert set(named(store, alone)[0].items()) == {(("tanh",), "tanh"), (("relu",), "relu")}
+
+
+@pytest.mark.parametrize(
+    ("design", "drawn"), [("grid", True), ("one_at_a_time", False), ("add_one_in", False)]
+)
+def test_means_over_a_grid_are_drawn_only_where_choices_were_crossed(store, design, drawn):
+    """Where one choice at a time was changed a cell would be a mean over unlike variants."""
+    study = a_study("activation", "pool", design=design)
+    settings = [("tanh", "avg"), ("relu", "avg"), ("tanh", "max")]
+    planted(store, study, settings, lambda seed, *at: 5 - settings.index(at) + seed / 10, seeds=2)
+    histories = store.histories(list(store.runs()["run_id"]))
+    analysis = analyse(study, with_times(store.runs(), histories, study.target), (), strict=True)
+    stems = [drawing.stem for drawing in drawings(store, analysis, histories)]
+    assert ("value_grid" in stems) == drawn
+    assert "main_effects" in stems
