@@ -16,12 +16,12 @@ from ablations.report.analysis import Analysis
 from ablations.report.blocks import in_one_sentence as over_blocks
 from ablations.report.confounds import reason
 from ablations.report.dependence import depending, depends
-from ablations.report.escaping import Markdown, crossed, md, plain
+from ablations.report.escaping import Markdown, crossed, md
+from ablations.report.naming import variant_name
 from ablations.report.numbers import Form, forms, seeds_needed
 from ablations.report.published import reached
 from ablations.report.tables import failure
 from ablations.report.trade_offs import trade_offs
-from ablations.tracking.columns import param
 
 MOST_NAMED = 3
 """Comparisons of a sentence; the others are counted."""
@@ -62,11 +62,6 @@ def _listed(parts: Sequence[Markdown]) -> Markdown:
     return md("{}.", md("; ").join([*parts[:MOST_NAMED], *more]))
 
 
-def variant_name(row: Mapping[str, Any], factors: tuple[str, ...]) -> str:
-    """A variant by its levels: `activation=relu pool=max`."""
-    return " ".join(f"{key}={plain(row[param(key)])}" for key in factors)
-
-
 def _leader(analysis: Analysis) -> Markdown:
     """Which variant is ahead, and where that is all there is to say."""
     study, table = analysis.study, analysis.variants
@@ -88,7 +83,7 @@ def _leader(analysis: Analysis) -> Markdown:
         return _tie(equal, side, form, analysis)
     lost = ", though only {} of its {} runs finished" if best["n"] < best["planned"] else ""
     lost = md(lost, best["n"], best["planned"])
-    name = variant_name(best, study.factors)
+    name = variant_name(best, study)
     alone = md("; no other variant has a finished run" if len(done) == 1 else "")
     return md("**{}** has the {} mean {}: {}{}{}.", name, side, study.noun, reached, lost, alone)
 
@@ -96,7 +91,7 @@ def _leader(analysis: Analysis) -> Markdown:
 def _tie(equal: list[Mapping[str, Any]], side: str, form: Form, analysis: Analysis) -> Markdown:
     """The variants that share the first place."""
     study = analysis.study
-    names = [md("**{}**", variant_name(row, study.factors)) for row in equal[:MOST_TIED]]
+    names = [md("**{}**", variant_name(row, study)) for row in equal[:MOST_TIED]]
     more = len(equal) - len(names)
     others = md(" and {}", f"{more} more" if more else names.pop())
     percent = md(" %" if study.label.endswith("(%)") else "")

@@ -25,9 +25,8 @@ from ablations.plots.tuning import best_by_trial, verdicts_by_trials
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report import blocks
 from ablations.report.analysis import FRACTION, GRID, Analysis, steps_of
-from ablations.report.answer import variant_name
 from ablations.report.escaping import BETWEEN, Markdown, md
-from ablations.report.naming import levels, names_of_variants
+from ablations.report.naming import levels, short_name, title, variant_name
 from ablations.report.readings import MOST_CLASSES, arrays, predictions
 from ablations.report.sizes import BySize
 from ablations.report.tables import in_words
@@ -134,11 +133,11 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     best = best_run(runs, study.smaller)
     if best is None:
         return
-    names, title = names_of_variants(analysis)
+    names = [short_name(row, study) for row in table.to_dict("records")]
     without = int((table["n"] == 0).sum())
     note = md(" {} without a finished run cannot be shown.", many(without, "variant")) if without else md("")
     heading = study.label[:1].upper() + study.label[1:]
-    shown = _Shown(study, runs[runs["finished"]], table, names, title, note, heading)
+    shown = _Shown(study, runs[runs["finished"]], table, names, title(study), note, heading)
     run, by_validation = best
     by_outcome = f"the best {study.label} (no validation accuracy was logged)"
     how = "the highest validation accuracy" if by_validation else by_outcome
@@ -261,13 +260,13 @@ def _tuning(analysis: Analysis) -> Iterator[Drawing]:
     order = {tuple(row[key] for key in keys): rank for rank, row in analysis.variants[keys].iterrows()}
     levels = zip(*(found.trials[key] for key in keys), strict=True) if keys else [()] * len(found.trials)
     trials = found.trials.assign(variant=[order.get(each, len(order)) for each in levels])
-    names, title = names_of_variants(analysis)
+    names = [short_name(row, study) for row in analysis.variants.to_dict("records")]
     names.append("not evaluated")
     measured, most = label(study.tuned_on), study.tuning["trials"]
     accuracy = study.tuned_on.endswith("accuracy") and bool(trials["value"].dropna().between(0, 1).all())
     if trials["best"].notna().any():
         heading = md("{} by trial", measured[:1].upper() + measured[1:])
-        figure = partial(best_by_trial, trials, names, f"best {measured}", title, most, accuracy)
+        figure = partial(best_by_trial, trials, names, f"best {measured}", title(study), most, accuracy)
         yield Drawing("tuning", heading, md(CAPTIONS["tuning"]), figure)
     rows = in_words(found.verdicts)
     if len(rows) and rows["after"].nunique() > 1:
@@ -403,12 +402,11 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
         return
     rows = [table.loc[variant].to_dict() for variant in pair]
     counts = (f"{count:,}" for count in (found.total, *found.better))
-    caption = md(CAPTIONS["agreement"], *(variant_name(row, study.factors) for row in rows), *counts)
+    caption = md(CAPTIONS["agreement"], *(variant_name(row, study) for row in rows), *counts)
     figure = None
     if len(found.images):
         caption = md(CAPTIONS["disagreements"], caption)
-        named, _ = names_of_variants(analysis)
-        names = [named[variant] for variant in pair]
+        names = [short_name(row, study) for row in rows]
         classes = _classes(read[0][0])
         last = found.images[["label", "first", "second"]].to_numpy().max()
         figure = partial(disagreements, found, names, classes if classes and last < len(classes) else None)

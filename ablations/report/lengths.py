@@ -1,13 +1,13 @@
 """What a report says of how long its runs were trained, and whether that was long enough."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ablations.comparison import exact, tests
 from ablations.comparison.lengths import LENGTHS, VALIDATION
 from ablations.report.analysis import Analysis
-from ablations.report.answer import variant_name
 from ablations.report.escaping import Markdown, md, table
+from ablations.report.naming import variant_name
 from ablations.report.numbers import NO_SPREAD, number
 from ablations.tracking.columns import NOT_LOGGED, column, param
 from ablations.tracking.study import label
@@ -49,7 +49,7 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
                 f"[{test.low:+.4f}, {test.high:+.4f}]" if math.isfinite(test.high - test.low) else "no limits"
             )
             cells = f"{exact.mean(gains):+.4f}", ends
-        found.setdefault(judged, []).append(variant_name(row, analysis.study.factors))
+        found.setdefault(judged, []).append(variant_name(row, analysis.study))
         rows.append((*(levels or ["all runs"]), judged, f"{epochs:g}", number(best, 1), *cells))
     heads = ("at the end", "epochs", "best epoch", "last gain", "95 % interval")
     yield md("## How long it trained")
@@ -58,11 +58,7 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
     schedules = column(runs, param(SCHEDULE)).dropna().astype(str)
     falling = runs.loc[schedules.index[~schedules.isin(["None", NOT_LOGGED])], "variant"].unique()
     if len(falling):
-        names = [
-            variant_name(analysis.variants.loc[each], analysis.study.factors) for each in sorted(falling)
-        ]
-        whose = "all variants" if len(falling) == len(rows) else "; ".join(names)
-        said.append(md(ANNEALED, whose, SCHEDULE))
+        said.append(md(ANNEALED, _whose(analysis, sorted(falling)), SCHEDULE))
     elif {*found} == {LEVEL}:
         said.append(md(SUFFICES))
     said += [
@@ -71,6 +67,15 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
         if kind in found
     ]
     yield md(" ").join(said)
+
+
+def _whose(analysis: Analysis, chosen: Sequence[int]) -> str:
+    """These variants in words; where they are most, those that they are not."""
+    names = {at: variant_name(row, analysis.study) for at, row in analysis.variants.to_dict("index").items()}
+    rest = [name for at, name in names.items() if at not in chosen]
+    if len(rest) < len(chosen):
+        return f"all variants but {'; '.join(rest)}" if rest else "all variants"
+    return "; ".join(names[at] for at in chosen)
 
 
 def _judged(low: float, high: float) -> str:

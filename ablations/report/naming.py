@@ -1,33 +1,48 @@
-"""What variants are called in figures, where a line has room for few words."""
+"""What variants are called, in sentences and in figures, where a line has room for few words."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ablations.plots.ladder import START
-from ablations.report.analysis import ADD_ONE_IN, ONE_AT_A_TIME, Analysis, steps_of
+from ablations.report.analysis import ADD_ONE_IN, ONE_AT_A_TIME, steps_of
 from ablations.report.escaping import plain
 from ablations.tracking.columns import param
+from ablations.tracking.study import Study
 
 WIDTH = 32
 BASELINE = "baseline"
 
 
-def names_of_variants(analysis: Analysis) -> tuple[list[str], str]:
-    """The name of each variant by rank, and what the names are.
+def variant_name(row: Mapping[str, Any], study: Study) -> str:
+    """A variant in a sentence: by its levels, `activation=relu pool=max`, or by what leads to it.
 
-    Along a ladder a variant is the step that leads to it, `+ pool=max`; where choices are changed alone it is what
-    differs from the baseline, `pool=max`; else it is its levels.
+    Args:
+        row: its params.
+        study: whose design says what a variant is: along a ladder a step, where choices are changed alone a change.
     """
-    study, rows = analysis.study, analysis.variants.to_dict("records")
-    if steps := steps_of(study):
-        named, title = _steps(steps, study.factors), "step of the ladder"
-    elif study.design in (ONE_AT_A_TIME, ADD_ONE_IN) and len(study.factors) > 1:
-        named, title = _changes(rows, study.factors, study.baseline), "change to the baseline"
-    else:
-        named, title = {}, ", ".join(study.factors)
-    settings = [tuple(str(row[param(key)]) for key in study.factors) for row in rows]
-    own = (levels(row, study.factors) or "all runs" for row in rows)
-    return [named.get(setting, name) for setting, name in zip(settings, own, strict=True)], title
+    change = _change(row, study)
+    if change is None:
+        return " ".join(f"{key}={plain(row[param(key)])}" for key in study.factors)
+    if steps_of(study):
+        return f"{change} on top of the steps before it" if change else f"the {START}"
+    return f"{change} alone" if change else f"the {BASELINE}"
+
+
+def short_name(row: Mapping[str, Any], study: Study) -> str:
+    """The same in a figure, under `title`: `relu, max`, `+ pool=max` or `pool=max`."""
+    change = _change(row, study)
+    if change is None:
+        return levels(row, study.factors) or "all runs"
+    if steps_of(study):
+        return f"+ {change}" if change else START
+    return change or BASELINE
+
+
+def title(study: Study) -> str:
+    """What the short names of its variants are."""
+    if steps_of(study):
+        return "step of the ladder"
+    return "change to the baseline" if _alone(study) else ", ".join(study.factors)
 
 
 def levels(row: Mapping[str, Any], factors: Sequence[str]) -> str:
@@ -37,25 +52,25 @@ def levels(row: Mapping[str, Any], factors: Sequence[str]) -> str:
     return ", ".join(text if len(text) <= share else text[: share - 1] + "…" for text in texts)
 
 
-def _steps(steps: Mapping[str, Sequence[str]], factors: Sequence[str]) -> dict[tuple[str, ...], str]:
-    """By setting the step that leads to it."""
-    at = {key: steps[key][0] for key in factors}
-    named = {tuple(at.values()): START}
+def _change(row: Mapping[str, Any], study: Study) -> str | None:
+    """The choice that leads to a variant, '' where it is the first; None where its design has no such, or it is none
+    of the design's."""
+    setting = {key: str(row[param(key)]) for key in study.factors}
+    if steps := steps_of(study):
+        return next((change for change, at in _rungs(steps) if at == setting), None)
+    changed = [f"{key}={plain(level)}" for key, level in setting.items() if level != study.baseline.get(key)]
+    return "".join(changed) if _alone(study) and len(changed) <= 1 else None
+
+
+def _alone(study: Study) -> bool:
+    return study.design in (ONE_AT_A_TIME, ADD_ONE_IN) and len(study.factors) > 1
+
+
+def _rungs(steps: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Each step of a ladder and the setting to which it leads."""
+    at = {key: of[0] for key, of in steps.items()}
+    yield "", dict(at)
     for key, of in steps.items():
         for level in of[1:]:
             at[key] = level
-            named[tuple(at.values())] = f"+ {key}={plain(level)}"
-    return named
-
-
-def _changes(
-    rows: Sequence[Mapping[str, Any]], factors: Sequence[str], baseline: Mapping[str, str]
-) -> dict[tuple[str, ...], str]:
-    """By setting what it changes of the baseline, where that is one choice or none."""
-    named = {}
-    for row in rows:
-        setting = {key: str(row[param(key)]) for key in factors}
-        changed = [f"{key}={plain(level)}" for key, level in setting.items() if level != baseline.get(key)]
-        if len(changed) <= 1:
-            named[tuple(setting.values())] = changed[0] if changed else BASELINE
-    return named
+            yield f"{key}={plain(level)}", dict(at)

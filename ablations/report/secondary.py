@@ -9,8 +9,8 @@ from ablations.commands import many
 from ablations.comparison import exact
 from ablations.comparison.verdicts import fewest_seeds
 from ablations.report.analysis import Analysis, Group, steps_of
-from ablations.report.answer import variant_name
 from ablations.report.escaping import Markdown, md, table
+from ablations.report.naming import short_name
 from ablations.report.numbers import Form, p_value
 from ablations.report.tables import in_words
 from ablations.tracking.columns import metric as metric_column
@@ -105,7 +105,7 @@ def _parts(analysis: Analysis, group: Group) -> Iterator[Markdown]:
     shown = analysis.variants[analysis.variants["n"] > 0].head(MOST_VARIANTS)
     if not single or shown.empty:
         return
-    heads = [variant_name(row, analysis.study.factors) for row in shown.to_dict("records")]
+    heads = [short_name(row, analysis.study) for row in shown.to_dict("records")]
     done = analysis.runs[analysis.runs["finished"]]
     rows = []
     for name in single:

@@ -12,7 +12,7 @@ from ablations.comparison.pairs import Gap, Reason, Unpaired
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report import progress, tables
 from ablations.report.analysis import Analysis, more_seeds, one_image
-from ablations.report.answer import answer, variant_name
+from ablations.report.answer import answer
 from ablations.report.attribution import shares_of_factors
 from ablations.report.blocks import over_blocks
 from ablations.report.confounds import differing, named_comparison
@@ -21,6 +21,7 @@ from ablations.report.designs import design
 from ablations.report.escaping import Markdown, code, listed, md, table
 from ablations.report.generalisation import named_row, on_other_images
 from ablations.report.lengths import how_long
+from ablations.report.naming import variant_name
 from ablations.report.numbers import NO_SPREAD, seeds_needed
 from ablations.report.published import published
 from ablations.tracking.columns import column, natural, param, tag
@@ -416,5 +417,5 @@ def _costs_legend(analysis: Analysis) -> Markdown:
 def _tuning_legend(analysis: Analysis) -> Markdown:
     study, given = analysis.study, analysis.tuned
     text = md(TUNED, ", ".join(study.nuisance), label(study.tuned_on))
-    edged = [variant_name(row, study.factors) for row in given.to_dict("records") if row["edge"]]
+    edged = [variant_name(row, study) for row in given.to_dict("records") if row["edge"]]
     return md(AT_EDGE, text, "; ".join(edged)) if edged else text

@@ -11,8 +11,8 @@ from ablations.commands import duration, many
 from ablations.comparison import exact
 from ablations.comparison.tuning import State, at_edge, chosen, prefixes, trials
 from ablations.report.analysis import Analysis, Tuned, analyse
-from ablations.report.answer import variant_name
 from ablations.report.escaping import Markdown, crossed, listed, md, plain, table
+from ablations.report.naming import variant_name
 from ablations.report.numbers import NO_SPREAD, forms, number
 from ablations.report.tables import in_words
 from ablations.tracking.columns import TRIAL, TUNING, column, param, tag
@@ -233,7 +233,7 @@ def _legend(analysis: Analysis, found: Tuned) -> Iterator[Markdown]:
         yield md(REPEATED, many(again, "trial"))
     best = chosen(table, study.factors, study.smaller_tuned, study.tuning["trials"])
     edged = [
-        f"{variant_name(row, study.factors)} ({', '.join(keys)})"
+        f"{variant_name(row, study)} ({', '.join(keys)})"
         for row in best.to_dict("records")
         if (keys := [key for key in study.tuning["keys"] if _edged(row, key)])
     ]
@@ -241,7 +241,7 @@ def _legend(analysis: Analysis, found: Tuned) -> Iterator[Markdown]:
         yield md(AT_EDGE, "; ".join(edged))
     lost = table[~table["tuning"].isin(best["tuning"])].drop_duplicates("tuning").to_dict("records")
     if lost:
-        yield md(WITHOUT, "; ".join(variant_name(row, study.factors) for row in lost))
+        yield md(WITHOUT, "; ".join(variant_name(row, study) for row in lost))
 
 
 def verdict_rows(analysis: Analysis) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:

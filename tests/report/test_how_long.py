@@ -1,15 +1,17 @@
 """What a report says of how long its runs were trained."""
 
+from collections.abc import Sequence
 from types import SimpleNamespace
 
 import pandas as pd
 
 from ablations.report.lengths import how_long
+from ablations.tracking.study import Study
 
 SEEDS = 8
 
 
-def said(schedule: str | None = None, **gains: list[float] | float) -> str:
+def said(schedule: str | Sequence[str] | None = None, **gains: list[float] | float) -> str:
     """Of variants of these late gains, each by its seeds or the same ± a little for all of them."""
     rows = []
     for variant, gain in enumerate(gains.values()):
@@ -19,16 +21,15 @@ def said(schedule: str | None = None, **gains: list[float] | float) -> str:
                 "variant": variant,
                 "finished": True,
                 "late_gain": each,
-                "params.trainer.schedule": str(schedule),
+                "params.trainer.schedule": schedule[variant] if isinstance(schedule, list) else str(schedule),
                 "validated_epochs": 10.0,
                 "best_epoch": 9.5,
             }
             for each in of
         ]
     variants = pd.DataFrame({"params.activation": list(gains)})
-    analysis = SimpleNamespace(
-        study=SimpleNamespace(factors=("activation",)), runs=pd.DataFrame(rows), variants=variants
-    )
+    study = Study("s", ("activation",), {}, "test/error_pct", 0.1, design="grid", tuned_on="val/accuracy")
+    analysis = SimpleNamespace(study=study, runs=pd.DataFrame(rows), variants=variants)
     return "\n".join(map(str, how_long(analysis)))
 
 
@@ -66,3 +67,10 @@ def test_a_rate_that_goes_to_nothing_ends_every_curve_level():
     page = said(schedule="cosine", relu=0.0002, tanh=-0.0003)
     assert "The learning rate of all variants went down to nearly 0 (trainer.schedule)" in page
     assert "levelled off" not in page
+
+
+def test_the_fewer_are_named_of_those_with_a_schedule_and_those_without():
+    page = said(schedule=["cosine", "cosine", "None"], relu=0.0002, tanh=0.0002, sigmoid=0.0002)
+    assert "The learning rate of all variants but activation=sigmoid went down" in page
+    page = said(schedule=["cosine", "None", "None"], relu=0.0002, tanh=0.0002, sigmoid=0.0002)
+    assert "The learning rate of activation=relu went down" in page

@@ -9,7 +9,7 @@ from ablations.comparison.variants import with_times
 from ablations.report.analysis import analyse
 from ablations.report.check import check
 from ablations.report.drawings import drawings
-from ablations.report.naming import names_of_variants
+from ablations.report.naming import short_name, title, variant_name
 from ablations.report.request import UNSAID
 from ablations.tracking.study import Study
 
@@ -112,13 +112,15 @@ def test_a_filter_says_what_was_left_out(store, tmp_path):
     follows(tmp_path, store)
 
 
-def named(store, study: Study) -> tuple[dict[tuple[str, ...], str], str]:
-    """Of each setting its name in figures, and what the names are."""
+def named(store, study: Study) -> tuple[dict[tuple[str, ...], str], str, list[str]]:
+    """Of each setting its name in figures, what the names are, and the names in sentences, best first."""
     everything = with_times(store.runs(), store.histories(list(store.runs()["run_id"])), study.target)
     analysis = analyse(study, everything, (), strict=True)
-    names, title = names_of_variants(analysis)
-    settings = analysis.variants[[f"params.{key}" for key in study.factors]]
-    return dict(zip(settings.itertuples(index=False, name=None), names, strict=True)), title
+    rows = analysis.variants.to_dict("records")
+    found = {
+        tuple(row[f"params.{key}"] for key in study.factors): short_name(row, analysis.study) for row in rows
+    }
+    return found, title(study), [variant_name(row, analysis.study) for row in rows]
 
 
 def test_figures_name_the_steps_of_a_ladder_in_whatever_order_they_are_added(store):
@@ -132,7 +134,14 @@ def test_figures_name_the_steps_of_a_ladder_in_whatever_order_they_are_added(sto
         ("relu", "max", "full"): "+ pool=max",
     }
     planted(store, study, reached, lambda seed, *at: 5 - list(reached).index(at) + seed / 10, seeds=2)
-    assert named(store, study) == (reached, "step of the ladder")
+    assert named(store, study) == (
+        reached,
+        "step of the ladder",
+        [
+            *(f"{step[2:]} on top of the steps before it" for step in reversed(list(reached.values())[1:])),
+            "the start",
+        ],
+    )
 
 
 @pytest.mark.parametrize("design", ["one_at_a_time", "add_one_in"])
@@ -140,14 +149,16 @@ def test_figures_name_what_is_changed_alone(store, design):
     study = a_study("activation", "pool", design=design)
     names = {("tanh", "avg"): "baseline", ("relu", "avg"): "activation=relu", ("tanh", "max"): "pool=max"}
     planted(store, study, names, lambda seed, *at: 5 - list(names).index(at) + seed / 10, seeds=2)
-    assert named(store, study) == (names, "change to the baseline")
+    spoken = ["pool=max alone", "activation=relu alone", "the baseline"]
+    assert named(store, study) == (names, "change to the baseline", spoken)
 
 
 def test_figures_name_the_levels_of_a_grid_and_of_a_single_factor(store):
     study = a_study("activation", "pool", design="grid")
     names = {("tanh", "avg"): "tanh, avg", ("relu", "avg"): "relu, avg", ("relu", "max"): "relu, max"}
     planted(store, study, names, lambda seed, *at: 5 - list(names).index(at) + seed / 10, seeds=2)
-    assert named(store, study) == (names, "activation, pool")
+    spoken = ["activation=relu pool=max", "activation=relu pool=avg", "activation=tanh pool=avg"]
+    assert named(store, study) == (names, "activation, pool", spoken)
     alone = a_study("activation", design="one_at_a_time")
     assert set(named(store, alone)[0].items()) == {(("tanh",), "tanh"), (("relu",), "relu")}
 
