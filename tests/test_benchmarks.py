@@ -37,6 +37,7 @@ def scaling(monkeypatch):
     return importlib.import_module("scaling")
 
 
+@pytest.mark.slow
 def test_training_step_is_compared_with_torch(tmp_path):
     pytest.importorskip("torch")
     settings = ["--batches", "1", "8", "--variants", "relu/max", "sparse C3", "--optimizers", "sgd", "adam"]

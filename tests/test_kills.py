@@ -152,6 +152,7 @@ def stop_when(sweep: Sweep, process: subprocess.Popen[str], number: signal.Signa
         process.send_signal(number)
 
 
+@pytest.mark.slow
 def test_a_sweep_that_was_killed_goes_on(tmp_path):
     sweep = Sweep(tmp_path, "optimizer", ["adam", "sdlm"], 15, "distortion=planar")
     sweep.finish()
@@ -184,6 +185,7 @@ def test_a_sweep_that_was_killed_goes_on(tmp_path):
     assert (again["tags.resumed"] == "1").all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["main process killed", "Ctrl-C again and again"])
 def test_nothing_is_left_of_a_sweep_with_workers(how, tmp_path, monkeypatch):
     """No process, no temporary folder; and no run RUNNING unless its process was killed."""

@@ -84,12 +84,19 @@ def _lines(axes: Axes, groups: Iterable[tuple[Any, pd.DataFrame]], form: str) ->
         names.append((heading(factor, baseline), "bold"))
         for row in rows.to_dict("records"):
             _comparison(axes, len(names), row, form)
-            at = f" at {row['at']}" if row.get("at") else ""
-            names.append((fitted(f"{row['variant']}{at}", 34), "normal"))
+            names.append((fitted(_named(row["variant"], row.get("at")), 34), "normal"))
     axes.set_yticks(range(len(names)), [name for name, _ in names], fontsize=9)
     for tick, (_, weight) in zip(axes.get_yticklabels(), names, strict=True):
         tick.set_fontweight(weight)
     axes.tick_params(axis="y", length=0)
+
+
+def _named(variant: str, at: str | None) -> str:
+    """A variant, and at which level of another factor: `relu at train_images=1000`, without the key's section."""
+    if not at:
+        return variant
+    key, equals, level = at.partition("=")
+    return f"{variant} at {key.rpartition('.')[2]}{equals}{level}"
 
 
 def heading(factor: str, baseline: str) -> str:

@@ -24,9 +24,10 @@ from ablations.plots.style import HIGHLIGHTED
 from ablations.plots.tuning import best_by_trial, verdicts_by_trials
 from ablations.plots.values import SHOWN_VARIANTS, grids, value_against_time, value_grids, values_by_variant
 from ablations.report import blocks
-from ablations.report.analysis import FRACTION, Analysis, steps_of
+from ablations.report.analysis import FRACTION, GRID, Analysis, steps_of
 from ablations.report.answer import variant_name
-from ablations.report.escaping import BETWEEN, Markdown, md, plain
+from ablations.report.escaping import BETWEEN, Markdown, md
+from ablations.report.naming import levels, names_of_variants
 from ablations.report.readings import MOST_CLASSES, arrays, predictions
 from ablations.report.sizes import BySize
 from ablations.report.tables import in_words
@@ -133,11 +134,11 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     best = best_run(runs, study.smaller)
     if best is None:
         return
-    names = [_values(row, study.factors) or "all runs" for row in table.to_dict("records")]
+    names, title = names_of_variants(analysis)
     without = int((table["n"] == 0).sum())
     note = md(" {} without a finished run cannot be shown.", many(without, "variant")) if without else md("")
     heading = study.label[:1].upper() + study.label[1:]
-    shown = _Shown(study, runs[runs["finished"]], table, names, ", ".join(study.factors), note, heading)
+    shown = _Shown(study, runs[runs["finished"]], table, names, title, note, heading)
     run, by_validation = best
     by_outcome = f"the best {study.label} (no validation accuracy was logged)"
     how = "the highest validation accuracy" if by_validation else by_outcome
@@ -147,7 +148,7 @@ def drawings(reader: Reader, analysis: Analysis, histories: pd.DataFrame) -> Ite
     yield from _ranks(analysis)
     yield _values_by_variant(shown)
     yield _curves(shown, histories, runs)
-    if len(study.factors) >= 2 and not steps_of(study):
+    if len(study.factors) >= 2 and study.design in (GRID, FRACTION):
         yield _grid(table, study)
     yield _against_time(shown)
     yield _confusion(reader, run, chosen)
@@ -220,7 +221,7 @@ def _by_size(analysis: Analysis) -> Iterator[Drawing]:
     """The outcome against the size of the training set, where that is a factor."""
     if found := BySize.of(analysis):
         names = [
-            _values(dict(zip(map(param, found.others), each, strict=True)), found.others)
+            levels(dict(zip(map(param, found.others), each, strict=True)), found.others)
             for each in found.settings
         ]
         study = analysis.study
@@ -260,15 +261,13 @@ def _tuning(analysis: Analysis) -> Iterator[Drawing]:
     order = {tuple(row[key] for key in keys): rank for rank, row in analysis.variants[keys].iterrows()}
     levels = zip(*(found.trials[key] for key in keys), strict=True) if keys else [()] * len(found.trials)
     trials = found.trials.assign(variant=[order.get(each, len(order)) for each in levels])
-    names = [_values(row, study.factors) or "all runs" for row in analysis.variants.to_dict("records")]
+    names, title = names_of_variants(analysis)
     names.append("not evaluated")
     measured, most = label(study.tuned_on), study.tuning["trials"]
     accuracy = study.tuned_on.endswith("accuracy") and bool(trials["value"].dropna().between(0, 1).all())
     if trials["best"].notna().any():
         heading = md("{} by trial", measured[:1].upper() + measured[1:])
-        figure = partial(
-            best_by_trial, trials, names, f"best {measured}", ", ".join(study.factors), most, accuracy
-        )
+        figure = partial(best_by_trial, trials, names, f"best {measured}", title, most, accuracy)
         yield Drawing("tuning", heading, md(CAPTIONS["tuning"]), figure)
     rows = in_words(found.verdicts)
     if len(rows) and rows["after"].nunique() > 1:
@@ -408,7 +407,8 @@ def _disagreements(reader: Reader, analysis: Analysis) -> Iterator[Drawing]:
     figure = None
     if len(found.images):
         caption = md(CAPTIONS["disagreements"], caption)
-        names = [_values(row, study.factors, 24) for row in rows]
+        named, _ = names_of_variants(analysis)
+        names = [named[variant] for variant in pair]
         classes = _classes(read[0][0])
         last = found.images[["label", "first", "second"]].to_numpy().max()
         figure = partial(disagreements, found, names, classes if classes and last < len(classes) else None)
@@ -464,10 +464,3 @@ def _classes(saved: Mapping[str, np.ndarray]) -> list[str] | None:
     """The names of the classes; None where they are digits, and in runs of before names were kept."""
     names = saved["classes"].tolist() if "classes" in saved else []
     return names if names != list(map(str, range(len(names)))) else None
-
-
-def _values(row: Mapping[str, object], factors: Sequence[str], width: int = 32) -> str:
-    """A variant's levels for a figure; each is cut to its share of the width."""
-    share = max(width // max(len(factors), 1) - 2, 5)
-    texts = [plain(row[param(key)]) for key in factors]
-    return ", ".join(text if len(text) <= share else text[: share - 1] + "…" for text in texts)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from ablations.errors import InputError
-from ablations.experiment.job import TRAIN_IMAGES, logged_params
+from ablations.experiment.job import TRAIN_IMAGES, is_below, logged_params
 from ablations.sweep.composing import PlannedRun
 from ablations.sweep.designs import FRACTION, LADDER, in_order
 from ablations.sweep.plan import SEED, Plan
@@ -102,9 +102,10 @@ def brought(
 ) -> dict[str, dict[str, list[str]]]:
     """By factor and level the keys in which its runs differ from those of the factor's first level by design.
 
-    Two runs are compared that differ in no other varied key; of a fraction, which has no such runs, all of one level
-    with all of the other: what another factor brings is there as often on either side. The factor's own section is
-    not listed, nor is a level that brings nothing.
+    Two runs are compared that differ in no other varied key, or, where a level has values of its own for a nuisance
+    factor, in no other factor; of a fraction, which has no such runs, all of one level with all of the other: what
+    another factor brings is there as often on either side. The factor's own section is not listed, nor is a level that
+    brings nothing.
     """
     found: dict[str, dict[str, set[str]]] = {key: {} for key in planned.factors}
     first = {run.logged(SEED) for run in runs[:1]}
@@ -114,12 +115,15 @@ def brought(
         if run.logged(SEED) in first
     ]
     for factor in planned.factors:
+        first_levels: dict[tuple[str, ...], tuple[str, dict[str, object]]] = {}
         twins: dict[tuple[str, ...], dict[str, object]] = {}
         for levels, params in settings if not fraction else ():
-            others = tuple(level for key, level in levels.items() if key != factor)
-            twin = twins.setdefault(others, params)
+            others = {key: level for key, level in levels.items() if key != factor}
+            of_factors = tuple(level for key, level in others.items() if key in planned.factors)
+            level, nearest = first_levels.setdefault(of_factors, (levels[factor], params))
+            twin = twins.setdefault(tuple(others.values()), params if levels[factor] == level else nearest)
             keys = {key for key in {**params, **twin} if params.get(key) != twin.get(key)}
-            keys = {key for key in keys - {*planned.varied} if not key.startswith(f"{factor}.")}
+            keys = {key for key in keys - {*planned.varied} if not is_below(key, (factor, *planned.nuisance))}
             if keys:
                 found[factor].setdefault(levels[factor], set()).update(keys)
     if fraction:

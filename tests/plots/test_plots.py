@@ -284,6 +284,16 @@ def test_a_forest_has_main_effects_first_and_tells_verdicts_by_marker():
     assert_nothing_is_cut_off(figure)
 
 
+def test_a_forest_names_the_other_factor_without_its_section():
+    rows = effects(
+        ("a", "scaled_tanh", 8, 0.1, -0.2, 0.4, INCONCLUSIVE), ("a", "y", 8, -0.4, -0.5, -0.3, BETTER)
+    )
+    rows["at"] = ["dataset.train_images=1000", "optimizer.lr=0.01"]
+    axes = forest(rows, "test error", "points", 0.1, smaller_is_better=True).axes[0]
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names[1:] == ["scaled_tanh at train_images=1000", "y at lr=0.01"]
+
+
 def test_a_forest_without_margin_has_no_band_and_larger_may_be_better():
     axes = forest(effects(*COMPARED), "val_acc", "", 0, smaller_is_better=False).axes[0]
     assert axes.get_xlabel() == "difference in val_acc\n← worse        better →"

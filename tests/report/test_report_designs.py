@@ -5,7 +5,11 @@ from itertools import product
 import pytest
 from test_report import answer_of, compiled, rows_of
 
+from ablations.comparison.variants import with_times
+from ablations.report.analysis import analyse
 from ablations.report.check import check
+from ablations.report.drawings import drawings
+from ablations.report.naming import names_of_variants
 from ablations.report.request import UNSAID
 from ablations.tracking.study import Study
 
@@ -106,3 +110,58 @@ def test_a_filter_says_what_was_left_out(store, tmp_path):
         "these levels make. Left out: activation=relu pool=max. A level"
     ) in text
     follows(tmp_path, store)
+
+
+def named(store, study: Study) -> tuple[dict[tuple[str, ...], str], str]:
+    """Of each setting its name in figures, and what the names are."""
+    everything = with_times(store.runs(), store.histories(list(store.runs()["run_id"])), study.target)
+    analysis = analyse(study, everything, (), strict=True)
+    names, title = names_of_variants(analysis)
+    settings = analysis.variants[[f"params.{key}" for key in study.factors]]
+    return dict(zip(settings.itertuples(index=False, name=None), names, strict=True)), title
+
+
+def test_figures_name_the_steps_of_a_ladder_in_whatever_order_they_are_added(store):
+    factors = ("activation", "pool", "c3")
+    steps = {key: LEVELS[key] for key in ("c3", "activation", "pool")}
+    study = a_study(*factors, design="ladder", steps=steps)
+    reached = {
+        ("tanh", "avg", "sparse"): "start",
+        ("tanh", "avg", "full"): "+ c3=full",
+        ("relu", "avg", "full"): "+ activation=relu",
+        ("relu", "max", "full"): "+ pool=max",
+    }
+    planted(store, study, reached, lambda seed, *at: 5 - list(reached).index(at) + seed / 10, seeds=2)
+    assert named(store, study) == (reached, "step of the ladder")
+
+
+@pytest.mark.parametrize("design", ["one_at_a_time", "add_one_in"])
+def test_figures_name_what_is_changed_alone(store, design):
+    study = a_study("activation", "pool", design=design)
+    names = {("tanh", "avg"): "baseline", ("relu", "avg"): "activation=relu", ("tanh", "max"): "pool=max"}
+    planted(store, study, names, lambda seed, *at: 5 - list(names).index(at) + seed / 10, seeds=2)
+    assert named(store, study) == (names, "change to the baseline")
+
+
+def test_figures_name_the_levels_of_a_grid_and_of_a_single_factor(store):
+    study = a_study("activation", "pool", design="grid")
+    names = {("tanh", "avg"): "tanh, avg", ("relu", "avg"): "relu, avg", ("relu", "max"): "relu, max"}
+    planted(store, study, names, lambda seed, *at: 5 - list(names).index(at) + seed / 10, seeds=2)
+    assert named(store, study) == (names, "activation, pool")
+    alone = a_study("activation", design="one_at_a_time")
+    assert set(named(store, alone)[0].items()) == {(("tanh",), "tanh"), (("relu",), "relu")}
+
+
+@pytest.mark.parametrize(
+    ("design", "drawn"), [("grid", True), ("one_at_a_time", False), ("add_one_in", False)]
+)
+def test_means_over_a_grid_are_drawn_only_where_choices_were_crossed(store, design, drawn):
+    """Where one choice at a time was changed a cell would be a mean over unlike variants."""
+    study = a_study("activation", "pool", design=design)
+    settings = [("tanh", "avg"), ("relu", "avg"), ("tanh", "max")]
+    planted(store, study, settings, lambda seed, *at: 5 - settings.index(at) + seed / 10, seeds=2)
+    histories = store.histories(list(store.runs()["run_id"]))
+    analysis = analyse(study, with_times(store.runs(), histories, study.target), (), strict=True)
+    stems = [drawing.stem for drawing in drawings(store, analysis, histories)]
+    assert ("value_grid" in stems) == drawn
+    assert "main_effects" in stems

@@ -48,6 +48,22 @@ def test_a_nuisance_factor_and_other_seeds_bring_nothing():
     assert brought(Plan(("optimizer",), ("optimizer.lr",), ()), planned(*runs)) == {}
 
 
+def test_a_level_with_values_of_its_own_for_a_nuisance_factor_brings_the_rest_by_design():
+    """SDLM's rates are no other rule's, so that no run of another rule has the same."""
+    runs = [
+        {"optimizer": "adam", "activation": "relu", "lr": 1, "batch": 32},
+        {"optimizer": "adam", "activation": "relu", "lr": 2, "batch": 32},
+        {"optimizer": "sgd", "activation": "relu", "lr": 2, "batch": 32},
+        {"optimizer": "sgd", "activation": "relu", "lr": 3, "batch": 32},
+        {"optimizer": "sdlm", "activation": "relu", "lr": 4, "batch": 1},
+        {"optimizer": "adam", "activation": "tanh", "lr": 5, "batch": 32},
+    ]
+    plan = Plan(("optimizer", "activation"), ("optimizer.lr",), ())
+    assert brought(plan, planned(*runs)) == {"optimizer": {"sdlm": ["trainer.batch_size"]}}
+    within = Plan(("activation", "trainer.batch_size"), ("optimizer",), ())  # its rates are its own
+    assert brought(within, planned(*runs)) == {}
+
+
 def test_one_factor_at_a_time():
     runs = [
         {"optimizer": "adam", "activation": "relu", "lr": 1, "batch": 32},
