@@ -10,6 +10,8 @@ from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.errors import InputError
 
 SUPPORTED, REFUTED = "supported", "refuted"
+DEPENDS = "depends"
+"""Where comparisons at each level of another choice answer in place of one that averages over them."""
 DIRECTIONS = {
     "better": ({Verdict.BETTER}, {Verdict.WORSE}),
     "worse": ({Verdict.WORSE}, {Verdict.BETTER}),

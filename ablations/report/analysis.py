@@ -49,7 +49,7 @@ class Answer:
 
     Attributes:
         claim: as its source makes it.
-        finding: supported, refuted, or the verdict itself.
+        finding: supported, refuted, depends, or the verdict itself.
         row: of the table of effects, the evidence.
     """
 
@@ -224,7 +224,7 @@ def analyse(
         ranked, (*study.factors, *study.average_over), study.metric, established, _rules(study)
     )
     effects = _without_seeds_for(effects, simple)
-    answers, unanswered = _answers(study, effects)
+    answers, unanswered = _answers(study, effects, simple)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
     # Where it is kept with the report, it is there already.
     left_out = tuple(dict.fromkeys([*left_out, *unanswered]))
@@ -299,8 +299,13 @@ def _without_seeds_for(effects: pd.DataFrame, simple: Sequence[Comparison]) -> p
 
 def answered_at_levels(effects: pd.DataFrame, simple: Sequence[Comparison]) -> list[bool]:
     """For each row of a verdict table whether it is an average that simple effects answer in place of."""
-    apart = {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
+    apart = _answering_apart(simple)
     return [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
+
+
+def _answering_apart(simple: Sequence[Comparison]) -> set[tuple[object, ...]]:
+    """The averages in whose place simple effects answer, as the first columns of a verdict table name them."""
+    return {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
 
 
 def at_level(comparison: Comparison) -> str:
@@ -419,12 +424,18 @@ def _claims(study: Study) -> list[Claim]:
     return found
 
 
-def _answers(study: Study, effects: pd.DataFrame) -> tuple[tuple[Answer, ...], list[str]]:
-    """What is said of each claim, and in words those of which nothing can be."""
+def _answers(
+    study: Study, effects: pd.DataFrame, simple: Sequence[Comparison]
+) -> tuple[tuple[Answer, ...], list[str]]:
+    """What is said of each claim, and in words those of which nothing can be. No average is an answer where `simple`
+    effects are."""
+    apart = _answering_apart(simple)
     answers, unanswered = [], []
     for claim in _claims(study):
         try:
-            answers.append(Answer(claim, *claims.answer(claim, effects)))
+            found, row = claims.answer(claim, effects)
+            depends = tuple(row[name] for name in COLUMNS[:4]) in apart
+            answers.append(Answer(claim, claims.DEPENDS if depends else found, row))
         except InputError as error:
             unanswered.append(OF_THE_STUDY.format(error))
     return tuple(answers), unanswered

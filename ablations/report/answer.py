@@ -111,7 +111,7 @@ def _settled(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Ma
         parts.append(md("{} more {} settled, too", more, "is" if more == 1 else "are"))
     if len(same):
         names = _named(same.to_dict("records"))
-        inside = md(" that matters (less than {})", form.with_unit(analysis.margin))
+        inside = md(" that matters (less than {})", form.limit(analysis.margin))
         makes = "make" if len(same) > 1 else "makes"
         parts.append(md("{} {} no difference{}", names, makes, inside if analysis.margin else md("")))
     if parts:
@@ -172,7 +172,7 @@ def _independent(analysis: Analysis, verdicts: set[str], form: Form) -> Markdown
     if Verdict.TOO_FEW in verdicts:
         return md("Whether the effect of one factor depends on another cannot be said yet.")
     if verdicts == {Verdict.NO_DIFFERENCE}:
-        matters = md(" by as much as matters ({})", form.with_unit(analysis.margin))
+        matters = md(" by as much as matters ({})", form.limit(analysis.margin))
         known = "The effect of one factor does not depend on another{}."
         return md(known, matters if analysis.margin else md(""))
     return md("Nothing shows so far that the effect of one factor depends on another.")

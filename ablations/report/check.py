@@ -90,7 +90,7 @@ def _checked(home: Path, store: Store | None) -> tuple[str, Kept, Compiled]:
     _require_page(home, there)
     trials = "" if there.tuning is None else f" {TRIALS},"
     sentence = (
-        f"{home.name}: README.md, runs.csv,{trials} effects.csv and verdicts.tex follow from {source}: "
+        f"{printable(home.name)}: README.md, runs.csv,{trials} effects.csv and verdicts.tex follow from {source}: "
         f"{many(len(there.runs), 'run')}, {many(len(again.analysis.effects), 'comparison')}"
     )
     return sentence, there, again
@@ -145,7 +145,13 @@ def _require_page(home: Path, there: Kept) -> None:
     make."""
     from ablations.report.page import page
 
-    if (home / PAGE).exists() and (home / PAGE).read_text(encoding="utf-8") != page(home, there.study.name):
+    if not (home / PAGE).exists():
+        return
+    try:
+        text = (home / PAGE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{home / PAGE}: cannot be read: {error}") from None
+    if text != page(home, there.study.name):
         raise DoesNotFollow(f"{home / PAGE}: it is not made of this README.md; compile it again with --html")
 
 

@@ -109,6 +109,19 @@ def _by_design(paired: Sequence[Comparison]) -> Markdown:
     return md(VARIED_WITHS, listed([*shown, *more])) if shown else md("")
 
 
+def brought(comparison: Comparison) -> str:
+    """What is chosen along with the variant of one factor, `pool=avg`; '' where that is nothing but the factor's own
+    section and what the network is composed of."""
+    if len(comparison.factors) > 1:
+        return ""
+    own = (comparison.factors[0].partition(".")[0], "network")
+    chosen = [each for each in comparison.differing.varied_with if each.key.partition(".")[0] not in own]
+    shown = [f"{plain(each.key)}={_values(each.variant)}" for each in chosen[:MOST_NAMED]]
+    if more := len(chosen) - len(shown):
+        shown.append(f"{more} more")
+    return ", ".join(shown)
+
+
 def _some(keys: Sequence[str], most: int = 12) -> str:
     more = f", … ({len(keys)} in all)" if len(keys) > most else ""
     return ", ".join(map(plain, keys[:most])) + more

@@ -111,6 +111,8 @@ def runs_from_csv(
     lacking = {"run_id", "status", *study.varied, *metrics} - set(frame)
     if lacking:
         raise InputError(f"{name}: the columns {', '.join(sorted(lacking))} are missing")
+    if twice := sorted(set(frame["run_id"][frame["run_id"].duplicated()])):
+        raise InputError(f"{name}: run_id {printable(twice[0])}: more than once")
     frame = frame.rename(columns=names)
     frame = frame.where(frame != "", None)
     frame = frame.assign(**{each: None for each in DERIVED if each not in frame})

@@ -8,16 +8,19 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.claims import REFUTED, SUPPORTED, TURNED
+from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, TURNED
 from ablations.comparison.designs import WHOLE
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.variants import EPOCHS_TO_TARGET
-from ablations.comparison.verdicts import Verdict
+from ablations.comparison.verdicts import COLUMNS, Verdict
 from ablations.report.analysis import Analysis, steps_of
+from ablations.report.confounds import brought
 from ablations.report.dependence import depends, simple_rows
 from ablations.report.escaping import Markdown, md
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
@@ -54,7 +57,6 @@ QUOTA = {
 """How many sentences of each kind, as long as there are enough of the others."""
 
 DIFFERENT = {Verdict.BETTER, Verdict.WORSE}
-DEPENDS = "depends"
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,10 +67,11 @@ class Finding:
         kind: of the sentence.
         report: that says it.
         about: the same for two sentences that would say the same.
+        choice: that it is about, as `_about` names it; None where that is not one alone.
         rank: smaller ones are said first, among those of its kind.
         text: without a full stop.
         basis: what it rests on: `10 seeds, 10 epochs of mnist`.
-        same: other reports that come to the same verdict.
+        same: other reports that come to the same verdict, from other runs.
         otherwise: other reports that settle the same choice in another way.
         depending: other reports where it depends on another choice.
     """
@@ -79,6 +82,7 @@ class Finding:
     rank: tuple[float, ...]
     text: Markdown
     basis: str = ""
+    choice: Hashable = None
     same: tuple[Shelved, ...] = ()
     otherwise: tuple[Shelved, ...] = ()
     depending: tuple[Shelved, ...] = ()
@@ -87,13 +91,15 @@ class Finding:
         """The whole sentence with links to its reports; `prefix` leads to their folder."""
         parts = [md("{}{}", self.report.link(prefix), f", {self.basis}" if self.basis else "")]
         others = {
-            "so too in {}": self.same,
-            "otherwise in {}": self.otherwise,
-            "depending on another choice in {}": self.depending,
+            "so too": self.same,
+            "otherwise": self.otherwise,
+            "depending on another choice": self.depending,
         }
+        of = md("{} ", self.report.analysis.study.noun) if self.kind == Kind.TRADE_OFF else ""
         for said, reports in others.items():
             if reports:
-                parts.append(md(said, md(", ").join(each.link(prefix) for each in reports)))
+                links = md(", ").join(each.link(prefix) for each in reports)
+                parts.append(md("{}{} in {}", of, said, links))
         return md("{} ({}).", self.text, md("; ").join(parts))
 
 
@@ -129,41 +135,57 @@ def _chosen(every: Sequence[Finding]) -> list[Finding]:
     return chosen
 
 
-Settled = Mapping[Hashable, Sequence[tuple[Shelved, str]]]
-"""By what a comparison is about the reports that settle it, each with how: the verdict of the levels in order."""
+Settled = Mapping[Hashable, Sequence[tuple[Shelved, str, frozenset[str]]]]
+"""By what a comparison is about the reports that settle it, each with how, the verdict of the levels in order, and from
+which runs."""
 
 
 def _settled(reports: Iterable[Shelved]) -> Settled:
-    found: dict[Hashable, list[tuple[Shelved, str]]] = {}
+    found: dict[Hashable, list[tuple[Shelved, str, frozenset[str]]]] = {}
     for report in reports:
         for row in _alone(report.analysis):
-            if depends(report.analysis, row):
-                found.setdefault(_about(row), []).append((report, DEPENDS))
-            elif Verdict(row["verdict"]).settled:
-                found.setdefault(_about(row), []).append((report, _in_order(row)))
+            dependent = depends(report.analysis, row)
+            if dependent or Verdict(row["verdict"]).settled:
+                how = DEPENDS if dependent else _in_order(row)
+                runs = frozenset(chain.from_iterable(_comparison(report, row).run_ids))
+                found.setdefault(_about(report, row), []).append((report, how, runs))
     return found
 
 
 def _with_others(finding: Finding, settled: Settled) -> Finding:
     """A sentence about one choice with the other reports that have settled it."""
-    said = settled.get(finding.about, ())
-    own = next((how for report, how in said if report is finding.report), None)
-    if own is None or finding.kind not in (Kind.DIFFERENCE, Kind.NO_DIFFERENCE, Kind.CLAIM):
+    said = settled.get(finding.choice, ())
+    own = next(((how, runs) for report, how, runs in said if report is finding.report), None)
+    if own is None:
         return finding
-    by_verdict: dict[str, list[Shelved]] = {"same": [], "otherwise": [], "depending": []}
-    for report, how in said:
-        if report is not finding.report:
-            by_verdict["depending" if how == DEPENDS else "same" if how == own else "otherwise"].append(
-                report
-            )
-    return replace(finding, **{name: tuple(reports) for name, reports in by_verdict.items()})
+    how_here, known = own
+    others: dict[str, list[Shelved]] = {"same": [], "otherwise": [], "depending": []}
+    for report, how, runs in said:
+        if report is finding.report:
+            continue
+        if how == DEPENDS:
+            others["depending"].append(report)
+        elif how != how_here:
+            others["otherwise"].append(report)
+        elif runs.isdisjoint(known):  # the same runs say nothing new
+            others["same"].append(report)
+            known |= runs
+    return replace(finding, **{name: tuple(found) for name, found in others.items()})
 
 
-def _about(row: Mapping[str, Any]) -> Hashable:
-    """The same for two rows that compare the same two levels in the same outcome, either way round; a ladder's whole
-    is its own."""
+def _about(report: Shelved, row: Mapping[str, Any]) -> Hashable:
+    """The same for two rows that compare the same two levels in the same outcome, either way round; of its report alone
+    is a ladder's whole, and a level with which something else is chosen."""
     levels = frozenset((row["variant"], row["baseline"]))
-    return row["factors"], levels, row["metric"], row.get("block") or ""
+    own = row["factors"] == WHOLE or brought(_comparison(report, row))
+    return row["factors"], levels, row["metric"], row.get("block") or "", report.name if own else ""
+
+
+def _comparison(report: Shelved, row: Mapping[str, Any]) -> Comparison:
+    """The comparison of a row of the verdict table."""
+    named = (*(row[name] for name in COLUMNS[:4]), row.get("block"))
+    of = report.analysis.comparisons
+    return next(each for each in of if (*(getattr(each, name) for name in COLUMNS[:4]), each.block) == named)
 
 
 def _in_order(row: Mapping[str, Any]) -> str:
@@ -173,11 +195,11 @@ def _in_order(row: Mapping[str, Any]) -> str:
 
 
 def _alone(analysis: Analysis) -> list[dict[str, Any]]:
-    """The rows of the verdict table that compare levels of one factor in the study's own outcome, with their place in
-    it as `row`; none of a study that compares with published figures instead."""
+    """The rows of the verdict table that compare levels of one factor in the study's own outcome; none of a study that
+    compares with published figures instead."""
     if analysis.study.published:
         return []
-    effects = analysis.effects.assign(row=range(len(analysis.effects)))
+    effects = analysis.effects
     mine = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
     return mine.to_dict("records")
 
@@ -204,9 +226,10 @@ def _of_report(report: Shelved, settled: Settled) -> Iterator[Finding]:
         elif (found := _open(report, row)) and found.about not in settled:
             yield found
         if rest is not None:
-            about = _about(row) if verdict == Verdict.NO_DIFFERENCE else ("both", _about(row))
-            text = md("{} {}", _choice(row), rest)
-            yield Finding(Kind.TRADE_OFF, report, about, _size(row), text, _basis(report, row))
+            choice = _about(report, row)
+            about = choice if verdict == Verdict.NO_DIFFERENCE else ("both", choice)
+            text = md("{} {}{}", _choice(report, row), rest, _over(report, row))
+            yield Finding(Kind.TRADE_OFF, report, about, _size(row), text, _basis(report, row), choice)
     yield from _interactions(report, form)
     yield from _claims(report)
 
@@ -233,14 +256,15 @@ def _size(row: Mapping[str, Any]) -> tuple[float, ...]:
     return (float(row["metric"] != "test/error_pct"), -abs(row["mean_diff"]))
 
 
-def _choice(row: Mapping[str, Any], inside: bool = False) -> Markdown:
+def _choice(report: Shelved, row: Mapping[str, Any], inside: bool = False) -> Markdown:
     """`**pool=avg** instead of max`; what its verb says of it stands in the singular. A ladder's whole begins a
     sentence, unless it stands inside one."""
     if row["factors"] == WHOLE:
         return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
     ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
-    block = md(" ({})", row["block"]) if row.get("block") else md("")
-    return md("**{}={}** instead of {}{}", factor, level, other, block)
+    along = brought(_comparison(report, row))
+    where = "; ".join(filter(None, (along and f"with {along}", row.get("block"))))
+    return md("**{}={}** instead of {}{}", factor, level, other, md(" ({})", where) if where else md(""))
 
 
 def _noun(analysis: Analysis, metric: str) -> str:
@@ -270,7 +294,7 @@ def _limits(row: Mapping[str, Any], form: Form) -> Iterator[str]:
 
 def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
     """What else varied: the factors that are averaged over, or the steps of a ladder that were gone before."""
-    averaged = report.analysis.comparisons[row["row"]].averaged
+    averaged = _comparison(report, row).averaged
     if steps_of(report.analysis.study) and row["factors"] != WHOLE:
         return md(", on top of the steps before it on a ladder")
     listed = " and ".join(filter(None, (", ".join(averaged[:-1]), *averaged[-1:])))
@@ -278,25 +302,31 @@ def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
 
 
 def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
-    about: Hashable = report.name if row["factors"] == WHOLE else _about(row)
-    text = md("{} {}{}", _choice(row), _effect(report.analysis, row, form), _over(report, row))
-    return Finding(Kind.DIFFERENCE, report, about, _size(row), text, _basis(report, row))
+    text = md("{} {}{}", _choice(report, row), _effect(report.analysis, row, form), _over(report, row))
+    return _on_choice(Kind.DIFFERENCE, report, row, _size(row), text)
+
+
+def _on_choice(
+    kind: Kind, report: Shelved, row: Mapping[str, Any], rank: tuple[float, ...], text: Markdown
+) -> Finding:
+    """A sentence that says of a choice what there is to say."""
+    choice = _about(report, row)
+    return Finding(kind, report, choice, rank, text, _basis(report, row), choice)
 
 
 def _no_difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
     ends = map(form.difference, (row["ci_low"], row["ci_high"]))
     text = md(
         "{} does not matter: it changes the {} by {} (95 % interval {} to {}){}",
-        *(_choice(row), report.analysis.study.noun, _less(report.analysis.margin, form), *ends),
+        *(_choice(report, row), report.analysis.study.noun, _less(report.analysis.margin, form), *ends),
         _over(report, row),
     )
     furthest = max(abs(row["ci_low"]), abs(row["ci_high"]))
-    rank = (_size(row)[0], furthest)
-    return Finding(Kind.NO_DIFFERENCE, report, _about(row), rank, text, _basis(report, row))
+    return _on_choice(Kind.NO_DIFFERENCE, report, row, (_size(row)[0], furthest), text)
 
 
 def _less(margin: float, form: Form) -> Markdown:
-    return md("less than {}", form.with_unit(margin)) if margin else md("nothing")
+    return md("less than {}", form.limit(margin)) if margin else md("nothing")
 
 
 def _dependences(report: Shelved, row: Mapping[str, Any], form: Form) -> Iterator[Finding]:
@@ -309,7 +339,9 @@ def _dependences(report: Shelved, row: Mapping[str, Any], form: Form) -> Iterato
         verdicts = {Verdict(each["verdict"]) for _, each in rows} & {*DIFFERENT, Verdict.NO_DIFFERENCE}
         if not verdicts:
             continue
-        text = md("What {} does to the {} depends on {}", _choice(row), report.analysis.study.noun, on)
+        text = md(
+            "What {} does to the {} depends on {}", _choice(report, row), report.analysis.study.noun, on
+        )
         parts = md("; ").join(_at_level(report.analysis, level, each, form) for level, each in rows)
         unit = md("in {}, ", form.unit) if form.unit else md("")
         text = md("{} ({}with 95 % intervals): {}", text, unit, parts)
@@ -373,14 +405,13 @@ def _claims(report: Shelved) -> Iterator[Finding]:
         else:
             found = md("changes the {} too little to matter", _noun(analysis, claim.metric))
         said = md("“{}” ({}) is **{}**", claim.text.removesuffix("."), claim.source, answer.finding)
-        text = md("{}: {} {}", said, _choice(row), found)
-        rank = (float(answer.finding != REFUTED), *_size(row))
-        yield Finding(Kind.CLAIM, report, _about(row), rank, text, _basis(report, row))
+        text = md("{}: {} {}{}", said, _choice(report, row), found, _over(report, row))
+        yield _on_choice(Kind.CLAIM, report, row, (float(answer.finding != REFUTED), *_size(row)), text)
 
 
 def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:
     """What more seeds would settle, the fewest first; None where seeds are not what is lacking."""
-    comparison = report.analysis.comparisons[row["row"]]
+    comparison = _comparison(report, row)
     hindered = comparison.hopeless or comparison.censored or row["n"] < 2
     if hindered or row["verdict"] == Verdict.CONFOUNDED or pd.isna(row["seeds_needed"]):
         return None
@@ -389,14 +420,14 @@ def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:
     text = md(
         "Not settled: what {} does to the {}{}; {}{} seeds in all would settle it",
         *(
-            _choice(row, inside=True),
+            _choice(report, row, inside=True),
             report.analysis.study.noun,
             _over(report, row),
             about,
             seeds_needed(*needed),
         ),
     )
-    return Finding(Kind.OPEN, report, _about(row), tuple(map(float, needed[::-1])), text, _basis(report, row))
+    return _on_choice(Kind.OPEN, report, row, tuple(map(float, needed[::-1])), text)
 
 
 def spread(found: Sequence[Finding], most: int) -> list[Finding]:

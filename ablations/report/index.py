@@ -11,11 +11,13 @@ import pandas as pd
 
 from ablations import ground
 from ablations.commands import many
+from ablations.comparison.claims import DEPENDS
 from ablations.comparison.speed import seconds_per_epoch
 from ablations.errors import InputError, printable
 from ablations.ground import paths
 from ablations.report import tables
-from ablations.report.analysis import Analysis
+from ablations.report.analysis import Analysis, at_level
+from ablations.report.confounds import brought
 from ablations.report.dependence import WORDS, simple_rows
 from ablations.report.escaping import Markdown, crossed, listed, md, plain, table
 from ablations.report.findings import Finding, findings, spread
@@ -53,9 +55,10 @@ CHOICES = (
     "Differences are variant − baseline, seed by seed, of errors in percentage points (negative is better), of any "
     "other outcome as it is named; in brackets the 95 % interval of a comparison by itself, while the verdict counts "
     "all comparisons of its report. *depends*: the effect differs between the levels of another choice, and the rows "
-    "below it with *at* answer in place of the average. Secondary outcomes, a family of their own in each report, with "
-    "their verdicts: calibration error; error on moved and bent images (shift) and share of the images rejected for an "
-    "error of 0.5 % (rejection), both in percentage points; empty: not measured. Seconds per epoch: of the median run "
+    "below it with *at* answer in place of the average. *with*: what is chosen along with it by design. Secondary "
+    "outcomes, a family of their own in each report, with their verdicts: calibration error; error on moved and bent "
+    "images (shift) and share of the images rejected for an error of 0.5 % (rejection), both in percentage points; "
+    "empty: not measured. Seconds per epoch: of the median run "
     "of each side, variant / baseline, on machines that may have done other work."
 )
 NOTHING_SETTLED = "Nothing is settled in these reports yet."
@@ -114,7 +117,8 @@ def _parts(reports: Sequence[Shelved], found: Sequence[Finding]) -> Iterator[Mar
             yield md("## {}", report.figures[LADDER][0])
             yield picture
             yield md("{} ({})", Markdown(report.figures[LADDER][1]), report.link())
-    if rows := [row for report in reports for row in _rows(report, _forms(reports))]:
+    form = _forms(reports)
+    if rows := [row for report in reports for row in _rows(report, form)]:
         yield md("## What each choice is worth")
         yield table(HEAD, rows, numeric=6)
         yield md(CHOICES)
@@ -174,8 +178,8 @@ def _forms(reports: Sequence[Shelved]) -> Forms:
 
 def _secondary(analysis: Analysis) -> list[dict[str, Any]]:
     """The rows of all outcomes that a column shows, those that the study asks for itself among them."""
-    tables = [analysis.effects, *(group.effects for group in analysis.secondary)]
-    found = pd.concat([each for each in tables if len(each)] or tables[:1], ignore_index=True)
+    there = [analysis.effects, *(group.effects for group in analysis.secondary)]
+    found = pd.concat([each for each in there if len(each)] or there[:1], ignore_index=True)
     return found[found["metric"].isin(SECONDARY)].to_dict("records")
 
 
@@ -194,22 +198,29 @@ def _rows(report: Shelved, form: Forms) -> Iterator[tuple[Markdown | str, ...]]:
         outcomes = [_outcome(row, others, group, form) for group in GROUPS]
         first, second = seconds_per_epoch(comparison, analysis.runs)
         times = f"{_seconds(first)} / {_seconds(second)}" if first == first else ""
-        verdict = "depends" if simple else row["verdict"]
-        yield (report.link(), *_compared(row), verdict, *_size(analysis, row, own), *outcomes, times)
+        verdict = DEPENDS if simple else row["verdict"]
+        yield (
+            report.link(),
+            *_compared(row, brought(comparison)),
+            verdict,
+            *_size(analysis, row, own),
+            *outcomes,
+            times,
+        )
         for level, each in simple:
-            at = f"at {' '.join(f'{key}={value}' for key, value in level.at)}"
+            at = f"at {at_level(level)}"
             yield (
                 report.link(),
-                *_compared(each, at),
+                *_compared(each, brought(level), at),
                 each["verdict"],
                 *_size(analysis, each, own),
                 *[""] * 4,
             )
 
 
-def _compared(row: Mapping[str, Any], at: str = "") -> tuple[str, str]:
+def _compared(row: Mapping[str, Any], along: str, at: str = "") -> tuple[str, str]:
     choice = f"{crossed(row['factors'])}: {crossed(row['variant'])}"
-    where = " ".join(filter(None, (at, row.get("block"))))
+    where = "; ".join(filter(None, (along and f"with {along}", at, row.get("block"))))
     return f"{choice} ({where})" if where else choice, crossed(row["baseline"])
 
 

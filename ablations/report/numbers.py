@@ -96,6 +96,12 @@ class Form:
         """A difference with its sign."""
         return self.value(value, "+")
 
+    def limit(self, value: float) -> str:
+        """A limit with its unit, with all its digits: a rounded one would be another limit."""
+        shown = self.value(value)
+        exact = math.isclose(float(shown), value, rel_tol=1e-9)
+        return f"{shown if exact else f'{value:g}'} {self.unit}".rstrip()
+
     def ends(self, low: float, high: float) -> str:
         """`-0.10, +0.24`; '' where no finite interval exists."""
         finite = math.isfinite(low) and math.isfinite(high)

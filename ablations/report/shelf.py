@@ -1,12 +1,13 @@
 """The published reports of a folder, read from their own files."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from ablations.errors import InputError, printable
+from ablations.errors import InputError, PlainError, one_line, printable
 from ablations.report.compile import PUBLISHED
 from ablations.report.escaping import Markdown, md
 
@@ -43,7 +44,7 @@ class Shelved:
 
     def address(self, prefix: str = "") -> Markdown:
         """Its folder as an address, from where `prefix` leads to the folder of reports."""
-        return Markdown(prefix + quote(self.name))
+        return Markdown(prefix + quote(os.fsencode(self.name)))
 
 
 def homes(folder: Path) -> list[Path]:
@@ -60,6 +61,9 @@ def shelved(home: Path) -> Shelved:
     """A published report. Raises InputError for one that is damaged."""
     from ablations.report.again import analysed, fitting, kept
 
-    there = kept(home)
-    with fitting(home):
-        return Shelved(home.name, home, analysed(there), there.about["figures"])
+    try:
+        there = kept(home)
+        with fitting(home):
+            return Shelved(home.name, home, analysed(there), there.about["figures"])
+    except PlainError as error:
+        raise InputError(f"{printable(home.name)}: {one_line(error)}") from error

@@ -6,19 +6,20 @@ import os
 import re
 import shutil
 from dataclasses import replace
-from itertools import product
+from itertools import islice, product
 from pathlib import Path
 
 import pytest
 from fake_store import Store
 from test_report_golden import GOLDEN
 
+from ablations.comparison.confounds import Differing, Found
 from ablations.comparison.verdicts import Verdict
 from ablations.errors import InputError
 from ablations.ground.paths import ROOT
 from ablations.report import compile_report
 from ablations.report.__main__ import main
-from ablations.report.again import compile_again
+from ablations.report.again import analysed, compile_again, kept
 from ablations.report.check import DoesNotFollow, check_all
 from ablations.report.findings import (
     MOST,
@@ -28,6 +29,7 @@ from ablations.report.findings import (
     Kind,
     _chosen,
     _interactions,
+    _of_report,
     findings,
     spread,
 )
@@ -229,6 +231,82 @@ def test_nothing_is_found_where_a_comparison_is_not_settled(reports, verdict):
     assert said == ([] if verdict == Verdict.CONFOUNDED else expected)
 
 
+def named(reports, name: str) -> Shelved:
+    return next(each for each in reports if each.name == name)
+
+
+def test_a_trade_off_names_the_reports_that_say_more_of_its_test_error(reports):
+    (said,) = (each.said() for each in findings(reports) if each.kind == Kind.TRADE_OFF)
+    assert (
+        "10 seeds, 6 epochs of digits; test error so too in [once_more](once_more/README.md); test error "
+        in said
+    )
+    assert said.endswith("depending on another choice in [together](together/README.md)).")
+
+
+def test_a_report_of_the_same_runs_does_not_say_so_too(reports):
+    once = named(reports, "once_more")
+    alias = replace(once, name="alias")
+    (tanh,) = (
+        each
+        for each in findings([*reports, alias])
+        if each.text.startswith("**activation=tanh** instead of relu raises")
+    )
+    assert [each.name for each in tanh.same] == ["once_more"]
+    (relu,) = findings([once, alias])
+    assert relu.same == ()
+
+
+def with_batch_size(report: Shelved) -> Shelved:
+    """A report of whose first comparison the variant brings a batch size, too."""
+    along = Differing("trainer.batch_size", ("8",), ("32",), ("0",))
+    own = Differing("activation.slope", ("1",), ("2",), ("0",))
+    inside = Differing("network.macs", ("1",), ("2",), ("0",))
+    first, *others = report.analysis.comparisons
+    first = replace(first, differing=Found(varied_with=(own, along, inside)))
+    return replace(report, analysis=replace(report.analysis, comparisons=(first, *others)))
+
+
+def test_what_is_chosen_along_with_a_choice_is_named_and_makes_it_another_one(reports):
+    changed = with_batch_size(named(reports, "once_more"))
+    (said,) = findings([changed])
+    assert said.text.startswith("**activation=relu** instead of tanh (with trainer.batch_size=8) lowers the")
+    assert "| activation: relu (with trainer.batch_size=8) | tanh | better |" in index([changed], [])
+    both = findings([named(reports, "choices"), changed])
+    assert not any("once_more" in each.said() for each in both if "tanh** instead of relu" in each.text)
+
+
+def test_no_average_answers_a_claim_where_the_levels_of_another_choice_do(made):
+    there = kept(made / "reports" / "together")
+    claim = {
+        "text": "Tanh is worse.",
+        **CLAIM,
+        "variant": "tanh",
+        "baseline": "relu",
+        "direction": "not_worse",
+    }
+    analysis = analysed(replace(there, study=replace(there.study, claims=(claim,))))
+    assert [(each.finding, each.row["verdict"]) for each in analysis.answers] == [
+        ("depends", Verdict.NO_DIFFERENCE)
+    ]
+    report = Shelved("together", there.home, analysis, {})
+    assert not any(each.kind == Kind.CLAIM for each in findings([report]))
+    assert "| Tanh is worse. | A &amp; B (1998), 3 | depends |" in index([report], [])
+
+
+def test_a_claim_on_an_average_says_so(made):
+    there = kept(made / "reports" / "together")
+    error = (there.runs["params.activation"] == "tanh") + (there.runs["params.pool"] == "avg") * 2.0
+    runs = there.runs.assign(
+        **{"metrics.test/error_pct": error + there.runs["params.seed"].astype(float) / 8}
+    )
+    claim = {"text": "Tanh is worse.", **CLAIM, "variant": "tanh", "baseline": "relu", "direction": "worse"}
+    analysis = analysed(replace(there, runs=runs, study=replace(there.study, claims=(claim,))))
+    of_report = _of_report(Shelved("together", there.home, analysis, {}), {})
+    (said,) = (each.text for each in of_report if each.kind == Kind.CLAIM)
+    assert said.endswith("by 1.00 percentage points (95 % interval 1.00 to 1.00), on average over pool")
+
+
 def test_tables_have_every_comparison_and_claim_with_a_link(text):
     worth = text.partition("## What each choice is worth")[2].partition("\n## ")[0]
     rows = [line for line in worth.splitlines() if line.startswith("| [")]
@@ -310,6 +388,36 @@ def test_folders_without_reports_and_damaged_ones_are_one_line(two, tmp_path):
         with pytest.raises(InputError, match=rf"once_more.report\.json: {said}"):
             write_index(two)
     assert (two / "README.md").read_bytes() == before
+
+
+@pytest.mark.parametrize("text", ["", "run_id,status\n"])
+def test_a_damaged_table_is_said_with_its_report(two, text):
+    (two / "once_more" / "runs.csv").write_text(text)
+    with pytest.raises(InputError, match=r"^once_more: .*runs\.csv: "):
+        write_index(two)
+
+
+def test_a_run_that_stands_there_twice_is_one_line(two):
+    path = two / "once_more" / "runs.csv"
+    *_, last = path.read_text().splitlines()
+    path.write_text(f"{path.read_text()}{last}\n")
+    said = f"runs.csv: run_id {last.partition(',')[0]}: more than once"
+    with pytest.raises(InputError, match=f"^once_more: {said}$"):
+        write_index(two)
+    checks = check_all(two)
+    assert "follow from its runs.csv" in next(checks)
+    assert next(checks) == f"once_more: {said}"
+
+
+def test_a_page_to_be_mailed_that_cannot_be_read_is_one_line(two):
+    (two / "once_more" / "report.html").write_bytes(b"\xff")
+    assert re.fullmatch(r"once_more: .*report\.html: cannot be read: .*", list(islice(check_all(two), 2))[1])
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are text there")
+def test_a_folder_whose_name_is_no_text_has_an_address(reports):
+    report = replace(reports[0], name=os.fsdecode(b"bad\xff"))
+    assert report.link() == "[bad](bad%FF/README.md)"
 
 
 @pytest.mark.parametrize(

@@ -36,3 +36,10 @@ def test_digits_say_something_at_any_scale(sizes, value, shown, difference):
     assert form.value(value) == shown
     assert form.difference(value) == difference
     assert form.with_unit(-value) == shown
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(0.1, "0.10"), (0.125, "0.125"), (0.004, "0.004"), (2.0, "2.00")]
+)
+def test_a_limit_is_never_rounded(value, shown):
+    assert Form(2, "percentage points").limit(value) == f"{shown} percentage points"
