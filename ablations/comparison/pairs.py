@@ -146,6 +146,11 @@ class Comparison:
     groups: tuple[tuple[float, ...], ...] = ()
     settings: tuple[tuple[str, ...], ...] = ()
 
+    def runs_of(self, sign: int) -> tuple[str, ...]:
+        """The ids of the runs that count for the difference (1), or against it (−1); none where nothing is paired."""
+        signed = (zip(self.signs, runs, strict=True) for runs in self.run_ids if self.signs)
+        return tuple(run for pair in signed for own, run in pair if own == sign)
+
     @property
     def beyond_seeds(self) -> bool:
         """Whether no further seeds can settle it."""

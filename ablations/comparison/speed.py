@@ -21,9 +21,5 @@ def seconds_per_epoch(comparison: Comparison, runs: pd.DataFrame) -> tuple[float
     if len(comparison.factors) > 1 or not comparison.signs:
         return unknown
     times = runs.set_index("run_id")["epoch_s"].astype(float)
-    sides: dict[int, list[str]] = {1: [], -1: []}
-    for run_ids in comparison.run_ids:
-        for sign, run_id in zip(comparison.signs, run_ids, strict=True):
-            sides[sign].append(run_id)
-    variant, baseline = (float(times.reindex(sides[sign]).median()) for sign in (1, -1))
+    variant, baseline = (float(times.reindex(comparison.runs_of(sign)).median()) for sign in (1, -1))
     return (variant, baseline) if variant == variant and baseline == baseline else unknown

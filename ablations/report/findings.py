@@ -23,6 +23,7 @@ from ablations.report.analysis import Analysis, steps_of
 from ablations.report.confounds import brought
 from ablations.report.dependence import depends, simple_rows
 from ablations.report.escaping import Markdown, md
+from ablations.report.lengths import GAINING, at_the_end
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
 from ablations.report.published import reached
 from ablations.report.shelf import Shelved
@@ -243,7 +244,20 @@ def _basis(report: Shelved, row: Mapping[str, Any]) -> str:
         parts.append(many(int(epochs), "epoch") if epochs.isdecimal() else f"{epochs} epochs")
     if data:
         parts[-1] += f" of {data}"
+    if unfinished := _unfinished(report, row):
+        parts.append(f"still improving when training ended: {' and '.join(unfinished)}")
     return ", ".join(parts)
+
+
+def _unfinished(report: Shelved, row: Mapping[str, Any]) -> list[str]:
+    """Of the two levels of a comparison those that longer training would have brought further."""
+    comparison = _comparison(report, row)
+    if len(comparison.factors) > 1:
+        return []
+    gaining = {variant for variant, judged in at_the_end(report.analysis).items() if judged == GAINING}
+    variants = report.analysis.runs.set_index("run_id")["variant"]
+    levels = ((1, comparison.variant), (-1, comparison.baseline))
+    return [level for sign, (level,) in levels if gaining.intersection(variants[[*comparison.runs_of(sign)]])]
 
 
 def _common(analysis: Analysis, key: str) -> str:

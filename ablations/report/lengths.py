@@ -30,26 +30,31 @@ ANNEALED = (
 LOSES = "**Past its best**: {}. It would do better with fewer epochs."
 
 
+def at_the_end(analysis: Analysis) -> dict[int, str]:
+    """By variant what its validation accuracy still did; of those that validated after at least `FEWEST` epochs."""
+    return {variant: _judged(test) for variant, (test, _) in _late_gains(analysis).items()}
+
+
 def how_long(analysis: Analysis) -> Iterator[Markdown]:
     """A table of variants; nothing where no run validated after at least `FEWEST` epochs."""
-    runs = analysis.runs[analysis.runs["finished"].astype(bool)]
-    if not {*LENGTHS} <= {*runs.columns} or runs["late_gain"].notna().sum() == 0:
+    found = _late_gains(analysis)
+    if not found:
         return
-    rows, found = [], {}
+    runs = analysis.runs[analysis.runs["finished"].astype(bool)]
+    rows, names = [], {}
     for variant, row in analysis.variants.to_dict("index").items():
         levels = [row[param(key)] for key in analysis.study.factors]
         own = runs[runs["variant"] == variant]
-        gains = own["late_gain"].dropna()
         epochs, best = (exact.mean(own[name].dropna()) for name in LENGTHS[:2])
         judged, cells = UNKNOWN, (NO_SPREAD, NO_SPREAD)
-        if len(gains):
-            test = tests.sign_flip(gains.to_numpy())
-            judged = _judged(test.low, test.high)
+        if variant in found:
+            test, gain = found[variant]
+            judged = _judged(test)
             ends = (
                 f"[{test.low:+.4f}, {test.high:+.4f}]" if math.isfinite(test.high - test.low) else "no limits"
             )
-            cells = f"{exact.mean(gains):+.4f}", ends
-        found.setdefault(judged, []).append(variant_name(row, analysis.study))
+            cells = f"{gain:+.4f}", ends
+        names.setdefault(judged, []).append(variant_name(row, analysis.study))
         rows.append((*(levels or ["all runs"]), judged, f"{epochs:g}", number(best, 1), *cells))
     heads = ("at the end", "epochs", "best epoch", "last gain", "95 % interval")
     yield md("## How long it trained")
@@ -59,12 +64,12 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
     falling = runs.loc[schedules.index[~schedules.isin(["None", NOT_LOGGED])], "variant"].unique()
     if len(falling):
         said.append(md(ANNEALED, _whose(analysis, sorted(falling)), SCHEDULE))
-    elif {*found} == {LEVEL}:
+    elif {*names} == {LEVEL}:
         said.append(md(SUFFICES))
     said += [
-        md(words, "; ".join(found[kind]))
+        md(words, "; ".join(names[kind]))
         for kind, words in ((GAINING, GAINS), (LOSING, LOSES))
-        if kind in found
+        if kind in names
     ]
     yield md(" ").join(said)
 
@@ -78,7 +83,16 @@ def _whose(analysis: Analysis, chosen: Sequence[int]) -> str:
     return "; ".join(names[at] for at in chosen)
 
 
-def _judged(low: float, high: float) -> str:
-    if low > -LITTLE and high < LITTLE:
+def _late_gains(analysis: Analysis) -> dict[int, tuple[tests.SignFlip, float]]:
+    """By variant the sign-flip test of its seeds' late gains, and their mean."""
+    runs = analysis.runs[analysis.runs["finished"].astype(bool)]
+    if not {*LENGTHS} <= {*runs.columns}:
+        return {}
+    gains = runs.dropna(subset="late_gain").groupby("variant")["late_gain"]
+    return {int(variant): (tests.sign_flip(of.to_numpy()), exact.mean(of)) for variant, of in gains}
+
+
+def _judged(test: tests.SignFlip) -> str:
+    if test.low > -LITTLE and test.high < LITTLE:
         return LEVEL
-    return GAINING if low > 0 else LOSING if high < 0 else UNKNOWN
+    return GAINING if test.low > 0 else LOSING if test.high < 0 else UNKNOWN

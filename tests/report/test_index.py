@@ -238,7 +238,7 @@ def named(reports, name: str) -> Shelved:
 def test_a_trade_off_names_the_reports_that_say_more_of_its_test_error(reports):
     (said,) = (each.said() for each in findings(reports) if each.kind == Kind.TRADE_OFF)
     assert (
-        "10 seeds, 6 epochs of digits; test error so too in [once_more](once_more/README.md); test error "
+        "still improving when training ended: tanh and relu; test error so too in [once_more](once_more/README.md); test error "
         in said
     )
     assert said.endswith("depending on another choice in [together](together/README.md)).")
@@ -255,6 +255,24 @@ def test_a_report_of_the_same_runs_does_not_say_so_too(reports):
     assert [each.name for each in tanh.same] == ["once_more"]
     (relu,) = findings([once, alias])
     assert relu.same == ()
+
+
+@pytest.mark.parametrize(
+    ("gains", "said"),
+    [
+        ({"relu": 0.0, "tanh": 0.0}, ""),
+        ({"relu": 0.0, "tanh": 0.004}, ", still improving when training ended: tanh"),
+        ({"relu": 0.004, "tanh": -0.004}, ", still improving when training ended: relu"),
+        ({"relu": 0.004, "tanh": 0.004}, ", still improving when training ended: relu and tanh"),
+    ],
+)
+def test_a_sentence_says_what_longer_training_would_have_brought_further(reports, gains, said):
+    report = named(reports, "once_more")
+    runs = report.analysis.runs
+    runs = runs.assign(late_gain=runs["params.activation"].map(gains))
+    (found,) = findings([replace(report, analysis=replace(report.analysis, runs=runs))])
+    assert found.text.startswith("**activation=relu** instead of tanh lowers")
+    assert found.basis == f"10 seeds, 2 epochs of digits{said}"
 
 
 def with_batch_size(report: Shelved) -> Shelved:
