@@ -238,7 +238,7 @@ def named(reports, name: str) -> Shelved:
 def test_a_trade_off_names_the_reports_that_say_more_of_its_test_error(reports):
     (said,) = (each.said() for each in findings(reports) if each.kind == Kind.TRADE_OFF)
     assert (
-        "still improving when training ended: tanh and relu; test error so too in [once_more](once_more/README.md); test error "
+        "training ended: tanh and relu; test error so too in [once_more](once_more/README.md); test error "
         in said
     )
     assert said.endswith("depending on another choice in [together](together/README.md)).")
