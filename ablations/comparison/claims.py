@@ -11,7 +11,7 @@ from ablations.errors import InputError
 
 SUPPORTED, REFUTED = "supported", "refuted"
 DEPENDS = "depends"
-"""Where comparisons at each level of another choice answer in place of one that averages over them."""
+"""Where comparisons at each level of another choice answer in place of one that averages over them, and not alike."""
 DIRECTIONS = {
     "better": ({Verdict.BETTER}, {Verdict.WORSE}),
     "worse": ({Verdict.WORSE}, {Verdict.BETTER}),
@@ -52,31 +52,46 @@ class Claim:
             raise InputError(f"{given}; accepted: {', '.join(DIRECTIONS)}")
 
 
-def answer(claim: Claim, table: pd.DataFrame) -> tuple[str, Mapping[str, Any]]:
+def answer(
+    claim: Claim, table: pd.DataFrame, simple: pd.DataFrame | None = None
+) -> tuple[str, Mapping[str, Any]]:
     """What a study says of a claim, and the row of its verdict table that says it.
 
     The verdict in the claim's direction makes it *supported*, the opposite one *refuted*; every other verdict is the
     answer itself. Of `not_worse` a difference that does not matter is in its direction, too. A row that compares the
-    same two levels the other way round answers as well.
+    same two levels the other way round answers as well. No average is an answer where simple effects are: they have to
+    support or to refute it at every level, else it *depends*.
 
     Args:
         claim: on a comparison that the table has.
         table: as `tabulate` gives it, possibly of several metrics one below the other.
+        simple: the same of the effects at each level of another factor.
 
     Raises:
         InputError: the table has no such comparison.
     """
-    supporting, refuting = DIRECTIONS[claim.direction]
     rows = {tuple(row[name] for name in COLUMNS[:4]): row for row in table.to_dict("records")}
     for variant, baseline in ((claim.variant, claim.baseline), (claim.baseline, claim.variant)):
         row = rows.get(((claim.factor,), (variant,), (baseline,), claim.metric))
         if row is not None:
-            verdict = row["verdict"]
-            of_claim = verdict if variant == claim.variant else TURNED.get(verdict, verdict)
-            found = SUPPORTED if of_claim in supporting else REFUTED if of_claim in refuting else verdict
-            return found, row
+            found = {_finding(claim, each["verdict"], variant) for each in at_levels(row, simple) or [row]}
+            clear = len(found) == 1 and (found <= {SUPPORTED, REFUTED} or not at_levels(row, simple))
+            return found.pop() if clear else DEPENDS, row
     there = "; ".join(f"{f[0]}: {v[0]} against {b[0]} in {m}" for f, v, b, m in rows if len(f) == 1)
     raise InputError(
         f"claim '{claim.text}': the study does not compare {claim.factor}={claim.variant} with "
         f"{claim.baseline} in {claim.metric}; it compares {there or 'nothing'}"
     )
+
+
+def at_levels(row: Mapping[str, Any], simple: pd.DataFrame | None) -> list[Mapping[str, Any]]:
+    """The rows of simple effects that answer in place of this one."""
+    every = [] if simple is None else simple.to_dict("records")
+    return [each for each in every if all(each[name] == row[name] for name in COLUMNS[:4])]
+
+
+def _finding(claim: Claim, verdict: str, variant: str) -> str:
+    """What a verdict on this variant says of the claim."""
+    supporting, refuting = DIRECTIONS[claim.direction]
+    of_claim = verdict if variant == claim.variant else TURNED.get(verdict, verdict)
+    return SUPPORTED if of_claim in supporting else REFUTED if of_claim in refuting else verdict

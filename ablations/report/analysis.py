@@ -224,12 +224,12 @@ def analyse(
         ranked, (*study.factors, *study.average_over), study.metric, established, _rules(study)
     )
     effects = _without_seeds_for(effects, simple)
-    answers, unanswered = _answers(study, effects, simple)
     margin = raised(study.margin, one_image(everything, study.metric)[1])
+    at_levels = _judged_apart(study, simple, everything)
+    answers, unanswered = _answers(study, effects, at_levels)
     # Where it is kept with the report, it is there already.
     left_out = tuple(dict.fromkeys([*left_out, *unanswered]))
     asked = study, margin, everything, left_out, tuned, ranked, reached
-    at_levels = _judged_apart(study, simple, everything)
     judged = comparisons, effects, left_alone, dependences, answers, looks, simple, at_levels
     images = over_seeds_and_images((), lambda run_id: None)
     return Analysis(*asked, *judged, images, tuple(remarks), _ranks(study, ranked))
@@ -425,17 +425,13 @@ def _claims(study: Study) -> list[Claim]:
 
 
 def _answers(
-    study: Study, effects: pd.DataFrame, simple: Sequence[Comparison]
+    study: Study, effects: pd.DataFrame, simple: pd.DataFrame
 ) -> tuple[tuple[Answer, ...], list[str]]:
-    """What is said of each claim, and in words those of which nothing can be. No average is an answer where `simple`
-    effects are."""
-    apart = _answering_apart(simple)
+    """What is said of each claim, and in words those of which nothing can be."""
     answers, unanswered = [], []
     for claim in _claims(study):
         try:
-            found, row = claims.answer(claim, effects)
-            depends = tuple(row[name] for name in COLUMNS[:4]) in apart
-            answers.append(Answer(claim, claims.DEPENDS if depends else found, row))
+            answers.append(Answer(claim, *claims.answer(claim, effects, simple)))
         except InputError as error:
             unanswered.append(OF_THE_STUDY.format(error))
     return tuple(answers), unanswered

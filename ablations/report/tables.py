@@ -8,8 +8,10 @@ import pandas as pd
 
 from ablations.commands import duration, many
 from ablations.comparison import exact
+from ablations.comparison.claims import DEPENDS
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
+from ablations.comparison.verdicts import COLUMNS
 from ablations.report.analysis import Analysis, at_level
 from ablations.report.escaping import crossed, plain
 from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
@@ -166,9 +168,23 @@ def claim_rows(analysis: Analysis) -> Rows:
     form = forms(analysis)
     found = ((each.claim, each.finding, each.row) for each in analysis.answers)
     return [
-        (claim.text, claim.source, finding, _evidence(row, form[claim.metric]))
+        (
+            claim.text,
+            claim.source,
+            finding,
+            _evidence(row, form[claim.metric]) + _at_levels(analysis, finding, row),
+        )
         for claim, finding, row in found
     ]
+
+
+def _at_levels(analysis: Analysis, finding: str, row: Mapping[str, Any]) -> str:
+    """What is said of a claim where effects at each level of another factor answer it."""
+    named = tuple(row[name] for name in COLUMNS[:4])
+    of_row = (each for each in analysis.simple if tuple(getattr(each, name) for name in COLUMNS[:4]) == named)
+    on = {key for each in of_row for key, _ in each.at}
+    alike = "not alike" if finding == DEPENDS else "the same"
+    return f"; {alike} at each level of {' and '.join(sorted(on))}" if on else ""
 
 
 def _evidence(row: Mapping[str, Any], form: Form) -> str:

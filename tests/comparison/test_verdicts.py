@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
-from ablations.comparison.claims import REFUTED, SUPPORTED, Claim, answer
+from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, Claim, answer
 from ablations.comparison.designs import dependences, tuned
 from ablations.comparison.looks import Looked, can_reach
 from ablations.comparison.outcomes import Outcome, with_outcomes
@@ -833,6 +833,29 @@ def test_no_worse_is_better_or_no_difference_that_matters(verdict, expected):
     assert answer(Claim("…", "…", "trainer.epochs", "16", "8", ERROR, "not_worse"), table)[0] == expected
     turned = {"better": "refuted", "worse": "supported"}.get(verdict, expected)
     assert answer(Claim("…", "…", "trainer.epochs", "8", "16", ERROR, "not_worse"), table)[0] == turned
+
+
+@pytest.mark.parametrize(
+    ("at_levels", "direction", "expected"),
+    [
+        ((BETTER, NO_DIFFERENCE), "not_worse", SUPPORTED),
+        ((BETTER, NO_DIFFERENCE), "better", DEPENDS),
+        ((BETTER, WORSE), "not_worse", DEPENDS),
+        ((BETTER, INCONCLUSIVE), "better", DEPENDS),
+        ((INCONCLUSIVE, INCONCLUSIVE), "better", DEPENDS),
+        ((WORSE, WORSE), "better", REFUTED),
+        ((WORSE, WORSE), "worse", SUPPORTED),
+    ],
+)
+def test_effects_at_each_level_answer_a_claim_in_place_of_their_average(at_levels, direction, expected):
+    named = [("trainer.epochs",), ("16",), ("8",), ERROR]
+    columns = [*COLUMNS[:4], "verdict"]
+    average = pd.DataFrame([[*named, BETTER]], columns=columns)
+    other = [("pool",), ("avg",), ("max",), ERROR, WORSE]
+    simple = pd.DataFrame([[*named, each] for each in at_levels] + [other], columns=columns)
+    claim = Claim("…", "…", "trainer.epochs", "16", "8", ERROR, direction)
+    assert answer(claim, average, simple)[0] == expected
+    assert answer(claim, average, simple.tail(1))[0] == answer(claim, average)[0]  # of another choice
 
 
 def test_a_claim_on_what_was_not_compared():
