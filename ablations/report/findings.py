@@ -28,7 +28,7 @@ from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
 from ablations.report.published import reached
 from ablations.report.shelf import Shelved
 from ablations.report.trade_offs import trade_off
-from ablations.tracking.columns import column, param
+from ablations.tracking.columns import column, param, tag
 from ablations.tracking.study import words
 
 MOST = 10
@@ -136,21 +136,31 @@ def _chosen(every: Sequence[Finding]) -> list[Finding]:
     return chosen
 
 
-Settled = Mapping[Hashable, Sequence[tuple[Shelved, str, frozenset[str]]]]
+Settled = Mapping[Hashable, Sequence[tuple[Shelved, str, frozenset[Hashable]]]]
 """By what a comparison is about the reports that settle it, each with how, the verdict of the levels in order, and from
-which runs."""
+which trainings."""
 
 
 def _settled(reports: Iterable[Shelved]) -> Settled:
-    found: dict[Hashable, list[tuple[Shelved, str, frozenset[str]]]] = {}
+    found: dict[Hashable, list[tuple[Shelved, str, frozenset[Hashable]]]] = {}
     for report in reports:
         for row in _alone(report.analysis):
             dependent = depends(report.analysis, row)
             if dependent or Verdict(row["verdict"]).settled:
                 how = DEPENDS if dependent else _in_order(row)
-                runs = frozenset(chain.from_iterable(_comparison(report, row).run_ids))
+                runs = _trainings(report, row)
                 found.setdefault(_about(report, row), []).append((report, how, runs))
     return found
+
+
+def _trainings(report: Shelved, row: Mapping[str, Any]) -> frozenset[Hashable]:
+    """What the comparison of a row rests on, the same for a run and for what another sweep adopted of it."""
+    runs = report.analysis.runs.set_index("run_id")
+    own = runs.loc[[*chain.from_iterable(_comparison(report, row).run_ids)]]
+    hashes = zip(*(column(own, tag(name)) for name in ("config_hash", "code_hash")), strict=True)
+    return frozenset(
+        both if pd.notna(both[0]) else run_id for run_id, both in zip(own.index, hashes, strict=True)
+    )
 
 
 def _with_others(finding: Finding, settled: Settled) -> Finding:

@@ -257,6 +257,28 @@ def test_a_report_of_the_same_runs_does_not_say_so_too(reports):
     assert relu.same == ()
 
 
+def test_what_another_sweep_adopted_is_the_same_training(reports):
+    """It has a run of its own there, with the same hashes."""
+    once = named(reports, "once_more")
+    runs = once.analysis.runs
+    hashed = runs.assign(**{"tags.config_hash": [f"c{i}" for i in range(len(runs))], "tags.code_hash": "k"})
+
+    def under(name: str, hashes, **other) -> Shelved:
+        ids = {run_id: f"{name}-{run_id}" for run_id in runs["run_id"]}
+        of = [
+            replace(each, run_ids=tuple(tuple(ids[run] for run in pair) for pair in each.run_ids))
+            for each in once.analysis.comparisons
+        ]
+        own = hashes.assign(run_id=hashes["run_id"].map(ids), **other)
+        return replace(once, name=name, analysis=replace(once.analysis, runs=own, comparisons=tuple(of)))
+
+    first = under("first", hashed)
+    (alone,) = findings([first, under("adopted", hashed)])
+    assert alone.same == ()
+    (together,) = findings([first, under("trained", hashed, **{"tags.code_hash": "other"})])
+    assert [each.name for each in together.same] == ["trained"]
+
+
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
