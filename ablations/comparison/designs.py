@@ -89,7 +89,7 @@ def _best_values(
 
 def _at_edge(value: str | None, tried: Sequence[str]) -> bool:
     ordered = sorted(each for each in map(number, tried) if not math.isnan(each))
-    return number(value) in ordered[:1] + ordered[-1:]
+    return len(ordered) > 1 and number(value) in (ordered[0], ordered[-1])
 
 
 def dependences(table: pd.DataFrame) -> pd.DataFrame:

@@ -121,7 +121,7 @@ def reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:
     ends = np.where(np.isfinite(ends), ends, 0)
     sizes = np.sort(np.abs(ends).max(axis=1, initial=0))
     sizes = sizes[sizes > 0]
-    middle = sizes[(len(sizes) - 1) // 2] if len(sizes) else 1.0
+    middle = sizes[len(sizes) // 2] if len(sizes) else 1.0
     furthest = 10 * max(middle, margin)
     ends = np.append(ends, [-1.3 * margin, 1.3 * margin])
     inside = ends[np.abs(ends) <= furthest]

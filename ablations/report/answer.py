@@ -14,7 +14,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
 from ablations.report.blocks import in_one_sentence as over_blocks
-from ablations.report.confounds import reason
+from ablations.report.confounds import brought, reason
 from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md
 from ablations.report.naming import variant_name
@@ -23,8 +23,8 @@ from ablations.report.published import reached
 from ablations.report.tables import failure
 from ablations.report.trade_offs import trade_offs
 
-MOST_NAMED = 3
-"""Comparisons of a sentence; the others are counted."""
+MOST_NAMED, MOST_SETTLED = 3, 5
+"""Comparisons of a sentence, and of one about what is settled; the others are counted."""
 MOST_TIED = 4
 
 
@@ -105,12 +105,12 @@ def _settled(analysis: Analysis, table: pd.DataFrame, form: Form) -> Iterator[Ma
     ordered = table.sort_values("mean_diff", key=abs, ascending=False, kind="stable")
     mattering = ordered[ordered["verdict"].isin((Verdict.BETTER, Verdict.WORSE))]
     same = ordered[ordered["verdict"] == Verdict.NO_DIFFERENCE]
-    parts = [_difference(analysis, row, form) for row in mattering.head(MOST_NAMED).to_dict("records")]
-    if len(mattering) > MOST_NAMED:
-        more = len(mattering) - MOST_NAMED
+    parts = [_difference(analysis, row, form) for row in mattering.head(MOST_SETTLED).to_dict("records")]
+    if len(mattering) > MOST_SETTLED:
+        more = len(mattering) - MOST_SETTLED
         parts.append(md("{} more {} settled, too", more, "is" if more == 1 else "are"))
     if len(same):
-        names = _named(same.to_dict("records"))
+        names = _named(analysis, same.to_dict("records"))
         inside = md(" that matters (less than {})", form.limit(analysis.margin))
         makes = "make" if len(same) > 1 else "makes"
         parts.append(md("{} {} no difference{}", names, makes, inside if analysis.margin else md("")))
@@ -128,17 +128,20 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
     averaged = analysis.comparisons[row["at"]].averaged
     over = md(" on average over {}", " and ".join(averaged)) if averaged else md("")
     size = form.with_unit(row["mean_diff"])
-    return md(shown, _name(row), row["verdict"], over, analysis.study.noun, size, side, low, high)
+    return md(shown, _name(analysis, row), row["verdict"], over, analysis.study.noun, size, side, low, high)
 
 
-def _name(row: Mapping[str, Any]) -> Markdown:
+def _name(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
+    """A comparison, with what is chosen along with its variant by design."""
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-    return md("**{}: {}** against {}{}", *names, md(" ({})", row["block"]) if row.get("block") else "")
+    along = brought(analysis.comparisons[row["at"]])
+    where = "; ".join(filter(None, (along and f"with {along}", row.get("block"))))
+    return md("**{}: {}** against {}{}", *names, md(" ({})", where) if where else md(""))
 
 
-def _named(rows: Sequence[Mapping[str, Any]]) -> Markdown:
+def _named(analysis: Analysis, rows: Sequence[Mapping[str, Any]]) -> Markdown:
     """The first of these comparisons by name, the others counted."""
-    names = [_name(row) for row in rows[:MOST_NAMED]]
+    names = [_name(analysis, row) for row in rows[:MOST_NAMED]]
     if len(rows) > MOST_NAMED:
         names.append(md("{} more", len(rows) - MOST_NAMED))
     return md(" and ").join([md(", ").join(names[:-1]), names[-1]] if len(names) > 1 else names)
@@ -192,7 +195,7 @@ def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
         parts.append(md("nor of {} more", len(lost) - MOST_NAMED))
     for row in mixed[:MOST_NAMED]:
         what = "{} is confounded: the two sides also differ in {}, so there is no verdict"
-        parts.append(md(what, _name(row), reason(analysis.comparisons[row["at"]])))
+        parts.append(md(what, _name(analysis, row), reason(analysis.comparisons[row["at"]])))
     if len(left) == len(table) > 1 and all(row["verdict"] == Verdict.TOO_FEW for row in left):
         seeds = max(row["n"] for row in left)
         text = "{}: so many comparisons need {} at least"
@@ -204,14 +207,14 @@ def _open(analysis: Analysis, table: pd.DataFrame) -> Iterator[Markdown]:
         parts.append(md(text, first, many(fewest_seeds(len(analysis.effects)), "seed")))
     elif left:
         what = "{}ot settled: {}{}"
-        parts.append(md(what, "n" if parts else "N", _named(left), _needed(analysis, left)))
+        parts.append(md(what, "n" if parts else "N", _named(analysis, left), _needed(analysis, left)))
     yield md("{}.", md("; ").join(parts))
 
 
 def _lost(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
     comparison = analysis.comparisons[row["at"]]
     why = hopeless(analysis, comparison) if comparison.hopeless else "no seed gave a pair"
-    return md("{}: {}, so nothing can be said", _name(row), why)
+    return md("{}: {}, so nothing can be said", _name(analysis, row), why)
 
 
 def hopeless(analysis: Analysis, comparison: Comparison) -> str:

@@ -31,7 +31,7 @@ from ablations.report.readings import MOST_CLASSES, arrays, predictions
 from ablations.report.sizes import BySize
 from ablations.report.tables import in_words
 from ablations.tracking.arrays import Unreadable
-from ablations.tracking.columns import param
+from ablations.tracking.columns import column, param
 from ablations.tracking.reader import Reader
 from ablations.tracking.secondary import GROUPS
 from ablations.tracking.study import Study, label
@@ -47,10 +47,10 @@ MOST_LAYERS, MOST_VALUE = 32, 1e30
 CAPTIONS = {
     "forest": "Each point is a mean{} difference to the {}, the bar its 95 % interval. Right or left of 0 "
     "with the whole bar: a difference that chance does not explain{}{}.",
-    "main_effects": "The mean at each level of a factor, averaged over the settings of the others; the bar reaches "
-    "from the lowest to the highest seed. The steeper the line, the more the factor matters.",
-    "ladder": "Each step keeps the changes before it. Small points are seeds; {} Differences from step to step, which "
-    "are paired seed by seed and so more certain than these bars look, stand above.",
+    "main_effects": "The mean at each level of a factor, {}; the bar reaches from the lowest to the highest seed. The "
+    "steeper the line, the more the factor matters.",
+    "ladder": "Each step keeps the changes before it. Small points are seeds; {} The verdicts compare step with step, "
+    "seed by seed, and are more certain than these bars look.",
     "ladder_interval": "the bar is the 95 % interval of the mean.",
     "ladder_range": "the bar reaches from the lowest to the highest: fewer than six have no finite interval.",
     "interactions": "Parallel lines: the two factors act independently. Lines that converge or cross: what the one is "
@@ -71,8 +71,8 @@ CAPTIONS = {
     "confusion_matrix": "{}: {} of {} test images misread. Rows are the true classes, columns what was read; numbers "
     "count images, the colour is their share of the true class, logarithmic, so that few mistakes are seen. Off the "
     "diagonal: mistakes.",
-    "agreement": "A is the baseline {}, B the best other variant {}. Of {} test images A reads {} more reliably over "
-    "its seeds, B {}.",
+    "agreement": "A is {}, with which the others are compared, B the best other variant, {}. Of {} test images A reads "
+    "{} more reliably over its seeds, B {}.",
     "disagreements": "{} The clearest cases are drawn, each with its true class, what most runs of A and of B read, "
     "and how many of them read it rightly. Look for what they have in common: thin strokes, open loops, slant.",
     "calibration": "*Brier score*: squared distance of the shares that a network gives to the truth. *Calibration "
@@ -199,11 +199,13 @@ def _levels(analysis: Analysis) -> Iterator[Drawing]:
         return
     factors = study.factors if len(study.factors) > 1 else ()
     means = marginal_means(runs, factors, everywhere=study.design == FRACTION)
+    crossed = study.design in (GRID, FRACTION)
+    others = "averaged over the settings of the others" if crossed else "the others at the baseline"
     if means["n"].any():
         yield Drawing(
             "main_effects",
             md("Main effects"),
-            md(CAPTIONS["main_effects"]),
+            md(CAPTIONS["main_effects"], others),
             partial(main_effects, means, label),
         )
     means = interaction_means(runs, factors)
@@ -317,6 +319,8 @@ def _curves(shown: _Shown, histories: pd.DataFrame, runs: pd.DataFrame) -> Drawi
         caption.append(md("A gap that opens between the two sides is overfitting."))
     elif measured & set(CURVES):
         caption.append(md("No validation metrics were logged."))
+    if measured & {"train/loss", "val/loss"} and column(runs, param("head")).nunique() > 1:
+        caption.append(md("Losses of different heads are different quantities; compare them within a head."))
     figure = partial(sweep_curves, lines, shown.names, shown.title)
     return Drawing("learning_curves", heading, md("{}{}", md(" ").join(caption), shown.note), figure)
 

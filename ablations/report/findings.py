@@ -5,7 +5,7 @@ and what is not settled is called so.
 """
 
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from itertools import chain
@@ -151,6 +151,19 @@ def _settled(reports: Iterable[Shelved]) -> Settled:
                 runs = _trainings(report, row)
                 found.setdefault(_about(report, row), []).append((report, how, runs))
     return found
+
+
+def elsewhere(reports: Sequence[Shelved]) -> Callable[[Shelved, Mapping[str, Any]], Sequence[Shelved]]:
+    """For the row of a verdict table, whatever its metric, the reports that settle the same choice in another way."""
+    settled = _settled(reports)
+
+    def otherwise(report: Shelved, row: Mapping[str, Any]) -> Sequence[Shelved]:
+        verdict = Verdict(row["verdict"])
+        how = DEPENDS if depends(report.analysis, row) else _in_order(row) if verdict.settled else None
+        said = settled.get(_about(report, row), ()) if how else ()
+        return [other for other, of, _ in said if other is not report and of != how]
+
+    return otherwise
 
 
 def _trainings(report: Shelved, row: Mapping[str, Any]) -> frozenset[Hashable]:
@@ -414,7 +427,7 @@ def _interactions(report: Shelved, form: Form) -> Iterator[Finding]:
 
 
 def _claims(report: Shelved) -> Iterator[Finding]:
-    """Claims that are settled; those that are refuted first."""
+    """Claims that are settled; those that are refuted first, quotations from memory last."""
     analysis = report.analysis
     form = forms(analysis)
     for answer in analysis.answers:
@@ -430,7 +443,11 @@ def _claims(report: Shelved) -> Iterator[Finding]:
             found = md("changes the {} too little to matter", _noun(analysis, claim.metric))
         said = md("“{}” ({}) is **{}**", claim.text.removesuffix("."), claim.source, answer.finding)
         text = md("{}: {} {}{}", said, _choice(report, row), found, _over(report, row))
-        yield _on_choice(Kind.CLAIM, report, row, (float(answer.finding != REFUTED), *_size(row)), text)
+        from_memory = float(
+            "from memory" in claim.source
+        )  # a quotation that nobody could look up is no headline
+        rank = (from_memory, float(answer.finding != REFUTED), *_size(row))
+        yield _on_choice(Kind.CLAIM, report, row, rank, text)
 
 
 def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:

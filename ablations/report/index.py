@@ -20,7 +20,7 @@ from ablations.report.analysis import Analysis, at_level
 from ablations.report.confounds import brought
 from ablations.report.dependence import WORDS, simple_rows
 from ablations.report.escaping import Markdown, crossed, listed, md, plain, table
-from ablations.report.findings import Finding, findings, spread
+from ablations.report.findings import Finding, elsewhere, findings, spread
 from ablations.report.numbers import NO_SPREAD, Form, forms
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.secondary import GROUPS, SECONDARY
@@ -122,11 +122,24 @@ def _parts(reports: Sequence[Shelved], found: Sequence[Finding]) -> Iterator[Mar
         yield md("## What each choice is worth")
         yield table(HEAD, rows, numeric=6)
         yield md(CHOICES)
-    if claims := [(*row, report.link()) for report in reports for row in tables.claim_rows(report.analysis)]:
+    if claims := list(_claims(reports)):
         yield md("## Claims of others")
         yield table(("claim", "source", "verdict", "evidence", "report"), claims)
     yield md("## The reports")
     yield listed(map(_report, reports))
+
+
+def _claims(reports: Sequence[Shelved]) -> Iterator[tuple[Markdown | str, ...]]:
+    """A row per claim; beside its report those that settle the same comparison in another way."""
+    otherwise = elsewhere(reports)
+    for report in reports:
+        rows = tables.claim_rows(report.analysis)
+        for row, answer in zip(rows, report.analysis.answers, strict=True):
+            others = [each.link() for each in otherwise(report, answer.row)]
+            link = (
+                md("{}; otherwise in {}", report.link(), md(", ").join(others)) if others else report.link()
+            )
+            yield (*row, link)
 
 
 def quoting(reports: Sequence[Shelved], found: Sequence[Finding], prefix: str) -> Markdown:

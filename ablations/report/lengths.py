@@ -3,6 +3,8 @@
 import math
 from collections.abc import Iterator, Sequence
 
+import pandas as pd
+
 from ablations.comparison import exact, tests
 from ablations.comparison.lengths import LENGTHS, VALIDATION
 from ablations.report.analysis import Analysis
@@ -13,6 +15,7 @@ from ablations.tracking.columns import NOT_LOGGED, column, param
 from ablations.tracking.study import label
 
 LEVEL, GAINING, LOSING, UNKNOWN = "level", "still improving", "getting worse", "not clear"
+ANNEALED_LEVEL = "level, its rate at 0"
 SCHEDULE = "trainer.schedule"
 LITTLE = 0.001  # of an accuracy: a tenth of a percentage point
 
@@ -41,6 +44,7 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
     if not found:
         return
     runs = analysis.runs[analysis.runs["finished"].astype(bool)]
+    falling = _falling(runs)
     rows, names = [], {}
     for variant, row in analysis.variants.to_dict("index").items():
         levels = [row[param(key)] for key in analysis.study.factors]
@@ -55,14 +59,13 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
             )
             cells = f"{gain:+.4f}", ends
         names.setdefault(judged, []).append(variant_name(row, analysis.study))
-        rows.append((*(levels or ["all runs"]), judged, f"{epochs:g}", number(best, 1), *cells))
+        shown = ANNEALED_LEVEL if judged == LEVEL and variant in falling else judged
+        rows.append((*(levels or ["all runs"]), shown, f"{epochs:g}", number(best, 1), *cells))
     heads = ("at the end", "epochs", "best epoch", "last gain", "95 % interval")
     yield md("## How long it trained")
     yield table((*(analysis.study.factors or ("",)), *heads), rows, numeric=4)
     said = [md(HOW, label(VALIDATION), LEVEL, f"{LITTLE:g}", GAINING, LOSING, UNKNOWN)]
-    schedules = column(runs, param(SCHEDULE)).dropna().astype(str)
-    falling = runs.loc[schedules.index[~schedules.isin(["None", NOT_LOGGED])], "variant"].unique()
-    if len(falling):
+    if falling:
         said.append(md(ANNEALED, _whose(analysis, sorted(falling)), SCHEDULE))
     elif {*names} == {LEVEL}:
         said.append(md(SUFFICES))
@@ -72,6 +75,12 @@ def how_long(analysis: Analysis) -> Iterator[Markdown]:
         if kind in names
     ]
     yield md(" ").join(said)
+
+
+def _falling(runs: pd.DataFrame) -> set[int]:
+    """The variants whose learning rate goes down to nearly 0."""
+    schedules = column(runs, param(SCHEDULE)).dropna().astype(str)
+    return {*runs.loc[schedules.index[~schedules.isin(["None", NOT_LOGGED])], "variant"]}
 
 
 def _whose(analysis: Analysis, chosen: Sequence[int]) -> str:

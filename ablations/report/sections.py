@@ -2,8 +2,10 @@
 
 import shlex
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import accumulate
+from typing import Any
 
 import pandas as pd
 
@@ -103,6 +105,10 @@ AT_EDGE = (
 )
 
 
+UNEQUAL = (
+    "{} **Unequal tuning**: {} chose among {} combinations, the others among fewer. Where one of both is better, the "
+    "choosing may have part in it."
+)
 CHOOSE_SEEDS = {"seed", "until", "budget", "seeds_at_least", "seeds_at_most"}
 """Words of a command that say which seeds there are."""
 
@@ -258,9 +264,16 @@ def _looks(analysis: Analysis) -> Markdown:
     if {at for each in analysis.comparisons for at in each.seen} == {len(analysis.looks)}:
         return md(SEEN_APART)  # as a baseline that another sweep had
     seeds = list(accumulate((set(look.seeds) for look in analysis.looks), set.union))
-    counts = [str(len(each)) for each in seeds]
+    counts = [
+        str(at) if times == 1 else f"{at} ({times} times)" for at, times in Counter(map(len, seeds)).items()
+    ]
     added = "Seeds" if seeds[0] < seeds[-1] else "Runs"  # as after a tuning that chose something else
-    return md(LOOKS, added, many(len(seeds), "look"), f"{', '.join(counts[:-1])} and {counts[-1]}")
+    return md(
+        LOOKS,
+        added,
+        many(len(seeds), "look"),
+        " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1]))),
+    )
 
 
 def _in_full(analysis: Analysis) -> Iterator[Markdown]:
@@ -387,10 +400,16 @@ def _next_step(analysis: Analysis) -> Iterator[Markdown]:
             yield md("Add runs with further seeds to the same experiment and compile this report again.")
     if len(beyond):
         names = "; ".join(
-            f"{named_row(row)}, {seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
+            f"{_in_outcome(row, analysis)}, {seeds_needed(row['seeds_needed_at_least'], row['seeds_needed'])} seeds"
             for row in tables.in_words(beyond).head(MOST_NAMED).to_dict("records")
         )
         yield md(TOO_MANY, many(len(beyond), "comparison"), names)
+
+
+def _in_outcome(row: Mapping[str, Any], analysis: Analysis) -> str:
+    """A comparison, and its outcome where that is another than the study's."""
+    own = row["metric"] == analysis.study.metric
+    return named_row(row) if own else f"{named_row(row)} in {tables.outcome(row['metric'], analysis.study)}"
 
 
 def with_seeds(command: str, seeds: str) -> str:
@@ -417,5 +436,11 @@ def _costs_legend(analysis: Analysis) -> Markdown:
 def _tuning_legend(analysis: Analysis) -> Markdown:
     study, given = analysis.study, analysis.tuned
     text = md(TUNED, ", ".join(study.nuisance), label(study.tuned_on))
-    edged = [variant_name(row, study) for row in given.to_dict("records") if row["edge"]]
-    return md(AT_EDGE, text, "; ".join(edged)) if edged else text
+    rows = given.to_dict("records")
+    if edged := [variant_name(row, study) for row in rows if row["edge"]]:
+        text = md(AT_EDGE, text, "; ".join(edged))
+    most = given["combinations"].max()
+    if (given["combinations"] < most).any():
+        chose = [variant_name(row, study) for row in rows if row["combinations"] == most]
+        text = md(UNEQUAL, text, "; ".join(chose), most)
+    return text

@@ -29,6 +29,7 @@ CERTAIN = (
     "Fitted seed by seed over the sizes drawn, a doubling changes the {} by {}; in brackets 95 % intervals."
 )
 INTERVAL = "The bar is the 95 % interval of the mean."
+AXES = {"dataset.train_images": "training images"}
 RANGE = "The bar reaches from the lowest to the highest seed: fewer than six have no finite interval."
 
 
@@ -81,10 +82,8 @@ class BySize:
 
     def figure(self, names: Sequence[str]) -> Figure:
         """Drawn, with these names of the settings."""
-        title = ", ".join(self.others)
-        return values_by_size(
-            self.table, names, self.analysis.study.label, self.factor, title, self.logarithmic
-        )
+        title, axis = ", ".join(self.others), AXES.get(self.factor, self.factor)
+        return values_by_size(self.table, names, self.analysis.study.label, axis, title, self.logarithmic)
 
     @property
     def logarithmic(self) -> bool:

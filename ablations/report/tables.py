@@ -8,9 +8,9 @@ import pandas as pd
 
 from ablations.commands import duration, many
 from ablations.comparison import exact
-from ablations.comparison.claims import DEPENDS
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
+from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.comparison.verdicts import COLUMNS
 from ablations.report.analysis import Analysis, at_level
 from ablations.report.escaping import crossed, plain
@@ -18,7 +18,7 @@ from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number
 from ablations.tracking.columns import column, natural, param, params_in, tag, text
 from ablations.tracking.study import Study, label
 
-SHARED = ("optimizer.lr", "trainer.batch_size")
+SHARED = ("optimizer.lr", "trainer.batch_size", "trainer.schedule", "dropout.rate")
 """Params that are named among what all runs share, beside the choice of each group."""
 
 IN_SHORT = ("factor", "variant", "against", "metric", "verdict", "difference [95 % interval]", "seeds")
@@ -54,7 +54,7 @@ def verdict_rows(
         effects, comparisons = analysis.simple_effects, analysis.simple
     form = forms(analysis)
     cells = [
-        _verdict_cells(row, comparison, form[row["metric"]])
+        _verdict_cells(row, comparison, form[row["metric"]], analysis.study)
         for row, comparison in zip(in_words(effects).to_dict("records"), comparisons, strict=True)
     ]
     shown = [name for name in names if name != "metric" or effects["metric"].nunique() > 1]
@@ -62,7 +62,16 @@ def verdict_rows(
     return tuple(head), [tuple(each[name] for name in shown) for each in cells]
 
 
-def _verdict_cells(row: Mapping[str, Any], comparison: Comparison, form: Form) -> dict[str, str]:
+def outcome(metric: str, study: Study) -> str:
+    """An outcome in a table, with its unit: `test error (%)`, `epochs to validation accuracy 0.98`."""
+    if metric == EPOCHS_TO_TARGET and study.target:
+        return f"epochs to {label(study.target['metric'])} {study.target['value']}"
+    return label(metric)
+
+
+def _verdict_cells(
+    row: Mapping[str, Any], comparison: Comparison, form: Form, study: Study
+) -> dict[str, str]:
     """All that a table may say of a comparison."""
     paired = row["n"] > 0
     difference, ends = form.difference(row["mean_diff"]), form.ends(row["ci_low"], row["ci_high"])
@@ -71,7 +80,7 @@ def _verdict_cells(row: Mapping[str, Any], comparison: Comparison, form: Form) -
         "variant": row["variant"],
         "against": row["baseline"],
         "at": at_level(comparison),
-        "metric": label(row["metric"]),
+        "metric": outcome(row["metric"], study),
         "verdict": _verdict(row, comparison),
         "seeds": str(row["n"]),
         "difference": difference,
@@ -130,11 +139,10 @@ def _digits(table: pd.DataFrame) -> int:
 def cost_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows] | None:
     """What each variant costs; None where no run logged anything of it."""
     study, table = analysis.study, analysis.variants
-    target = study.target or {}
     headings = {
         **{"parameters": "parameters", "connections": "connections", "macs": "MACs per image"},
         **{"epoch_s": "seconds/epoch", "train_s": "seconds of training"},
-        "epochs_to_target": f"epochs to {label(str(target.get('metric')))} {target.get('value')}",
+        EPOCHS_TO_TARGET: outcome(EPOCHS_TO_TARGET, study),
     }
     digits = {"epoch_s": _digits(table), "train_s": 1, "epochs_to_target": 1}
     there = [name for name in headings if table[name].notna().any()]
@@ -168,32 +176,32 @@ def claim_rows(analysis: Analysis) -> Rows:
     form = forms(analysis)
     found = ((each.claim, each.finding, each.row) for each in analysis.answers)
     return [
-        (
-            claim.text,
-            claim.source,
-            finding,
-            _evidence(row, form[claim.metric]) + _at_levels(analysis, finding, row),
-        )
+        (claim.text, claim.source, finding, _evidence(analysis, row, form[claim.metric]))
         for claim, finding, row in found
     ]
 
 
-def _at_levels(analysis: Analysis, finding: str, row: Mapping[str, Any]) -> str:
-    """What is said of a claim where effects at each level of another factor answer it."""
-    named = tuple(row[name] for name in COLUMNS[:4])
-    of_row = (each for each in analysis.simple if tuple(getattr(each, name) for name in COLUMNS[:4]) == named)
-    on = {key for each in of_row for key, _ in each.at}
-    alike = "not alike" if finding == DEPENDS else "the same"
-    return f"; {alike} at each level of {' and '.join(sorted(on))}" if on else ""
-
-
-def _evidence(row: Mapping[str, Any], form: Form) -> str:
+def _evidence(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
+    """The comparison that answers a claim, or those at each level of another factor that answer in its place."""
     if not row["n"]:
         return "no pairs"
-    sides = f"{crossed(row['variant'])} − {crossed(row['baseline'])}"
+    sides = (
+        f"{outcome(row['metric'], analysis.study)}, {crossed(row['variant'])} − {crossed(row['baseline'])}"
+    )
+    named = tuple(row[name] for name in COLUMNS[:4])
+    levels = zip(analysis.simple, analysis.simple_effects.to_dict("records"), strict=True)
+    own = [
+        f"{at_level(each)}: {_measured(of, form)}"
+        for each, of in levels
+        if tuple(getattr(each, name) for name in COLUMNS[:4]) == named
+    ]
+    return f"{sides}: {_measured(row, form)}" if not own else f"{sides}, at {'; at '.join(own)}"
+
+
+def _measured(row: Mapping[str, Any], form: Form) -> str:
     difference = f"{form.difference(row['mean_diff'])} {form.interval(row['ci_low'], row['ci_high'])}"
-    p = f"p = {p_value(row['p_holm'])}".replace("= <", "<")
-    return f"{label(row['metric'])}, {sides}: {difference}, {p}, n = {row['n']}"
+    p = f"p (Holm) = {p_value(row['p_holm'])}".replace("= <", "<")
+    return f"{difference}, {p}, n = {row['n']}"
 
 
 def facts(analysis: Analysis) -> Iterator[tuple[str, str]]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
 from ablations.report.dependence import depends
@@ -21,8 +22,8 @@ def trade_offs(analysis: Analysis) -> Iterator[Markdown]:
     effects = analysis.effects
     alone = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
     parts = [
-        md("{} {}", _name(row), found)
-        for row in alone.to_dict("records")
+        md("{} {}{}", _name(row), found, _over(analysis.comparisons[row["at"]]))
+        for row in alone.assign(at=alone.index).to_dict("records")
         if (found := trade_off(analysis, row)) is not None
     ]
     if parts:
@@ -49,6 +50,11 @@ def trade_off(analysis: Analysis, row: Mapping[str, Any]) -> Markdown | None:
         how = md("better in {}", better) if sides[Verdict.BETTER] else md("worse in {}", worse)
         return md("does nothing for the {}, but is {}", analysis.study.noun, how)
     return None
+
+
+def _over(comparison: Comparison) -> Markdown:
+    averaged = comparison.averaged
+    return md(", on average over {}", " and ".join(averaged)) if averaged else md("")
 
 
 def _name(row: Mapping[str, Any]) -> Markdown:

@@ -66,6 +66,7 @@ def test_what_is_not_clear_is_explained():
 def test_a_rate_that_goes_to_nothing_ends_every_curve_level():
     page = said(schedule="cosine", relu=0.0002, tanh=-0.0003)
     assert "The learning rate of all variants went down to nearly 0 (trainer.schedule)" in page
+    assert "| relu | level, its rate at 0 | 10 |" in page
     assert "levelled off" not in page
 
 

@@ -334,6 +334,31 @@ def test_no_average_answers_a_claim_where_the_levels_of_another_choice_do(made):
     assert "| Tanh is worse. | A &amp; B (1998), 3 | depends |" in index([report], [])
 
 
+def test_quotations_from_memory_come_last(made):
+    there = kept(made / "reports" / "together")
+    said = [
+        {
+            "text": f"{source}.",
+            **CLAIM,
+            "source": source,
+            "variant": "tanh",
+            "baseline": "relu",
+            "direction": way,
+        }
+        for source, way in (("A (from memory)", "worse"), ("B", "better"), ("C", "worse"))
+    ]
+    error = (there.runs["params.activation"] == "tanh") + there.runs["params.seed"].astype(float) / 8
+    runs = there.runs.assign(**{"metrics.test/error_pct": error})
+    analysis = analysed(replace(there, runs=runs, study=replace(there.study, claims=tuple(said))))
+    found = [
+        each
+        for each in _of_report(Shelved("together", there.home, analysis, {}), {})
+        if each.kind == Kind.CLAIM
+    ]
+    ordered = sorted(found, key=lambda each: each.rank)
+    assert [each.text[1] for each in ordered] == ["B", "C", "A"]  # refuted, supported, from memory
+
+
 def test_a_claim_on_an_average_says_so(made):
     there = kept(made / "reports" / "together")
     error = (there.runs["params.activation"] == "tanh") + (there.runs["params.pool"] == "avg") * 2.0
@@ -357,6 +382,8 @@ def test_tables_have_every_comparison_and_claim_with_a_link(text):
     assert r"| worse | +1.00 \[+1.00, +1.00\] | 10 | -0.25, better | +2.00, worse |  | 1.5 / 1.5 |" in tanh
     claims = text.partition("## Claims of others")[2].partition("\n## ")[0]
     assert claims.count("[choices](choices/README.md)") == len(CLAIMS)
+    (gelu,) = (line for line in claims.splitlines() if "GELU is better" in line)
+    assert gelu.endswith("| [choices](choices/README.md); otherwise in [otherwise](otherwise/README.md) |")
     assert r"ReLU is better \| than tanh." in claims
 
 

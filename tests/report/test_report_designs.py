@@ -176,3 +176,30 @@ def test_means_over_a_grid_are_drawn_only_where_choices_were_crossed(store, desi
     stems = [drawing.stem for drawing in drawings(store, analysis, histories)]
     assert ("value_grid" in stems) == drawn
     assert "main_effects" in stems
+
+
+def test_a_claim_is_answered_by_the_effects_at_each_level_with_their_numbers(store, tmp_path):
+    claim = {"text": "No worse.", "source": "S", "factor": "pool", "variant": "max", "baseline": "avg"}
+    claims = ({**claim, "direction": "not_worse"}, claim)
+    study = a_study("activation", "pool", design="grid", claims=claims)
+    reached = {("tanh", "avg"): 5.0, ("relu", "avg"): 5.0, ("tanh", "max"): 5.0, ("relu", "max"): 3.0}
+    planted(store, study, reached, lambda seed, *at: reached[at] + seed / 10, seeds=10)
+    _, text = compiled(tmp_path)
+    at = r"test error (%), max − avg, at activation=relu: -2.00 \[-2.00, -2.00\], p (Holm) = 0.005, n = 10"
+    first, second = rows_of(text, "## Claims")
+    assert (first[2], second[2]) == ("supported", "depends")
+    assert at in first[3]
+    assert r"; at activation=tanh: +0.00 \[+0.00, +0.00\], p (Holm) = 1.000, n = 10" in first[3]
+    assert "-1.00" not in first[3]  # the average
+
+
+def test_one_value_is_no_grid_with_an_edge_and_more_values_are_more_tuning(store, tmp_path):
+    study = a_study("activation", design="one_at_a_time", nuisance=("optimizer.lr",))
+    store.keep(study)
+    for seed in range(6):
+        store.add(5.0, seed=seed, activation="tanh", **{"optimizer.lr": "0.1"})
+        for rate in ("0.1", "0.2"):
+            store.add(4.0, seed=seed, activation="relu", **{"optimizer.lr": rate})
+    text = compiled(tmp_path)[1].partition("## What each variant was given")[2]
+    assert "**At the edge of its grid**: activation=relu. A better value" in text
+    assert "**Unequal tuning**: activation=relu chose among 2 combinations, the others among fewer." in text

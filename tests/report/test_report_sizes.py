@@ -64,7 +64,10 @@ def test_a_power_law_is_drawn_and_told(store, tmp_path, monkeypatch):
     ]
     axes, table = drawn["axes"], drawn["table"]
     assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
-    assert (axes.get_xlabel(), axes.get_ylabel()) == (f"{KEY}, logarithmic", "test error (%), logarithmic")
+    assert (axes.get_xlabel(), axes.get_ylabel()) == (
+        "training images, logarithmic",
+        "test error (%), logarithmic",
+    )
     assert drawn["names"] == ["relu", "tanh"]
     assert table["size"].tolist() == [500, 1000, 4000] * 2
     assert table["mean"].to_numpy() == pytest.approx(
