@@ -145,7 +145,17 @@ def test_looks_that_do_not_grow_are_one_line(uri, reports, capsys, looks):
 
 @pytest.mark.parametrize(
     ("seeds", "said"),
-    [((("0", "1"), ("2",)), "Seeds were added"), ((("0", "1"), ("0", "1")), "Runs were added")],
+    [
+        ((("0", "1"), ("2",)), "Seeds were added after earlier reports: 2 looks so far, at 2 and 3 seeds."),
+        (
+            (("0", "1"), ("0", "1")),
+            "Runs were added after earlier reports: 2 looks so far, at 2 (2 times) seeds.",
+        ),
+        (
+            (("0", "1"), (), ("2",)),
+            "Seeds were added after earlier reports: 3 looks so far, at 2 (2 times) and 3 seeds.",
+        ),
+    ],
 )
 def test_what_was_added_is_said(seeds, said):
     """After a tuning that chose something else there are new runs on the same seeds."""
