@@ -16,9 +16,9 @@ from ablations.comparison.speed import seconds_per_epoch
 from ablations.errors import InputError, printable
 from ablations.ground import paths
 from ablations.report import tables
-from ablations.report.analysis import Analysis, at_level
+from ablations.report.analysis import Analysis, at_level, simple_rows
 from ablations.report.confounds import brought
-from ablations.report.dependence import WORDS, simple_rows
+from ablations.report.dependence import WORDS
 from ablations.report.escaping import Markdown, crossed, listed, md, plain, table
 from ablations.report.findings import Finding, elsewhere, findings, spread
 from ablations.report.numbers import NO_SPREAD, Form, forms

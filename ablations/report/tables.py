@@ -11,8 +11,7 @@ from ablations.comparison import exact
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
 from ablations.comparison.variants import EPOCHS_TO_TARGET
-from ablations.comparison.verdicts import COLUMNS
-from ablations.report.analysis import Analysis, at_level
+from ablations.report.analysis import Analysis, at_level, simple_rows
 from ablations.report.escaping import crossed, plain
 from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
 from ablations.tracking.columns import column, natural, param, params_in, tag, text
@@ -188,13 +187,7 @@ def _evidence(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
     sides = (
         f"{outcome(row['metric'], analysis.study)}, {crossed(row['variant'])} − {crossed(row['baseline'])}"
     )
-    named = tuple(row[name] for name in COLUMNS[:4])
-    levels = zip(analysis.simple, analysis.simple_effects.to_dict("records"), strict=True)
-    own = [
-        f"{at_level(each)}: {_measured(of, form)}"
-        for each, of in levels
-        if tuple(getattr(each, name) for name in COLUMNS[:4]) == named
-    ]
+    own = [f"{at_level(each)}: {_measured(of, form)}" for each, of in simple_rows(analysis, row)]
     return f"{sides}: {_measured(row, form)}" if not own else f"{sides}, at {'; at '.join(own)}"
 
 
