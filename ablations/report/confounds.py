@@ -4,7 +4,7 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from ablations.commands import many
-from ablations.comparison.confounds import Differing
+from ablations.comparison.confounds import Differing, follows
 from ablations.comparison.pairs import Comparison
 from ablations.report.analysis import Analysis
 from ablations.report.escaping import Markdown, crossed, listed, md, plain
@@ -110,12 +110,16 @@ def _by_design(paired: Sequence[Comparison]) -> Markdown:
 
 
 def brought(comparison: Comparison) -> str:
-    """What is chosen along with the variant of one factor, `pool=avg`; '' where that is nothing but the factor's own
-    section and what the network is composed of."""
+    """What is chosen along with the variant of one factor, `pool=avg`; '' where that is nothing but what follows from
+    the factor itself and what the network is composed of."""
     if len(comparison.factors) > 1:
         return ""
-    own = (comparison.factors[0].partition(".")[0], "network")
-    chosen = [each for each in comparison.differing.varied_with if each.key.partition(".")[0] not in own]
+    (factor,) = comparison.factors
+    chosen = [
+        each
+        for each in comparison.differing.varied_with
+        if not (follows(each.key, factor) or each.key.startswith("network."))
+    ]
     shown = [f"{plain(each.key)}={_values(each.variant)}" for each in chosen[:MOST_NAMED]]
     if more := len(chosen) - len(shown):
         shown.append(f"{more} more")
