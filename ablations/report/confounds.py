@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from ablations.commands import many
 from ablations.comparison.confounds import Differing, follows
 from ablations.comparison.pairs import Comparison
-from ablations.report.analysis import Analysis
+from ablations.report.analysis import Analysis, at_level
 from ablations.report.escaping import Markdown, crossed, listed, md, plain
 
 MOST_NAMED = 6
@@ -124,6 +124,13 @@ def brought(comparison: Comparison) -> str:
     if more := len(chosen) - len(shown):
         shown.append(f"{more} more")
     return ", ".join(shown)
+
+
+def circumstances(comparison: Comparison) -> str:
+    """Where a comparison holds, for brackets after its name: with what is chosen along, at which level of another
+    factor, in which data set or fold; '' where there is nothing to say."""
+    along, at = brought(comparison), at_level(comparison)
+    return "; ".join(filter(None, (along and f"with {along}", at and f"at {at}", comparison.block)))
 
 
 def _some(keys: Sequence[str], most: int = 12) -> str:

@@ -19,8 +19,9 @@ from ablations.comparison.designs import WHOLE
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.comparison.verdicts import COLUMNS, Verdict
+from ablations.plots.ladder import START
 from ablations.report.analysis import Analysis, steps_of
-from ablations.report.confounds import brought
+from ablations.report.confounds import brought, circumstances
 from ablations.report.dependence import AtLevels, by_other, depends
 from ablations.report.escaping import Markdown, md
 from ablations.report.lengths import GAINING, at_the_end
@@ -277,10 +278,13 @@ def _unfinished(report: Shelved, row: Mapping[str, Any]) -> list[str]:
     comparison = _comparison(report, row)
     if len(comparison.factors) > 1:
         return []
+    names = (*comparison.variant, *comparison.baseline)
+    if comparison.factors == WHOLE:
+        names = "the last step", f"the {START}"
     gaining = {variant for variant, judged in at_the_end(report.analysis).items() if judged == GAINING}
     variants = report.analysis.runs.set_index("run_id")["variant"]
-    levels = ((1, comparison.variant), (-1, comparison.baseline))
-    return [level for sign, (level,) in levels if gaining.intersection(variants[[*comparison.runs_of(sign)]])]
+    sides = zip(names, (comparison.runs_of(1), comparison.runs_of(-1)), strict=True)
+    return [name for name, runs in sides if gaining.intersection(variants[[*runs]])]
 
 
 def _common(analysis: Analysis, key: str) -> str:
@@ -299,8 +303,7 @@ def _choice(report: Shelved, row: Mapping[str, Any], inside: bool = False) -> Ma
     if row["factors"] == WHOLE:
         return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
     ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
-    along = brought(_comparison(report, row))
-    where = "; ".join(filter(None, (along and f"with {along}", row.get("block"))))
+    where = circumstances(_comparison(report, row))
     return md("**{}={}** instead of {}{}", factor, level, other, md(" ({})", where) if where else md(""))
 
 

@@ -297,6 +297,14 @@ def test_a_sentence_says_what_longer_training_would_have_brought_further(reports
     assert found.basis == f"10 seeds, 2 epochs of digits{said}"
 
 
+def test_a_ladder_as_a_whole_ends_with_its_last_step(reports):
+    report = named(reports, "history")
+    runs = report.analysis.runs.assign(late_gain=0.004, validated_epochs=9.0, best_epoch=8.0)
+    found = _of_report(replace(report, analysis=replace(report.analysis, runs=runs)), {})
+    (whole,) = (each for each in found if "all steps" in each.text)
+    assert whole.basis.endswith(", still improving when training ended: the last step and the start")
+
+
 def with_batch_size(report: Shelved) -> Shelved:
     """A report of whose first comparison the variant brings a batch size, too."""
     along = Differing("trainer.batch_size", ("8",), ("32",), ("0",))
