@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, TURNED
+from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, TURNED, alike
 from ablations.comparison.designs import WHOLE
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.variants import EPOCHS_TO_TARGET
@@ -450,6 +450,11 @@ def _evidence(report: Shelved, row: Mapping[str, Any], form: Form) -> Markdown:
     if apart := by_other(analysis, row):
         parts = (_depending(report, row, on, rows, form) for on, rows in apart.items())
         return md("; ").join(md("what {}", each) for each in parts)
+    return md("; ").join(_of_claim(report, each, form) for each in alike(row, analysis.effects))
+
+
+def _of_claim(report: Shelved, row: Mapping[str, Any], form: Form) -> Markdown:
+    analysis = report.analysis
     if row["verdict"] in DIFFERENT:
         found = _effect(analysis, row, form)
     elif row["metric"] == analysis.study.metric:

@@ -216,6 +216,20 @@ def test_a_data_set_does_not_bring_its_own_digest(store, tmp_path):
     assert answer_of(text)[1].startswith("**dataset: mnist** against digits is better: ")
 
 
+@pytest.mark.parametrize(("on_mnist", "finding"), [(1.0, "depends"), (-2.0, "supported")])
+def test_a_claim_is_answered_by_every_data_set(store, tmp_path, on_mnist, finding):
+    claim = {"text": "…", "source": "S", "factor": "activation", "variant": "relu", "baseline": "tanh"}
+    claim["direction"] = "better"
+    store.keep(a_study("activation", claims=(claim,), blocks="dataset"))
+    for seed, (data, effect) in product(range(8), {"digits": -1.0, "mnist": on_mnist}.items()):
+        for activation, error in {"tanh": 5.0, "relu": 5.0 + effect}.items():
+            told = {"data_sha256": data}
+            store.add(error + seed / 10, seed=seed, activation=activation, dataset=data, tags=told)
+    (row,) = rows_of(compiled(tmp_path)[1], "## Claims")
+    assert row[2] == finding
+    assert r"relu − tanh, at digits: -1.00 \[-1.00, -1.00\], p (Holm) = 0.020, n = 8; at mnist: " in row[3]
+
+
 def test_one_value_is_no_grid_with_an_edge_and_more_values_are_more_tuning(store, tmp_path):
     study = a_study("activation", design="one_at_a_time", nuisance=("optimizer.lr",))
     store.keep(study)
