@@ -60,7 +60,8 @@ def answer(
     The verdict in the claim's direction makes it *supported*, the opposite one *refuted*; every other verdict is the
     answer itself. Of `not_worse` a difference that does not matter is in its direction, too. A row that compares the
     same two levels the other way round answers as well. No average is an answer where simple effects are: they have to
-    support or to refute it at every level, else it *depends*.
+    support or to refute it at every level, else it *depends*; and so within every data set or fold, where each has its
+    own row.
 
     Args:
         claim: on a comparison that the table has.
@@ -74,8 +75,9 @@ def answer(
     for variant, baseline in ((claim.variant, claim.baseline), (claim.baseline, claim.variant)):
         row = rows.get(((claim.factor,), (variant,), (baseline,), claim.metric))
         if row is not None:
-            found = {_finding(claim, each["verdict"], variant) for each in at_levels(row, simple) or [row]}
-            clear = len(found) == 1 and (found <= {SUPPORTED, REFUTED} or not at_levels(row, simple))
+            apart = [] if simple is None else alike(row, simple)
+            found = {_finding(claim, each["verdict"], variant) for each in apart or alike(row, table)}
+            clear = len(found) == 1 and (found <= {SUPPORTED, REFUTED} or not apart)
             return found.pop() if clear else DEPENDS, row
     there = "; ".join(f"{f[0]}: {v[0]} against {b[0]} in {m}" for f, v, b, m in rows if len(f) == 1)
     raise InputError(
@@ -84,9 +86,9 @@ def answer(
     )
 
 
-def at_levels(row: Mapping[str, Any], simple: pd.DataFrame | None) -> list[Mapping[str, Any]]:
-    """The rows of simple effects that answer in place of this one."""
-    every = [] if simple is None else simple.to_dict("records")
+def alike(row: Mapping[str, Any], table: pd.DataFrame) -> list[Mapping[str, Any]]:
+    """The rows of a verdict table that compare the same: one, or one within each data set, or at each level."""
+    every = table.to_dict("records")
     return [each for each in every if all(each[name] == row[name] for name in COLUMNS[:4])]
 
 

@@ -86,6 +86,9 @@ MLFLOW_NAMES = (
 )
 SOURCE = "mlflow.source.name"
 
+INPUT = "data set ("
+"""How the key of a data set that was logged as an input begins."""
+
 OURS, CODE, COMMIT, VERSIONS = tag("config_hash"), tag("code_hash"), tag("code"), tag("versions")
 DATA = tag("data_sha256")
 OWN_FACTS = (CODE, COMMIT, VERSIONS, DATA)
@@ -307,7 +310,7 @@ class _Kinds:
 def shown(name: str) -> str:
     """The key of a column as a person reads it."""
     if (own := inputs_in([name])) or (own := params_in([name])):
-        return f"data set ({own[0]})" if name == given_column(own[0]) else own[0]
+        return f"{INPUT}{own[0]})" if name == given_column(own[0]) else own[0]
     return name.removeprefix(TAG)
 
 
@@ -341,18 +344,30 @@ def _only_names(key: str, values: tuple[str | None, ...], rules: Rules) -> bool:
 def _by_design(name: str, factor: str, levels: tuple[str, str], rules: Rules) -> bool:
     """Whether the levels of a factor bring such a difference."""
     key = shown(name)
-    section, _, last = factor.rpartition(".")
-    own = section if last in NAMED_SECTION and section else factor
-    if key in rules.tuned or key.startswith(tuple(own + mark for mark in (".", "/", ":", "__"))):
-        return True
-    if "_".join(words_of(re.split(r"[./:]", key)[-1])) in COUNTS:
-        return True
-    if DATA_WORDS & set(words_of(factor)) and (inputs_in([name]) or "data" in _kinds_of(name)):
+    if key in rules.tuned or follows(key, factor):
         return True
     brings = (rules.brings or {}).get(factor)
     if brings is None:
         return rules.brings is None and factor == "experiment" and name.startswith(PARAM)
     return any(key in keys for level, keys in brings.items() for side in levels if same(level, side))
+
+
+def follows(key: str, factor: str) -> bool:
+    """Whether a key differs because a factor does, and says nothing beyond that: it stands in the factor's own section,
+    counts what a network is made of, or is the digest of data that the factor chooses.
+
+    Args:
+        key: as `Differing` has it.
+        factor: a param.
+    """
+    section, _, last = factor.rpartition(".")
+    own = section if last in NAMED_SECTION and section else factor
+    if key.startswith(tuple(own + mark for mark in (".", "/", ":", "__"))):
+        return True
+    if "_".join(words_of(re.split(r"[./:]", key)[-1])) in COUNTS:
+        return True
+    of_data = key.startswith(INPUT) or "data" in _kinds_of(key)
+    return of_data and not DATA_WORDS.isdisjoint(words_of(factor))
 
 
 def _kinds_of(name: str) -> set[str]:

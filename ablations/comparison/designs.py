@@ -43,7 +43,7 @@ def tuned(
         the params of factors and of nuisance factors (as chosen, missing where none finished), `tried` (of each
         nuisance factor every value, in order), `combinations`, `runs` (the budget), `diverged`, `validation` (mean
         of the metric at the choice) and `edge` (the nuisance factors whose chosen value is the smallest or largest
-        number tried: a better one may lie beyond).
+        of several numbers tried: a better one may lie beyond).
 
     Raises:
         InputError: no run has the metric.

@@ -147,7 +147,9 @@ class Comparison:
     settings: tuple[tuple[str, ...], ...] = ()
 
     def runs_of(self, sign: int) -> tuple[str, ...]:
-        """The ids of the runs that count for the difference (1), or against it (−1); none where nothing is paired."""
+        """The ids of the runs that count for the difference (1), or against it (−1)."""
+        if self.groups:
+            return self.run_ids[(1, -1).index(sign)]
         signed = (zip(self.signs, runs, strict=True) for runs in self.run_ids if self.signs)
         return tuple(run for pair in signed for own, run in pair if own == sign)
 

@@ -299,13 +299,14 @@ def _without_seeds_for(effects: pd.DataFrame, simple: Sequence[Comparison]) -> p
 
 def answered_at_levels(effects: pd.DataFrame, simple: Sequence[Comparison]) -> list[bool]:
     """For each row of a verdict table whether it is an average that simple effects answer in place of."""
-    apart = _answering_apart(simple)
+    apart = {tuple(getattr(each, name) for name in COLUMNS[:4]) for each in simple}
     return [key in apart for key in zip(*(effects[name] for name in COLUMNS[:4]), strict=True)]
 
 
-def _answering_apart(simple: Sequence[Comparison]) -> set[tuple[object, ...]]:
-    """The averages in whose place simple effects answer, as the first columns of a verdict table name them."""
-    return {(each.factors, each.variant, each.baseline, each.metric) for each in simple}
+def simple_rows(analysis: Analysis, row: Mapping[str, Any]) -> list[tuple[Comparison, Mapping[str, Any]]]:
+    """The simple effects that answer in place of a row of the verdict table, and their own rows."""
+    found = zip(analysis.simple, analysis.simple_effects.to_dict("records"), strict=True)
+    return [pair for pair in found if all(pair[1][name] == row[name] for name in COLUMNS[:4])]
 
 
 def at_level(comparison: Comparison) -> str:

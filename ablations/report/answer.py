@@ -14,7 +14,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict, fewest_seeds
 from ablations.report.analysis import Analysis
 from ablations.report.blocks import in_one_sentence as over_blocks
-from ablations.report.confounds import brought, reason
+from ablations.report.confounds import circumstances, reason
 from ablations.report.dependence import depending, depends
 from ablations.report.escaping import Markdown, crossed, md
 from ablations.report.naming import variant_name
@@ -134,8 +134,7 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
 def _name(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
     """A comparison, with what is chosen along with its variant by design."""
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-    along = brought(analysis.comparisons[row["at"]])
-    where = "; ".join(filter(None, (along and f"with {along}", row.get("block"))))
+    where = circumstances(analysis.comparisons[row["at"]])
     return md("**{}: {}** against {}{}", *names, md(" ({})", where) if where else md(""))
 
 

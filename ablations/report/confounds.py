@@ -4,9 +4,9 @@ import textwrap
 from collections.abc import Iterator, Sequence
 
 from ablations.commands import many
-from ablations.comparison.confounds import Differing
+from ablations.comparison.confounds import Differing, follows
 from ablations.comparison.pairs import Comparison
-from ablations.report.analysis import Analysis
+from ablations.report.analysis import Analysis, at_level
 from ablations.report.escaping import Markdown, crossed, listed, md, plain
 
 MOST_NAMED = 6
@@ -110,16 +110,27 @@ def _by_design(paired: Sequence[Comparison]) -> Markdown:
 
 
 def brought(comparison: Comparison) -> str:
-    """What is chosen along with the variant of one factor, `pool=avg`; '' where that is nothing but the factor's own
-    section and what the network is composed of."""
+    """What is chosen along with the variant of one factor, `pool=avg`; '' where that is nothing but what follows from
+    the factor itself and what the network is composed of."""
     if len(comparison.factors) > 1:
         return ""
-    own = (comparison.factors[0].partition(".")[0], "network")
-    chosen = [each for each in comparison.differing.varied_with if each.key.partition(".")[0] not in own]
+    (factor,) = comparison.factors
+    chosen = [
+        each
+        for each in comparison.differing.varied_with
+        if not (follows(each.key, factor) or each.key.startswith("network."))
+    ]
     shown = [f"{plain(each.key)}={_values(each.variant)}" for each in chosen[:MOST_NAMED]]
     if more := len(chosen) - len(shown):
         shown.append(f"{more} more")
     return ", ".join(shown)
+
+
+def circumstances(comparison: Comparison) -> str:
+    """Where a comparison holds, for brackets after its name: with what is chosen along, at which level of another
+    factor, in which data set or fold; '' where there is nothing to say."""
+    along, at = brought(comparison), at_level(comparison)
+    return "; ".join(filter(None, (along and f"with {along}", at and f"at {at}", comparison.block)))
 
 
 def _some(keys: Sequence[str], most: int = 12) -> str:

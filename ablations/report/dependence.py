@@ -4,9 +4,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ablations.comparison.pairs import Comparison
-from ablations.comparison.verdicts import COLUMNS, Verdict, fewest_seeds
-from ablations.report.analysis import Analysis, family
+from ablations.comparison.verdicts import Verdict, fewest_seeds
+from ablations.report.analysis import Analysis, family, simple_rows
 from ablations.report.escaping import Markdown, crossed, md, table
 from ablations.report.numbers import Form, forms
 from ablations.report.tables import verdict_rows
@@ -17,13 +16,14 @@ HEAD = (
 )
 WORDS = {verdict: str(verdict) for verdict in Verdict} | {Verdict.INCONCLUSIVE: "open"}
 
+AtLevels = list[tuple[str, Mapping[str, Any]]]
+"""The levels of another factor, each with the row of the simple effect there."""
+
 ABOUT = (
     "An interaction that is established outweighs these effects, so that their averages answer no question that "
     "anybody has: the comparison at each level of the other factor does. The levels of one other factor share an error "
     "of 5 % of their own (Holm), beside that of the comparisons above; {}. No seeds are advised for the averages."
 )
-
-Pairs = list[tuple[Comparison, Mapping[str, Any]]]
 
 
 def depends(analysis: Analysis, row: Mapping[str, Any]) -> bool:
@@ -35,12 +35,9 @@ def depending(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
     """A main effect that depends on others, in a sentence: `pool: avg against max depends on activation: better with
     relu (-0.20 [-0.30, -0.10]), open with tanh (…)`."""
     form = forms(analysis)[analysis.study.metric]
-    by_factor: dict[str, list[Markdown]] = {}
-    for comparison, each in simple_rows(analysis, row):
-        ((on, level),) = comparison.at
-        by_factor.setdefault(on, []).append(_at(each, level, form))
     parts = md("; it depends on ").join(
-        md("{}: {}", on, md(", ").join(found)) for on, found in by_factor.items()
+        md("{}: {}", on, md(", ").join(_at(each, level, form) for level, each in rows))
+        for on, rows in by_other(analysis, row).items()
     )
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
     unit = md(" {}", form.unit) if form.unit else md("")
@@ -58,11 +55,13 @@ def simple_effects(analysis: Analysis) -> Iterator[Markdown]:
     yield md(ABOUT, f"{' and '.join(fewest)} at least")
 
 
-def simple_rows(analysis: Analysis, row: Mapping[str, Any]) -> Pairs:
-    """The simple effects of a main effect and their rows."""
-    rows = analysis.simple_effects.to_dict("records")
-    found = zip(analysis.simple, rows, strict=True)
-    return [pair for pair in found if all(pair[1][name] == row[name] for name in COLUMNS[:4])]
+def by_other(analysis: Analysis, row: Mapping[str, Any]) -> dict[str, AtLevels]:
+    """By the factor on which a main effect depends, what it is at each level of that; empty where there is none."""
+    found: dict[str, AtLevels] = {}
+    for comparison, each in simple_rows(analysis, row):
+        ((on, level),) = comparison.at
+        found.setdefault(on, []).append((level, each))
+    return found
 
 
 def _at(row: Mapping[str, Any], level: str, form: Form) -> Markdown:

@@ -14,14 +14,15 @@ from typing import Any
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, TURNED
+from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, TURNED, alike
 from ablations.comparison.designs import WHOLE
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.variants import EPOCHS_TO_TARGET
 from ablations.comparison.verdicts import COLUMNS, Verdict
+from ablations.plots.ladder import START
 from ablations.report.analysis import Analysis, steps_of
-from ablations.report.confounds import brought
-from ablations.report.dependence import depends, simple_rows
+from ablations.report.confounds import brought, circumstances
+from ablations.report.dependence import AtLevels, by_other, depends
 from ablations.report.escaping import Markdown, md
 from ablations.report.lengths import GAINING, at_the_end
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
@@ -277,10 +278,13 @@ def _unfinished(report: Shelved, row: Mapping[str, Any]) -> list[str]:
     comparison = _comparison(report, row)
     if len(comparison.factors) > 1:
         return []
+    names = (*comparison.variant, *comparison.baseline)
+    if comparison.factors == WHOLE:
+        names = "the last step", f"the {START}"
     gaining = {variant for variant, judged in at_the_end(report.analysis).items() if judged == GAINING}
     variants = report.analysis.runs.set_index("run_id")["variant"]
-    levels = ((1, comparison.variant), (-1, comparison.baseline))
-    return [level for sign, (level,) in levels if gaining.intersection(variants[[*comparison.runs_of(sign)]])]
+    sides = zip(names, (comparison.runs_of(1), comparison.runs_of(-1)), strict=True)
+    return [name for name, runs in sides if gaining.intersection(variants[[*runs]])]
 
 
 def _common(analysis: Analysis, key: str) -> str:
@@ -299,8 +303,7 @@ def _choice(report: Shelved, row: Mapping[str, Any], inside: bool = False) -> Ma
     if row["factors"] == WHOLE:
         return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
     ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
-    along = brought(_comparison(report, row))
-    where = "; ".join(filter(None, (along and f"with {along}", row.get("block"))))
+    where = circumstances(_comparison(report, row))
     return md("**{}={}** instead of {}{}", factor, level, other, md(" ({})", where) if where else md(""))
 
 
@@ -368,24 +371,23 @@ def _less(margin: float, form: Form) -> Markdown:
 
 def _dependences(report: Shelved, row: Mapping[str, Any], form: Form) -> Iterator[Finding]:
     """A main effect that depends on another choice: what it is at each level of that."""
-    by_factor: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
-    for comparison, each in simple_rows(report.analysis, row):
-        ((on, level),) = comparison.at
-        by_factor.setdefault(on, []).append((level, each))
-    for on, rows in by_factor.items():
+    for on, rows in by_other(report.analysis, row).items():
         verdicts = {Verdict(each["verdict"]) for _, each in rows} & {*DIFFERENT, Verdict.NO_DIFFERENCE}
         if not verdicts:
             continue
-        text = md(
-            "What {} does to the {} depends on {}", _choice(report, row), report.analysis.study.noun, on
-        )
-        parts = md("; ").join(_at_level(report.analysis, level, each, form) for level, each in rows)
-        unit = md("in {}, ", form.unit) if form.unit else md("")
-        text = md("{} ({}with 95 % intervals): {}", text, unit, parts)
+        text = md("What {}", _depending(report, row, on, rows, form))
         means = [each["mean_diff"] for _, each in rows]
         about = ("depends", frozenset((*row["factors"], on)))
         rank = (-float(len(verdicts)), min(means) - max(means))
         yield Finding(Kind.DEPENDENCE, report, about, rank, text, _basis(report, row))
+
+
+def _depending(report: Shelved, row: Mapping[str, Any], on: str, rows: AtLevels, form: Form) -> Markdown:
+    """`pool=avg instead of max does to the test error depends on activation (…): with relu it lowers it by …`."""
+    parts = md("; ").join(_at_level(report.analysis, level, each, form) for level, each in rows)
+    unit = md("in {}, ", form.unit) if form.unit else md("")
+    does = "{} does to the {} depends on {} ({}with 95 % intervals): {}"
+    return md(does, _choice(report, row), report.analysis.study.noun, on, unit, parts)
 
 
 def _at_level(analysis: Analysis, level: str, row: Mapping[str, Any], form: Form) -> Markdown:
@@ -434,20 +436,32 @@ def _claims(report: Shelved) -> Iterator[Finding]:
         if answer.finding not in (SUPPORTED, REFUTED):
             continue
         claim, row = answer.claim, answer.row
-        if row["verdict"] in DIFFERENT:
-            found = _effect(analysis, row, form[claim.metric])
-        elif claim.metric == analysis.study.metric:
-            less = _less(analysis.margin, form[claim.metric])
-            found = md("changes the {} by {}", _noun(analysis, claim.metric), less)
-        else:
-            found = md("changes the {} too little to matter", _noun(analysis, claim.metric))
         said = md("“{}” ({}) is **{}**", claim.text.removesuffix("."), claim.source, answer.finding)
-        text = md("{}: {} {}{}", said, _choice(report, row), found, _over(report, row))
-        from_memory = float(
-            "from memory" in claim.source
-        )  # a quotation that nobody could look up is no headline
+        text = md("{}: {}", said, _evidence(report, row, form[claim.metric]))
+        from_memory = float("from memory" in claim.source)  # what nobody could look up is no headline
         rank = (from_memory, float(answer.finding != REFUTED), *_size(row))
         yield _on_choice(Kind.CLAIM, report, row, rank, text)
+
+
+def _evidence(report: Shelved, row: Mapping[str, Any], form: Form) -> Markdown:
+    """What settles a claim: a difference, or at each level of another factor one that answers in place of the
+    average."""
+    analysis = report.analysis
+    if apart := by_other(analysis, row):
+        parts = (_depending(report, row, on, rows, form) for on, rows in apart.items())
+        return md("; ").join(md("what {}", each) for each in parts)
+    return md("; ").join(_of_claim(report, each, form) for each in alike(row, analysis.effects))
+
+
+def _of_claim(report: Shelved, row: Mapping[str, Any], form: Form) -> Markdown:
+    analysis = report.analysis
+    if row["verdict"] in DIFFERENT:
+        found = _effect(analysis, row, form)
+    elif row["metric"] == analysis.study.metric:
+        found = md("changes the {} by {}", _noun(analysis, row["metric"]), _less(analysis.margin, form))
+    else:
+        found = md("changes the {} too little to matter", _noun(analysis, row["metric"]))
+    return md("{} {}{}", _choice(report, row), found, _over(report, row))
 
 
 def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:

@@ -12,13 +12,14 @@ import pandas as pd
 from ablations import ground
 from ablations.commands import many
 from ablations.comparison.claims import DEPENDS
+from ablations.comparison.pairs import Comparison
 from ablations.comparison.speed import seconds_per_epoch
 from ablations.errors import InputError, printable
 from ablations.ground import paths
 from ablations.report import tables
-from ablations.report.analysis import Analysis, at_level
-from ablations.report.confounds import brought
-from ablations.report.dependence import WORDS, simple_rows
+from ablations.report.analysis import Analysis, simple_rows
+from ablations.report.confounds import circumstances
+from ablations.report.dependence import WORDS
 from ablations.report.escaping import Markdown, crossed, listed, md, plain, table
 from ablations.report.findings import Finding, elsewhere, findings, spread
 from ablations.report.numbers import NO_SPREAD, Form, forms
@@ -214,26 +215,25 @@ def _rows(report: Shelved, form: Forms) -> Iterator[tuple[Markdown | str, ...]]:
         verdict = DEPENDS if simple else row["verdict"]
         yield (
             report.link(),
-            *_compared(row, brought(comparison)),
+            *_compared(row, comparison),
             verdict,
             *_size(analysis, row, own),
             *outcomes,
             times,
         )
         for level, each in simple:
-            at = f"at {at_level(level)}"
             yield (
                 report.link(),
-                *_compared(each, brought(level), at),
+                *_compared(each, level),
                 each["verdict"],
                 *_size(analysis, each, own),
                 *[""] * 4,
             )
 
 
-def _compared(row: Mapping[str, Any], along: str, at: str = "") -> tuple[str, str]:
+def _compared(row: Mapping[str, Any], comparison: Comparison) -> tuple[str, str]:
     choice = f"{crossed(row['factors'])}: {crossed(row['variant'])}"
-    where = "; ".join(filter(None, (along and f"with {along}", at, row.get("block"))))
+    where = circumstances(comparison)
     return f"{choice} ({where})" if where else choice, crossed(row["baseline"])
 
 

@@ -8,11 +8,11 @@ import pandas as pd
 
 from ablations.commands import duration, many
 from ablations.comparison import exact
+from ablations.comparison.claims import alike
 from ablations.comparison.pairs import Comparison
 from ablations.comparison.selection import Selection
 from ablations.comparison.variants import EPOCHS_TO_TARGET
-from ablations.comparison.verdicts import COLUMNS
-from ablations.report.analysis import Analysis, at_level
+from ablations.report.analysis import Analysis, at_level, simple_rows
 from ablations.report.escaping import crossed, plain
 from ablations.report.numbers import NO_SPREAD, Form, effect_size, forms, number, p_value, seeds_needed, whole
 from ablations.tracking.columns import column, natural, param, params_in, tag, text
@@ -182,23 +182,23 @@ def claim_rows(analysis: Analysis) -> Rows:
 
 
 def _evidence(analysis: Analysis, row: Mapping[str, Any], form: Form) -> str:
-    """The comparison that answers a claim, or those at each level of another factor that answer in its place."""
-    if not row["n"]:
+    """The comparison that answers a claim, or those at each level of another factor that answer in its place, or
+    within each data set or fold."""
+    blocks = alike(row, analysis.effects)
+    if not any(each["n"] for each in blocks):
         return "no pairs"
     sides = (
         f"{outcome(row['metric'], analysis.study)}, {crossed(row['variant'])} − {crossed(row['baseline'])}"
     )
-    named = tuple(row[name] for name in COLUMNS[:4])
-    levels = zip(analysis.simple, analysis.simple_effects.to_dict("records"), strict=True)
-    own = [
-        f"{at_level(each)}: {_measured(of, form)}"
-        for each, of in levels
-        if tuple(getattr(each, name) for name in COLUMNS[:4]) == named
-    ]
+    own = [f"{at_level(each)}: {_measured(of, form)}" for each, of in simple_rows(analysis, row)]
+    if row.get("block"):
+        own = [f"{each['block']}: {_measured(each, form)}" for each in blocks]
     return f"{sides}: {_measured(row, form)}" if not own else f"{sides}, at {'; at '.join(own)}"
 
 
 def _measured(row: Mapping[str, Any], form: Form) -> str:
+    if not row["n"]:
+        return "no pairs"
     difference = f"{form.difference(row['mean_diff'])} {form.interval(row['ci_low'], row['ci_high'])}"
     p = f"p (Holm) = {p_value(row['p_holm'])}".replace("= <", "<")
     return f"{difference}, {p}, n = {row['n']}"

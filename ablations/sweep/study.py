@@ -153,7 +153,9 @@ def _by_level(
 
     return {
         level: {
-            key for key in keys if not key.startswith(f"{factor}.") and values(of, key) != values(first, key)
+            key
+            for key in keys
+            if not is_below(key, (factor, *planned.nuisance)) and values(of, key) != values(first, key)
         }
         for level, of in zip(list(of_level)[1:], others, strict=True)
     }

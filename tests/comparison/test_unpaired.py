@@ -53,6 +53,11 @@ def test_welch_and_the_permutation_test():
     assert judged(runs_of(x=X, y=Y), margin=0.2).loc[0, "verdict"] == Verdict.NO_DIFFERENCE
 
 
+def test_either_side_has_its_runs():
+    (found,) = groups(runs_of(x=X[:2], y=Y[:3]), ["arch"], {"arch": "x"}, "acc", Rules({}))
+    assert (found.runs_of(1), found.runs_of(-1)) == (("y0", "y1", "y2"), ("x0", "x1"))
+
+
 def test_holm_over_all_of_them():
     table = judged(runs_of(x=X, y=Y, z=[0.9, 0.91, 0.92, 0.9]))
     assert table["p_holm"].tolist() == pytest.approx([2 * table["p"][0], table["p"][1]])

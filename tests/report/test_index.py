@@ -297,6 +297,14 @@ def test_a_sentence_says_what_longer_training_would_have_brought_further(reports
     assert found.basis == f"10 seeds, 2 epochs of digits{said}"
 
 
+def test_a_ladder_as_a_whole_ends_with_its_last_step(reports):
+    report = named(reports, "history")
+    runs = report.analysis.runs.assign(late_gain=0.004, validated_epochs=9.0, best_epoch=8.0)
+    found = _of_report(replace(report, analysis=replace(report.analysis, runs=runs)), {})
+    (whole,) = (each for each in found if "all steps" in each.text)
+    assert whole.basis.endswith(", still improving when training ended: the last step and the start")
+
+
 def with_batch_size(report: Shelved) -> Shelved:
     """A report of whose first comparison the variant brings a batch size, too."""
     along = Differing("trainer.batch_size", ("8",), ("32",), ("0",))
@@ -332,6 +340,23 @@ def test_no_average_answers_a_claim_where_the_levels_of_another_choice_do(made):
     report = Shelved("together", there.home, analysis, {})
     assert not any(each.kind == Kind.CLAIM for each in findings([report]))
     assert "| Tanh is worse. | A &amp; B (1998), 3 | depends |" in index([report], [])
+
+
+def test_a_claim_that_holds_at_every_level_is_told_by_the_levels(made):
+    """Their average, 1.00 lower, is what no variant does."""
+    there = kept(made / "reports" / "together")
+    lower = (there.runs["params.activation"] == "tanh") & (there.runs["params.pool"] == "avg")
+    error = 5 - 2.0 * lower + there.runs["params.seed"].astype(float) / 8
+    runs = there.runs.assign(**{"metrics.test/error_pct": error})
+    claim = {"text": "…", **CLAIM, "variant": "tanh", "baseline": "relu", "direction": "not_worse"}
+    analysis = analysed(replace(there, runs=runs, study=replace(there.study, claims=(claim,))))
+    of_report = _of_report(Shelved("together", there.home, analysis, {}), {})
+    (said,) = (each.text for each in of_report if each.kind == Kind.CLAIM)
+    assert said.endswith(
+        "is **supported**: what **activation=tanh** instead of relu does to the test error depends on pool (in "
+        "percentage points, with 95 % intervals): with avg it lowers it by 2.00 (2.00 to 2.00); with max it changes "
+        "it by less than 0.28 percentage points"
+    )
 
 
 def test_quotations_from_memory_come_last(made):

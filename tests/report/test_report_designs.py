@@ -1,5 +1,6 @@
 """What a report says of each design, from runs whose numbers were planted."""
 
+from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -191,6 +192,42 @@ def test_a_claim_is_answered_by_the_effects_at_each_level_with_their_numbers(sto
     assert at in first[3]
     assert r"; at activation=tanh: +0.00 \[+0.00, +0.00\], p (Holm) = 1.000, n = 10" in first[3]
     assert "-1.00" not in first[3]  # the average
+
+
+def test_what_a_level_brings_is_named_and_what_follows_from_it_is_not(store, tmp_path):
+    """Of a factor with a dot its own section is what stands below it, not what stands beside."""
+    study = Study("s", ("trainer.epochs",), {"trainer.epochs": "2"}, "test/error_pct", 0.1, **UNSAID)
+    store.keep(replace(study, brings={"trainer.epochs": {"4": ["trainer.batch_size"]}}))
+    for seed, (epochs, batch) in product(range(8), ((2, 32), (4, 8))):
+        beside = {"trainer.batch_size": batch, "trainer.epochs/warm_up": epochs, "n_params": batch}
+        store.add(5 - epochs / 2 + seed / 10, seed=seed, factors="trainer.epochs", epochs=epochs, **beside)
+    _, settled = answer_of(compiled(tmp_path)[1])
+    assert settled.startswith("**trainer.epochs: 4** against 2 (with trainer.batch_size=8) is better: ")
+
+
+def test_a_data_set_does_not_bring_its_own_digest(store, tmp_path):
+    study = Study("s", ("dataset",), {"dataset": "digits"}, "test/error_pct", 0.1, **UNSAID)
+    store.keep(study)
+    for seed, name in product(range(8), ("digits", "mnist")):
+        told = dict.fromkeys(("config_hash", "data_sha256", "stream")) | {"dataset_digest": f"of {name}"}
+        store.add(len(name) + seed / 10, seed=seed, factors="dataset", dataset=name, tags=told)
+    text = compiled(tmp_path)[1]
+    assert "Varied with the factor by design: mnist against digits: dataset_digest" in text
+    assert answer_of(text)[1].startswith("**dataset: mnist** against digits is better: ")
+
+
+@pytest.mark.parametrize(("on_mnist", "finding"), [(1.0, "depends"), (-2.0, "supported")])
+def test_a_claim_is_answered_by_every_data_set(store, tmp_path, on_mnist, finding):
+    claim = {"text": "…", "source": "S", "factor": "activation", "variant": "relu", "baseline": "tanh"}
+    claim["direction"] = "better"
+    store.keep(a_study("activation", claims=(claim,), blocks="dataset"))
+    for seed, (data, effect) in product(range(8), {"digits": -1.0, "mnist": on_mnist}.items()):
+        for activation, error in {"tanh": 5.0, "relu": 5.0 + effect}.items():
+            told = {"data_sha256": data}
+            store.add(error + seed / 10, seed=seed, activation=activation, dataset=data, tags=told)
+    (row,) = rows_of(compiled(tmp_path)[1], "## Claims")
+    assert row[2] == finding
+    assert r"relu − tanh, at digits: -1.00 \[-1.00, -1.00\], p (Holm) = 0.020, n = 8; at mnist: " in row[3]
 
 
 def test_one_value_is_no_grid_with_an_edge_and_more_values_are_more_tuning(store, tmp_path):

@@ -62,6 +62,8 @@ def test_a_level_with_values_of_its_own_for_a_nuisance_factor_brings_the_rest_by
     assert brought(plan, planned(*runs)) == {"optimizer": {"sdlm": ["trainer.batch_size"]}}
     within = Plan(("activation", "trainer.batch_size"), ("optimizer",), ())  # its rates are its own
     assert brought(within, planned(*runs)) == {}
+    each = Plan(("activation",), ("optimizer",), ())
+    assert brought(each, planned(runs[0], runs[2] | {"activation": "tanh"}), fraction=True) == {}
 
 
 def test_one_factor_at_a_time():
