@@ -134,7 +134,7 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
 def _name(analysis: Analysis, row: Mapping[str, Any]) -> Markdown:
     """A comparison, with what is chosen along with its variant by design."""
     names = (crossed(row[name]) for name in ("factors", "variant", "baseline"))
-    where = circumstances(analysis.comparisons[row["at"]])
+    where = circumstances(analysis.comparisons[row["at"]], analysis.study)
     return md("**{}: {}** against {}{}", *names, md(" ({})", where) if where else md(""))
 
 

@@ -8,6 +8,7 @@ from ablations.comparison.confounds import Differing, follows
 from ablations.comparison.pairs import Comparison
 from ablations.report.analysis import Analysis, at_level
 from ablations.report.escaping import Markdown, crossed, listed, md, plain
+from ablations.tracking.study import Study
 
 MOST_NAMED = 6
 MOST_LINES = 10
@@ -109,27 +110,27 @@ def _by_design(paired: Sequence[Comparison]) -> Markdown:
     return md(VARIED_WITHS, listed([*shown, *more])) if shown else md("")
 
 
-def brought(comparison: Comparison) -> str:
-    """What is chosen along with the variant of one factor, `pool=avg`; '' where that is nothing but what follows from
-    the factor itself and what the network is composed of."""
+def brought(comparison: Comparison, study: Study) -> str:
+    """What comes along with the variant of one factor by design, `pool=avg`; '' where that is nothing but what follows
+    from the factor itself, what the network is composed of and what variants choose for themselves."""
     if len(comparison.factors) > 1:
         return ""
     (factor,) = comparison.factors
-    chosen = [
+    along = [
         each
         for each in comparison.differing.varied_with
-        if not (follows(each.key, factor) or each.key.startswith("network."))
+        if not (follows(each.key, factor) or each.key.startswith("network.") or each.key in study.chosen)
     ]
-    shown = [f"{plain(each.key)}={_values(each.variant)}" for each in chosen[:MOST_NAMED]]
-    if more := len(chosen) - len(shown):
+    shown = [f"{plain(each.key)}={_values(each.variant)}" for each in along[:MOST_NAMED]]
+    if more := len(along) - len(shown):
         shown.append(f"{more} more")
     return ", ".join(shown)
 
 
-def circumstances(comparison: Comparison) -> str:
+def circumstances(comparison: Comparison, study: Study) -> str:
     """Where a comparison holds, for brackets after its name: with what is chosen along, at which level of another
     factor, in which data set or fold; '' where there is nothing to say."""
-    along, at = brought(comparison), at_level(comparison)
+    along, at = brought(comparison, study), at_level(comparison)
     return "; ".join(filter(None, (along and f"with {along}", at and f"at {at}", comparison.block)))
 
 

@@ -202,7 +202,7 @@ def _about(report: Shelved, row: Mapping[str, Any]) -> Hashable:
     """The same for two rows that compare the same two levels in the same outcome, either way round; of its report alone
     is a ladder's whole, and a level with which something else is chosen."""
     levels = frozenset((row["variant"], row["baseline"]))
-    own = row["factors"] == WHOLE or brought(_comparison(report, row))
+    own = row["factors"] == WHOLE or brought(_comparison(report, row), report.analysis.study)
     return row["factors"], levels, row["metric"], row.get("block") or "", report.name if own else ""
 
 
@@ -303,7 +303,7 @@ def _choice(report: Shelved, row: Mapping[str, Any], inside: bool = False) -> Ma
     if row["factors"] == WHOLE:
         return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
     ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
-    where = circumstances(_comparison(report, row))
+    where = circumstances(_comparison(report, row), report.analysis.study)
     return md("**{}={}** instead of {}{}", factor, level, other, md(" ({})", where) if where else md(""))
 
 

@@ -25,7 +25,7 @@ from ablations.report.findings import Finding, elsewhere, findings, spread
 from ablations.report.numbers import NO_SPREAD, Form, forms
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.secondary import GROUPS, SECONDARY
-from ablations.tracking.study import label
+from ablations.tracking.study import Study, label
 
 NAME = "README.md"
 LADDER, FIRST = "ladder", "forest"
@@ -215,7 +215,7 @@ def _rows(report: Shelved, form: Forms) -> Iterator[tuple[Markdown | str, ...]]:
         verdict = DEPENDS if simple else row["verdict"]
         yield (
             report.link(),
-            *_compared(row, comparison),
+            *_compared(row, comparison, analysis.study),
             verdict,
             *_size(analysis, row, own),
             *outcomes,
@@ -224,16 +224,16 @@ def _rows(report: Shelved, form: Forms) -> Iterator[tuple[Markdown | str, ...]]:
         for level, each in simple:
             yield (
                 report.link(),
-                *_compared(each, level),
+                *_compared(each, level, analysis.study),
                 each["verdict"],
                 *_size(analysis, each, own),
                 *[""] * 4,
             )
 
 
-def _compared(row: Mapping[str, Any], comparison: Comparison) -> tuple[str, str]:
+def _compared(row: Mapping[str, Any], comparison: Comparison, study: Study) -> tuple[str, str]:
     choice = f"{crossed(row['factors'])}: {crossed(row['variant'])}"
-    where = circumstances(comparison)
+    where = circumstances(comparison, study)
     return f"{choice} ({where})" if where else choice, crossed(row["baseline"])
 
 

@@ -625,3 +625,12 @@ def test_the_chinese_readme_has_the_same_numbers_links_and_figure():
 
 def numbers(sentence: str) -> list[str]:
     return re.findall(r"\d+(?:[.,]\d+)*", re.sub(r"\]\(.*?\)", "]", sentence))
+
+
+def test_what_variants_choose_for_themselves_is_not_what_comes_along(reports):
+    """A learning rate of its own is told where the tuning is."""
+    report = with_batch_size(named(reports, "once_more"))
+    study = replace(report.analysis.study, nuisance=("trainer.batch_size",))
+    tuned = replace(report, analysis=replace(report.analysis, study=study))
+    assert any("with trainer.batch_size" in each.said() for each in findings([report]))
+    assert not any("with trainer.batch_size" in each.said() for each in findings([tuned]))
