@@ -5,31 +5,30 @@ and what is not settled is called so.
 """
 
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from itertools import chain
 from typing import Any
 
 import pandas as pd
 
 from ablations.commands import many
-from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, TURNED, alike
+from ablations.comparison.claims import DEPENDS, REFUTED, SUPPORTED, alike
 from ablations.comparison.designs import WHOLE
-from ablations.comparison.pairs import Comparison
 from ablations.comparison.variants import EPOCHS_TO_TARGET
-from ablations.comparison.verdicts import COLUMNS, Verdict
+from ablations.comparison.verdicts import Verdict
 from ablations.plots.ladder import START
 from ablations.report.analysis import Analysis, steps_of
-from ablations.report.confounds import brought, circumstances
+from ablations.report.confounds import circumstances
 from ablations.report.dependence import AtLevels, by_other, depends
 from ablations.report.escaping import Markdown, md
 from ablations.report.lengths import GAINING, at_the_end
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
 from ablations.report.published import reached
+from ablations.report.settled import Settled, about_choice, alone, comparison_of, settled
 from ablations.report.shelf import Shelved
 from ablations.report.trade_offs import trade_off
-from ablations.tracking.columns import column, param, tag
+from ablations.tracking.columns import column, param
 from ablations.tracking.study import words
 
 MOST = 10
@@ -69,7 +68,7 @@ class Finding:
         kind: of the sentence.
         report: that says it.
         about: the same for two sentences that would say the same.
-        choice: that it is about, as `_about` names it; None where that is not one alone.
+        choice: that it is about, as `about_choice` names it; None where that is not one alone.
         rank: smaller ones are said first, among those of its kind.
         text: without a full stop.
         basis: what it rests on: `10 seeds, 10 epochs of mnist`.
@@ -107,13 +106,13 @@ class Finding:
 
 def findings(reports: Sequence[Shelved]) -> list[Finding]:
     """At most `MOST` sentences, in the order in which they are to be read."""
-    settled = _settled(reports)
+    known = settled(reports)
     every = sorted(
-        (each for report in reports for each in _of_report(report, settled)),
+        (each for report in reports for each in _of_report(report, known)),
         key=lambda each: (list(Kind).index(each.kind), each.rank, each.report.name),
     )
     chosen = _chosen(every)
-    return [_with_others(each, settled) for each in every if each in chosen]
+    return [_with_others(each, known) for each in every if each in chosen]
 
 
 def _chosen(every: Sequence[Finding]) -> list[Finding]:
@@ -137,53 +136,13 @@ def _chosen(every: Sequence[Finding]) -> list[Finding]:
     return chosen
 
 
-Settled = Mapping[Hashable, Sequence[tuple[Shelved, str, frozenset[Hashable]]]]
-"""By what a comparison is about the reports that settle it, each with how, the verdict of the levels in order, and from
-which trainings."""
-
-
-def _settled(reports: Iterable[Shelved]) -> Settled:
-    found: dict[Hashable, list[tuple[Shelved, str, frozenset[Hashable]]]] = {}
-    for report in reports:
-        for row in _alone(report.analysis):
-            dependent = depends(report.analysis, row)
-            if dependent or Verdict(row["verdict"]).settled:
-                how = DEPENDS if dependent else _in_order(row)
-                runs = _trainings(report, row)
-                found.setdefault(_about(report, row), []).append((report, how, runs))
-    return found
-
-
-def elsewhere(reports: Sequence[Shelved]) -> Callable[[Shelved, Mapping[str, Any]], Sequence[Shelved]]:
-    """For the row of a verdict table, whatever its metric, the reports that settle the same choice in another way."""
-    settled = _settled(reports)
-
-    def otherwise(report: Shelved, row: Mapping[str, Any]) -> Sequence[Shelved]:
-        verdict = Verdict(row["verdict"])
-        how = DEPENDS if depends(report.analysis, row) else _in_order(row) if verdict.settled else None
-        said = settled.get(_about(report, row), ()) if how else ()
-        return [other for other, of, _ in said if other is not report and of != how]
-
-    return otherwise
-
-
-def _trainings(report: Shelved, row: Mapping[str, Any]) -> frozenset[Hashable]:
-    """What the comparison of a row rests on, the same for a run and for what another sweep adopted of it."""
-    runs = report.analysis.runs.set_index("run_id")
-    own = runs.loc[[*chain.from_iterable(_comparison(report, row).run_ids)]]
-    hashes = zip(*(column(own, tag(name)) for name in ("config_hash", "code_hash")), strict=True)
-    return frozenset(
-        both if pd.notna(both[0]) else run_id for run_id, both in zip(own.index, hashes, strict=True)
-    )
-
-
-def _with_others(finding: Finding, settled: Settled) -> Finding:
+def _with_others(finding: Finding, known: Settled) -> Finding:
     """A sentence about one choice with the other reports that have settled it."""
-    said = settled.get(finding.choice, ())
+    said = known.get(finding.choice, ())
     own = next(((how, runs) for report, how, runs in said if report is finding.report), None)
     if own is None:
         return finding
-    how_here, known = own
+    how_here, seen = own
     others: dict[str, list[Shelved]] = {"same": [], "otherwise": [], "depending": []}
     for report, how, runs in said:
         if report is finding.report:
@@ -192,44 +151,13 @@ def _with_others(finding: Finding, settled: Settled) -> Finding:
             others["depending"].append(report)
         elif how != how_here:
             others["otherwise"].append(report)
-        elif runs.isdisjoint(known):  # the same runs say nothing new
+        elif runs.isdisjoint(seen):  # the same runs say nothing new
             others["same"].append(report)
-            known |= runs
+            seen |= runs
     return replace(finding, **{name: tuple(found) for name, found in others.items()})
 
 
-def _about(report: Shelved, row: Mapping[str, Any]) -> Hashable:
-    """The same for two rows that compare the same two levels in the same outcome, either way round; of its report alone
-    is a ladder's whole, and a level with which something else is chosen."""
-    levels = frozenset((row["variant"], row["baseline"]))
-    own = row["factors"] == WHOLE or brought(_comparison(report, row), report.analysis.study)
-    return row["factors"], levels, row["metric"], row.get("block") or "", report.name if own else ""
-
-
-def _comparison(report: Shelved, row: Mapping[str, Any]) -> Comparison:
-    """The comparison of a row of the verdict table."""
-    named = (*(row[name] for name in COLUMNS[:4]), row.get("block"))
-    of = report.analysis.comparisons
-    return next(each for each in of if (*(getattr(each, name) for name in COLUMNS[:4]), each.block) == named)
-
-
-def _in_order(row: Mapping[str, Any]) -> str:
-    """The verdict of the level that is the first by name."""
-    verdict = Verdict(row["verdict"])
-    return verdict if row["variant"] < row["baseline"] else TURNED.get(verdict, verdict)
-
-
-def _alone(analysis: Analysis) -> list[dict[str, Any]]:
-    """The rows of the verdict table that compare levels of one factor in the study's own outcome; none of a study that
-    compares with published figures instead."""
-    if analysis.study.published:
-        return []
-    effects = analysis.effects
-    mine = effects[(effects["metric"] == analysis.study.metric) & (effects["factors"].map(len) == 1)]
-    return mine.to_dict("records")
-
-
-def _of_report(report: Shelved, settled: Settled) -> Iterator[Finding]:
+def _of_report(report: Shelved, known: Settled) -> Iterator[Finding]:
     """Everything that may be said of a report."""
     analysis = report.analysis
     if analysis.study.published:
@@ -237,7 +165,7 @@ def _of_report(report: Shelved, settled: Settled) -> Iterator[Finding]:
             yield Finding(Kind.FIGURES, report, report.name, (), Markdown(text.removesuffix(".")))
         return
     form = forms(analysis).get(analysis.study.metric, Form(2, analysis.study.unit))
-    for row in _alone(analysis):
+    for row in alone(analysis):
         verdict, rest = Verdict(row["verdict"]), None
         if depends(analysis, row):
             yield from _dependences(report, row, form)
@@ -248,10 +176,10 @@ def _of_report(report: Shelved, settled: Settled) -> Iterator[Finding]:
             yield _difference(report, row, form)
         elif verdict == Verdict.NO_DIFFERENCE and rest is None:  # else the trade-off says that, too
             yield _no_difference(report, row, form)
-        elif (found := _open(report, row)) and found.about not in settled:
+        elif (found := _open(report, row)) and found.about not in known:
             yield found
         if rest is not None:
-            choice = _about(report, row)
+            choice = about_choice(report, row)
             about = choice if verdict == Verdict.NO_DIFFERENCE else ("both", choice)
             text = md("{} {}{}", _choice(report, row), rest, _over(report, row))
             yield Finding(Kind.TRADE_OFF, report, about, _size(row), text, _basis(report, row), choice)
@@ -275,7 +203,7 @@ def _basis(report: Shelved, row: Mapping[str, Any]) -> str:
 
 def _unfinished(report: Shelved, row: Mapping[str, Any]) -> list[str]:
     """Of the two levels of a comparison those that longer training would have brought further."""
-    comparison = _comparison(report, row)
+    comparison = comparison_of(report, row)
     if len(comparison.factors) > 1:
         return []
     names = (*comparison.variant, *comparison.baseline)
@@ -303,7 +231,7 @@ def _choice(report: Shelved, row: Mapping[str, Any], inside: bool = False) -> Ma
     if row["factors"] == WHOLE:
         return md("**{}aking all steps of the ladder** instead of none", "t" if inside else "T")
     ((factor,), (level,), (other,)) = row["factors"], row["variant"], row["baseline"]
-    where = circumstances(_comparison(report, row), report.analysis.study)
+    where = circumstances(comparison_of(report, row), report.analysis.study)
     return md("**{}={}** instead of {}{}", factor, level, other, md(" ({})", where) if where else md(""))
 
 
@@ -334,7 +262,7 @@ def _limits(row: Mapping[str, Any], form: Form) -> Iterator[str]:
 
 def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
     """What else varied: the factors that are averaged over, or the steps of a ladder that were gone before."""
-    averaged = _comparison(report, row).averaged
+    averaged = comparison_of(report, row).averaged
     if steps_of(report.analysis.study) and row["factors"] != WHOLE:
         return md(", on top of the steps before it on a ladder")
     listed = " and ".join(filter(None, (", ".join(averaged[:-1]), *averaged[-1:])))
@@ -350,7 +278,7 @@ def _on_choice(
     kind: Kind, report: Shelved, row: Mapping[str, Any], rank: tuple[float, ...], text: Markdown
 ) -> Finding:
     """A sentence that says of a choice what there is to say."""
-    choice = _about(report, row)
+    choice = about_choice(report, row)
     return Finding(kind, report, choice, rank, text, _basis(report, row), choice)
 
 
@@ -466,7 +394,7 @@ def _of_claim(report: Shelved, row: Mapping[str, Any], form: Form) -> Markdown:
 
 def _open(report: Shelved, row: Mapping[str, Any]) -> Finding | None:
     """What more seeds would settle, the fewest first; None where seeds are not what is lacking."""
-    comparison = _comparison(report, row)
+    comparison = comparison_of(report, row)
     hindered = comparison.hopeless or comparison.censored or row["n"] < 2
     if hindered or row["verdict"] == Verdict.CONFOUNDED or pd.isna(row["seeds_needed"]):
         return None

@@ -21,8 +21,9 @@ from ablations.report.analysis import Analysis, simple_rows
 from ablations.report.confounds import circumstances
 from ablations.report.dependence import WORDS
 from ablations.report.escaping import Markdown, crossed, listed, md, plain, table
-from ablations.report.findings import Finding, elsewhere, findings, spread
+from ablations.report.findings import Finding, findings, spread
 from ablations.report.numbers import NO_SPREAD, Form, forms
+from ablations.report.settled import elsewhere
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.secondary import GROUPS, SECONDARY
 from ablations.tracking.study import Study, label

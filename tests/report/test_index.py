@@ -35,6 +35,7 @@ from ablations.report.findings import (
 )
 from ablations.report.index import BLOCK, index, pages, write_index
 from ablations.report.numbers import Form
+from ablations.report.settled import elsewhere
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.study import Study
 
@@ -634,3 +635,16 @@ def test_what_variants_choose_for_themselves_is_not_what_comes_along(reports):
     tuned = replace(report, analysis=replace(report.analysis, study=study))
     assert any("with trainer.batch_size" in each.said() for each in findings([report]))
     assert not any("with trainer.batch_size" in each.said() for each in findings([tuned]))
+
+
+@pytest.mark.parametrize(("verdict", "said"), [(Verdict.BETTER, ["choices"]), (Verdict.WORSE, [])])
+def test_a_secondary_outcome_settles_what_another_report_claims(reports, verdict, said):
+    """In `choices` tanh has the smaller calibration error."""
+    once = named(reports, "once_more")
+    compared, *_ = once.analysis.comparisons
+    compared = replace(compared, metric="test/ece")
+    asked = replace(once, analysis=replace(once.analysis, comparisons=(*once.analysis.comparisons, compared)))
+    row = once.analysis.effects.iloc[0].to_dict() | {"metric": "test/ece", "verdict": verdict}
+    assert (row["variant"], row["baseline"]) == (("relu",), ("tanh",))
+    otherwise = elsewhere([named(reports, "choices"), asked])
+    assert [each.name for each in otherwise(asked, row)] == said
