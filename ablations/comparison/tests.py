@@ -4,9 +4,7 @@ The sign-flip test asks how often differences of random sign would have a mean a
 every difference that this same test does not reject, so that the two never contradict each other.
 """
 
-import gc
 import math
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING
@@ -16,7 +14,7 @@ import numpy as np
 from ablations.comparison import exact
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from numpy.typing import ArrayLike, NDArray
 
@@ -161,23 +159,8 @@ def holm(p: "ArrayLike") -> "NDArray[np.float64]":
     p = np.asarray(p, dtype=float)
     if not len(p):
         return p
-    with _little_garbage():
-        corrected = multipletests(np.nan_to_num(p, nan=1.0), alpha=ALPHA, method="holm")[1]
+    corrected = multipletests(np.nan_to_num(p, nan=1.0), alpha=ALPHA, method="holm")[1]
     return np.where(np.isnan(p), np.nan, corrected)
-
-
-@contextmanager
-def _little_garbage() -> "Iterator[None]":
-    """`multipletests` collects garbage each time, for a tenth of a second where much is loaded; what is there already
-    is kept from it."""
-    others = gc.get_freeze_count()
-    if not others:
-        gc.freeze()
-    try:
-        yield
-    finally:
-        if not others:
-            gc.unfreeze()
 
 
 def mean_and_sd(differences: "ArrayLike", rounding: "ArrayLike" = 0.0) -> tuple[float, float]:
