@@ -34,9 +34,8 @@ IMAGES = {
 }
 """Metrics that count images: the param with their number, and the value of all of them."""
 
-GRID, ONE_AT_A_TIME, ADD_ONE_IN, LADDER, FRACTION = (
-    *("grid", "one_at_a_time", "add_one_in", "ladder", "fraction"),
-)
+GRID, ONE_AT_A_TIME, ADD_ONE_IN = "grid", "one_at_a_time", "add_one_in"
+LADDER, FRACTION = "ladder", "fraction"
 """Designs, as a study names them."""
 
 MOST_INTERACTIONS = 24

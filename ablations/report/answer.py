@@ -16,7 +16,7 @@ from ablations.report.analysis import Analysis
 from ablations.report.blocks import in_one_sentence as over_blocks
 from ablations.report.confounds import circumstances, reason
 from ablations.report.dependence import depending, depends
-from ablations.report.escaping import Markdown, crossed, md
+from ablations.report.escaping import Markdown, crossed, enumerated, md
 from ablations.report.naming import variant_name
 from ablations.report.numbers import Form, forms, seeds_needed
 from ablations.report.published import reached
@@ -126,7 +126,7 @@ def _difference(analysis: Analysis, row: Mapping[str, Any], form: Form) -> Markd
     low, high = (form.value(end) for end in ends)
     shown = "{} is {}{}: its {} is {} {} ({} to {})"
     averaged = analysis.comparisons[row["at"]].averaged
-    over = md(" on average over {}", " and ".join(averaged)) if averaged else md("")
+    over = md(" on average over {}", enumerated(averaged)) if averaged else md("")
     size = form.with_unit(row["mean_diff"])
     return md(shown, _name(analysis, row), row["verdict"], over, analysis.study.noun, size, side, low, high)
 

@@ -260,8 +260,8 @@ def _tuning(analysis: Analysis) -> Iterator[Drawing]:
         return
     keys = [param(key) for key in study.factors]
     order = {tuple(row[key] for key in keys): rank for rank, row in analysis.variants[keys].iterrows()}
-    levels = zip(*(found.trials[key] for key in keys), strict=True) if keys else [()] * len(found.trials)
-    trials = found.trials.assign(variant=[order.get(each, len(order)) for each in levels])
+    settings = zip(*(found.trials[key] for key in keys), strict=True) if keys else [()] * len(found.trials)
+    trials = found.trials.assign(variant=[order.get(each, len(order)) for each in settings])
     names = [short_name(row, study) for row in analysis.variants.to_dict("records")]
     names.append("not evaluated")
     measured, most = label(study.tuned_on), study.tuning["trials"]

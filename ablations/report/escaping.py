@@ -26,6 +26,11 @@ def plain(text: object) -> str:
     return " ".join(text.split())
 
 
+def enumerated(parts: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, (", ".join(parts[:-1]), *parts[-1:])))
+
+
 def crossed(names: Sequence[str]) -> str:
     """One factor or level as it is, the two of an interaction as `a × b`."""
     return BETWEEN.join(names)

@@ -21,7 +21,7 @@ from ablations.plots.ladder import START
 from ablations.report.analysis import Analysis, steps_of
 from ablations.report.confounds import circumstances
 from ablations.report.dependence import AtLevels, by_other, depends
-from ablations.report.escaping import Markdown, md
+from ablations.report.escaping import Markdown, enumerated, md
 from ablations.report.lengths import GAINING, at_the_end
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
 from ablations.report.published import reached
@@ -265,8 +265,7 @@ def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
     averaged = comparison_of(report, row).averaged
     if steps_of(report.analysis.study) and row["factors"] != WHOLE:
         return md(", on top of the steps before it on a ladder")
-    listed = " and ".join(filter(None, (", ".join(averaged[:-1]), *averaged[-1:])))
-    return md(", on average over {}", listed) if averaged else md("")
+    return md(", on average over {}", enumerated(averaged)) if averaged else md("")
 
 
 def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:

@@ -20,7 +20,7 @@ from ablations.report.blocks import over_blocks
 from ablations.report.confounds import differing, named_comparison
 from ablations.report.dependence import simple_effects
 from ablations.report.designs import design
-from ablations.report.escaping import Markdown, code, listed, md, table
+from ablations.report.escaping import Markdown, code, enumerated, listed, md, table
 from ablations.report.generalisation import named_row, on_other_images
 from ablations.report.lengths import how_long
 from ablations.report.naming import variant_name
@@ -268,12 +268,7 @@ def _looks(analysis: Analysis) -> Markdown:
         str(at) if times == 1 else f"{at} ({times} times)" for at, times in Counter(map(len, seeds)).items()
     ]
     added = "Seeds" if seeds[0] < seeds[-1] else "Runs"  # as after a tuning that chose something else
-    return md(
-        LOOKS,
-        added,
-        many(len(seeds), "look"),
-        " and ".join(filter(None, (", ".join(counts[:-1]), counts[-1]))),
-    )
+    return md(LOOKS, added, many(len(seeds), "look"), enumerated(counts))
 
 
 def _in_full(analysis: Analysis) -> Iterator[Markdown]:

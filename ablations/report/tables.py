@@ -144,7 +144,7 @@ def cost_rows(analysis: Analysis) -> tuple[tuple[str, ...], Rows] | None:
         **{"epoch_s": "seconds/epoch", "train_s": "seconds of training"},
         EPOCHS_TO_TARGET: outcome(EPOCHS_TO_TARGET, study),
     }
-    digits = {"epoch_s": _digits(table), "train_s": 1, "epochs_to_target": 1}
+    digits = {"epoch_s": _digits(table), "train_s": 1, EPOCHS_TO_TARGET: 1}
     there = [name for name in headings if table[name].notna().any()]
     rows = []
     for row in table.to_dict("records"):

@@ -7,7 +7,7 @@ from ablations.comparison.pairs import Comparison
 from ablations.comparison.verdicts import Verdict
 from ablations.report.analysis import Analysis
 from ablations.report.dependence import depends
-from ablations.report.escaping import Markdown, crossed, md
+from ablations.report.escaping import Markdown, crossed, enumerated, md
 from ablations.tracking.secondary import SECONDARY
 
 SAME = ("factors", "variant", "baseline", "block")
@@ -54,7 +54,7 @@ def trade_off(analysis: Analysis, row: Mapping[str, Any]) -> Markdown | None:
 
 def _over(comparison: Comparison) -> Markdown:
     averaged = comparison.averaged
-    return md(", on average over {}", " and ".join(averaged)) if averaged else md("")
+    return md(", on average over {}", enumerated(averaged)) if averaged else md("")
 
 
 def _name(row: Mapping[str, Any]) -> Markdown:
@@ -66,4 +66,4 @@ def _named(nouns: Sequence[str]) -> str:
     """The first of these outcomes, the others counted."""
     more = len(nouns) - MOST_OUTCOMES
     shown = [*nouns[:MOST_OUTCOMES], *([f"{more} more"] if more > 0 else [])]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+    return enumerated(shown)

@@ -510,8 +510,15 @@ def test_a_published_report_is_replaced_on_request_alone(store, without_figures,
 def test_what_is_published_with_the_project_says_so():
     """Those that the project's page links to; a sweep of one's own may lie beside them."""
     names = set(re.findall(r"\]\(reports/(\w+)/", (ROOT / "README.md").read_text("utf-8")))
-    assert len(names) >= 2
-    for name in names:
+    assert names
+    listed = set(re.findall(r"\]\((\w+)/README", (REPORTS / "README.md").read_text("utf-8")))
+    assert names <= listed
+    assert listed == {
+        *("activation", "pool", "c3", "head", "loss", "optimizer", "learning_rate", "init", "normalization"),
+        *("size", "distortion", "factorial", "age", "modernise", "history"),
+        *("activation_x_pool", "reproductions"),
+    }
+    for name in listed:
         assert (REPORTS / name / "PUBLISHED").exists(), name
 
 
