@@ -18,9 +18,12 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import hydra
 import numpy as np
 import pytest
 from expected import TABLES
+from hydra.core.global_hydra import GlobalHydra
+from hydra.types import RunMode
 from hypothesis import HealthCheck, settings
 from omegaconf import DictConfig
 from project import PATIENCE_S
@@ -29,7 +32,8 @@ from threadpoolctl import threadpool_limits
 from ablations.ground import WINDOWS
 from ablations.ground.paths import CONF, ROOT
 from ablations.nn.network import Network
-from ablations.sweep import overrides
+from ablations.sweep.composing import Composer
+from ablations.sweep.overrides import find_plugins
 from ablations.tracking import AwayError, Store, Tracker
 from ablations.training.recipe import build_network
 from ablations.training.streams import Streams
@@ -97,9 +101,18 @@ def _one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def compose() -> Callable[..., DictConfig]:
+def composer() -> Composer:
+    """Of the runs of sweeps, whose compositions are Hydra's own (tests/sweep/test_naming.py) in a tenth of the time."""
+    find_plugins()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return Composer.of(GlobalHydra.instance().config_loader())
+
+
+@pytest.fixture(scope="session")
+def compose(composer: Composer) -> Callable[..., DictConfig]:
     """compose("pool=avg", …): the configuration of run.py with these overrides."""
-    return cache(overrides.compose)
+    usual = composer.load_configuration("config", [], RunMode.RUN)
+    return cache(lambda *overrides: composer.planned(usual, overrides).config)
 
 
 @pytest.fixture(scope="session")

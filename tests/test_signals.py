@@ -217,6 +217,7 @@ def workers(folder: Path, count: int = 2, jobs: int = 6) -> subprocess.Popen[str
     return process
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize(
     ("number", "to_all"), [(signal.SIGTERM, False), (signal.SIGINT, True)], ids=["kill", "Ctrl-C"]
 )
@@ -234,6 +235,7 @@ def test_workers_are_stopped_too_and_begin_nothing_more(number, to_all, tmp_path
     assert group_is_gone(process)
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
     process = workers(tmp_path)
     process.kill()
@@ -244,6 +246,7 @@ def test_workers_do_not_outlive_a_parent_that_was_killed(tmp_path):
     }
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_nor_do_those_that_have_nothing_to_do(tmp_path):
     """joblib's workers wait for more for five minutes; three of these have never had anything."""
     process = workers(tmp_path, count=4, jobs=1)

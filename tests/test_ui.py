@@ -63,6 +63,7 @@ def test_help_has_examples():
     assert "python -m ablations.ui activation-pool" in out
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_the_server_answers_at_the_printed_address_until_ctrl_c(swept, tmp_path):
     process = ui("--tracking-uri", swept.uri, "--port", "0", cwd=tmp_path)
     try:
@@ -87,6 +88,7 @@ def test_the_server_answers_at_the_printed_address_until_ctrl_c(swept, tmp_path)
         urllib.request.urlopen(server, timeout=5)
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGKILL], ids=lambda number: number.name)
 def test_the_server_ends_with_the_command_however_that_ends(number, swept, tmp_path):
     """SIGHUP as of a terminal that is closed. The store cannot be written to: a copy of it is shown."""

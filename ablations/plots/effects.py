@@ -126,7 +126,8 @@ def reach(effects: pd.DataFrame, margin: float) -> tuple[float, float, bool]:
     ends = np.append(ends, [-1.3 * margin, 1.3 * margin])
     inside = ends[np.abs(ends) <= furthest]
     room = 0.2 * np.abs(inside).max() or 1.0
-    return inside.min() - room, inside.max() + room, bool(np.abs(ends).max() > furthest)
+    left, right = inside.min() - room, inside.max() + room
+    return left, right, bool(ends.min() < left or ends.max() > right)
 
 
 def _comparison(axes: Axes, line: int, row: Mapping[str, Any], form: str) -> None:
@@ -153,7 +154,7 @@ def interval(axes: Axes, line: float, row: Mapping[str, Any]) -> None:
         dash = "-" if np.isfinite(end) else (0, (2, 1.6))
         axes.plot([start, stop], [line, line], color=colour, ls=dash, lw=1.6, zorder=2)
         head: Any = "|" if stop == end else CARETLEFT if stop == left else CARETRIGHT
-        axes.plot(stop, line, color=colour, marker=head, ms=6, mew=1.6, zorder=2)
+        axes.plot(stop, line, color=colour, marker=head, ms=6, mew=1.6, zorder=2, clip_on=False)
     if left <= mean <= right:
         face = colour if filled else "white"
         axes.plot(mean, line, color=colour, marker=marker, ms=7, mfc=face, mew=1.5, zorder=3)

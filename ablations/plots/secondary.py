@@ -60,6 +60,8 @@ def _column(
     axes.axvline(0, color=style.BASELINE, lw=0.9, zorder=1)
     for line, row in rows:
         interval(axes, line, row)
+        if row["mean_diff"] < left or row["mean_diff"] > right:
+            _number_at_the_edge(axes, line, row["mean_diff"], row["mean_diff"] > right)
     axes.set_title(textwrap.fill(fitted(noun, 60), 24), fontsize=10)
     sides = ("better", "worse") if smaller else ("worse", "better")
     notes = [unit or "difference", f"← {sides[0]}     {sides[1]} →", *(["axis cut"] if cut else [])]
@@ -69,6 +71,16 @@ def _column(
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.3)
     axes.spines[["left", "right", "top"]].set_visible(False)
+
+
+def _number_at_the_edge(axes: Axes, line: float, mean: float, at_right: bool) -> None:
+    """How far beyond the axis a mean lies, beside its arrow head."""
+    text, inwards = f"{mean:+.2g}".replace("-", "−"), -9 if at_right else 9
+    place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    side = "right" if at_right else "left"
+    axes.annotate(
+        text, (float(at_right), line), (inwards, 0), ha=side, va="center_baseline", fontsize=8, **place
+    )
 
 
 def _legend(figure: Figure, verdicts: Sequence[str]) -> None:

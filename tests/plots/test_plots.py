@@ -323,6 +323,20 @@ def test_one_huge_effect_does_not_squeeze_the_others():
     assert "axis is cut" not in forest(effects(*COMPARED), "e", "", 0.1, True).axes[0].get_xlabel()
 
 
+def test_what_lies_beyond_the_axis_of_an_outcome_has_its_number_there():
+    means = {"x": 0.2, "y": 0.3, "z": 80}
+    rows = [("a", name, 8, mean, mean - 0.1, mean + 0.1, WORSE) for name, mean in means.items()]
+    table = effects(*rows, ("a", "w", 8, -0.2, -0.3, -0.1, BETTER))
+    for sign, side in ((1, "+80"), (-1, "−80")):
+        numbers = ["ci_low", "mean_diff", "ci_high"]
+        signed = table.assign(metric="loss", **{key: sign * table[key] for key in numbers})
+        figure = forests(signed, {"loss": ("loss", "", True)})
+        texts = drawn_texts(figure)
+        assert side in texts
+        assert not {"+0.2", "+0.3", "−0.2", "−0.3"} & set(texts)
+        assert_nothing_is_cut_off(figure)
+
+
 @pytest.mark.parametrize("comparisons", [1, 40, 60])
 def test_forests_of_any_size(comparisons):
     name = "Ж$_{" * 20

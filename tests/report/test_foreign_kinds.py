@@ -175,6 +175,7 @@ def test_other_data_and_what_was_recorded(uri, tmp_path):
     assert "Not recorded, so unknown whether equal on both sides: versions of packages." in text
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_a_server_tells_of_the_data_sets_and_filters_alike(uri, serve):
     server = Reader(Store(serve(Store(uri)).uri))
     for query in ({}, {"where": "params.arch = 'x'"}, {"where": "metrics.acc > 0.75"}):

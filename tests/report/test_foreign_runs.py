@@ -246,6 +246,7 @@ def test_the_command_as_somebody_types_it(uri, tmp_path):
     assert figures == {Path(link).stem for link in re.findall(r"\]\((figures/.+?)\)", text)}
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.usefixtures("without_figures")
 def test_a_server_gives_the_same_bytes(uri, serve, reports):
     server, written = serve(Store(uri)).uri, []

@@ -203,6 +203,7 @@ DESIGNS = {
 }
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize("name", DESIGNS)
 def test_every_design(store, tmp_path, name):
     base = {"activation": "relu", "pool": "max"}

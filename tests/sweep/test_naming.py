@@ -1,5 +1,7 @@
 """Names of sweeps: the settings are in them, and one name is one sweep's."""
 
+from collections.abc import Callable
+
 import hydra
 import pytest
 from hydra.core.global_hydra import GlobalHydra
@@ -10,23 +12,28 @@ from ablations.errors import InputError
 from ablations.experiment.job import determining, digest, logged_params
 from ablations.ground.paths import CONF
 from ablations.sweep.command_line import command_lines
-from ablations.sweep.composing import PlannedRun, composed
+from ablations.sweep.composing import Composer, PlannedRun, composed
 from ablations.sweep.naming import name_of, require_own_name
 from ablations.sweep.overrides import read_overrides
 from ablations.sweep.plan import Plan, plan
 from ablations.tracking import Store, Tracker
 
+Planned = tuple[str, Plan, list[PlannedRun]]
 
-def planned(*words: str) -> tuple[str, Plan, list[PlannedRun]]:
-    """The name, the plan and the runs of a command line, as the sweeper makes them."""
-    ((*words,),) = command_lines(["-m", *words])
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        loader = GlobalHydra.instance().config_loader()
-        config = loader.load_configuration("config", words[1:], RunMode.MULTIRUN)
-        given = read_overrides(loader, config.hydra.overrides.task)
+
+@pytest.fixture(scope="session")
+def planned(composer: Composer) -> Callable[..., Planned]:
+    """planned("pool=max,avg", …): the name, the plan and the runs of a command line, as the sweeper makes them."""
+
+    def planned(*words: str) -> Planned:
+        ((*words,),) = command_lines(["-m", *words])
+        config = composer.load_configuration("config", words[1:], RunMode.MULTIRUN)
+        given = read_overrides(composer, config.hydra.overrides.task)
         found = plan(OmegaConf.to_container(config.study, resolve=True), given)
-        runs = composed(loader, config, found.runs)
-        return name_of(config, loader, given, found, runs), found, runs
+        runs = composed(composer, config, found.runs)
+        return name_of(config, composer, given, found, runs), found, runs
+
+    return planned
 
 
 @pytest.mark.parametrize(
@@ -77,7 +84,7 @@ def planned(*words: str) -> tuple[str, Plan, list[PlannedRun]]:
         ("pool=max,avg name=激活函数", "激活函数"),
     ],
 )
-def test_the_name_says_what_varies_and_what_is_not_as_usual(command, name):
+def test_the_name_says_what_varies_and_what_is_not_as_usual(command, name, planned):
     assert planned(*command.split())[0] == name
 
 
@@ -101,7 +108,7 @@ def test_runs_are_composed_as_hydra_composes_them(words):
             assert OmegaConf.is_struct(ours.config)
 
 
-def test_a_name_is_one_sweeps(tmp_path):
+def test_a_name_is_one_sweeps(tmp_path, planned):
     store = Store(f"sqlite:///{tmp_path}/mlflow.db")
     five = planned("pool=max,avg", "trainer.epochs=5", "name=mine")
     require_own_name("mine", *five[1:], store)  # nothing is there yet
@@ -146,12 +153,12 @@ def test_a_name_is_one_sweeps(tmp_path):
         ("optimizer=sgd,adagrad optimizer.momentum=0.8", "^optimizer.momentum: there is no such key"),
     ],
 )
-def test_what_cannot_be_a_factor_is_refused(command, message):
+def test_what_cannot_be_a_factor_is_refused(command, message, planned):
     with pytest.raises(InputError, match=message):
         planned(*command.split())
 
 
-def test_folders_of_a_data_set_are_a_factor():
+def test_folders_of_a_data_set_are_a_factor(planned):
     _, found, runs = planned("dataset=images", "dataset.root=/a,/b")
     assert found.factors == ("dataset.root",)
     for run in runs:
@@ -162,7 +169,7 @@ def test_folders_of_a_data_set_are_a_factor():
     assert len({digest(determining(run.config)) for run in runs}) == 1
 
 
-def test_a_key_of_one_choice_is_set_where_it_is():
+def test_a_key_of_one_choice_is_set_where_it_is(planned):
     _, found, runs = planned("optimizer=momentum,sgd", "optimizer.momentum=0.8")
     assert found.factors == ("optimizer",)
     assert found.runs == (("optimizer=momentum", "optimizer.momentum=0.8"), ("optimizer=sgd",))

@@ -249,6 +249,7 @@ def test_results_that_were_asked_for_again_stay(store, ask, stub):
 # (c) An answer that is lost
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_a_creation_without_an_answer_and_a_server_out_of_order(line, ask, stub):
     """The run is in the store without anybody knowing it, and what it logged waits."""
     prepared = line.store.prepare("lenet5")
@@ -310,6 +311,7 @@ def rounds(line: Line, ask: Callable[..., Asked], seed: int) -> None:
         assert_once(line.store, keys, f"s{seed}")
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize("seed", [0])
 def test_each_once_on_a_line_that_fails(line, ask, seed):
     rounds(line, ask, seed)
@@ -321,6 +323,7 @@ def test_each_once_on_a_line_that_fails_200_times(line, ask):
         rounds(line, ask, seed)
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize("fault", ["twice", "late", "lose"])
 def test_a_creation_that_makes_doubles(line, ask, stub, fault):
     line.set(fault, only="runs/create")
@@ -346,6 +349,7 @@ def test_doubles_that_are_deleted_take_nothing_along(store, ask, stub, full):
 # (e) Two machines at the same moment
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize(
     ("slow_s", "sweep"),
     [
@@ -409,6 +413,7 @@ def test_another_whole_result_is_copied(store, ask, stub):
     assert_once(store, ["a"])
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_what_cannot_be_downloaded_from_a_server_is_trained_again(line, ask, stub, capsys):
     run._result(ask(line.store, sweep="older"))
     line.set("error", only="mlflow-artifacts/artifacts/1/")

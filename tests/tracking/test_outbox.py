@@ -499,6 +499,7 @@ def test_artifacts_do_not_leave_their_folder(store, tmp_path, name):
 # A server behind a line that fails.
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_the_same_metrics_twice_are_there_once(line, tmp_path):
     """What the delivery rests on: MLflow keeps one of equal values, over HTTP, too."""
     tracker = Tracker.start(line.store, EXPERIMENT, "run", {}, {})
