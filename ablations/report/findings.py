@@ -25,7 +25,7 @@ from ablations.report.escaping import Markdown, enumerated, md
 from ablations.report.lengths import GAINING, at_the_end
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
 from ablations.report.published import reached
-from ablations.report.settled import Settled, about_choice, alone, comparison_of, settled
+from ablations.report.settled import Settled, about_choice, alone, comparison_of, of_own_runs, settled
 from ablations.report.shelf import Shelved
 from ablations.report.trade_offs import trade_off
 from ablations.tracking.columns import column, param
@@ -96,7 +96,11 @@ class Finding:
             "otherwise": self.otherwise,
             "depending on another choice": self.depending,
         }
-        of = md("{} ", self.report.analysis.study.noun) if self.kind == Kind.TRADE_OFF else ""
+        of: Markdown | str = ""
+        if self.kind == Kind.TRADE_OFF:
+            of = md("{} ", self.report.analysis.study.noun)
+        elif self.kind == Kind.CLAIM:  # at settings that the claim may not be about
+            of = "the comparison "
         for said, reports in others.items():
             if reports:
                 links = md(", ").join(each.link(prefix) for each in reports)
@@ -142,19 +146,17 @@ def _with_others(finding: Finding, known: Settled) -> Finding:
     own = next(((how, runs) for report, how, runs in said if report is finding.report), None)
     if own is None:
         return finding
-    how_here, seen = own
-    others: dict[str, list[Shelved]] = {"same": [], "otherwise": [], "depending": []}
+    how_here, runs_here = own
+    others: dict[str, list[tuple[Shelved, frozenset[Hashable]]]] = {
+        "same": [],
+        "otherwise": [],
+        "depending": [],
+    }
     for report, how, runs in said:
-        if report is finding.report:
-            continue
-        if how == DEPENDS:
-            others["depending"].append(report)
-        elif how != how_here:
-            others["otherwise"].append(report)
-        elif runs.isdisjoint(seen):  # the same runs say nothing new
-            others["same"].append(report)
-            seen |= runs
-    return replace(finding, **{name: tuple(found) for name, found in others.items()})
+        if report is not finding.report and not (how == how_here and runs & runs_here):
+            name = "depending" if how == DEPENDS else "same" if how == how_here else "otherwise"
+            others[name].append((report, runs))
+    return replace(finding, **{name: tuple(of_own_runs(found)) for name, found in others.items()})
 
 
 def _of_report(report: Shelved, known: Settled) -> Iterator[Finding]:

@@ -46,7 +46,9 @@ BLOCK = re.compile(r"(?<=<!-- findings -->\n).*?(?=<!-- /findings -->)", re.DOTA
 
 ABOUT = (
     "Compiled by rules from the published reports below: from the runs in their folders, by the tests, corrections and "
-    "margins that each of them names. `python -m ablations.report --check --all` recomputes all of it."
+    "margins that each of them names. `python -m ablations.report --check --all` recomputes all of it. Each report "
+    "errs by itself: nothing is corrected over all of them, those that share runs (as of one baseline) are not "
+    "independent of each other, and sentences that pick the largest differences tend to overstate them."
 )
 SENTENCES = (
     "Established differences first, the largest of them first; then choices that depend on others or do not matter, "

@@ -35,7 +35,7 @@ from ablations.report.findings import (
 )
 from ablations.report.index import BLOCK, index, pages, write_index
 from ablations.report.numbers import Form
-from ablations.report.settled import elsewhere
+from ablations.report.settled import elsewhere, of_own_runs
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.study import Study
 
@@ -278,6 +278,13 @@ def test_what_another_sweep_adopted_is_the_same_training(reports):
     assert alone.same == ()
     (together,) = findings([first, under("trained", hashed, **{"tags.code_hash": "other"})])
     assert [each.name for each in together.same] == ["trained"]
+
+
+def test_reports_that_share_a_training_are_named_once(reports):
+    first, second, third = reports[:3]
+    said = [(first, frozenset("ab")), (second, frozenset("bc")), (third, frozenset("cd"))]
+    assert of_own_runs(said) == [first, third]
+    assert of_own_runs([]) == []
 
 
 @pytest.mark.parametrize(
