@@ -290,7 +290,10 @@ def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
 
 def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
     text = md("{} {}{}", _choice(report, row), _effect(report.analysis, row, form), _over(report, row))
-    return _on_choice(Kind.DIFFERENCE, report, row, _size(row), text)
+    rank = (
+        (-1.0,) if row["factors"] == WHOLE else _size(row)
+    )  # a ladder was asked for what all of it is worth
+    return _on_choice(Kind.DIFFERENCE, report, row, rank, text)
 
 
 def _on_choice(

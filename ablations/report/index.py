@@ -51,9 +51,9 @@ ABOUT = (
     "independent of each other, and sentences that pick the largest differences tend to overstate them."
 )
 SENTENCES = (
-    "Established differences first, the largest of them first; then choices that depend on others or do not matter, "
-    "trade-offs, claims of others, and the open question that the fewest seeds would settle. A sentence holds at its "
-    "report's settings."
+    "Established differences first, of a whole ladder before others, then the largest; then choices that depend on "
+    "others or do not matter, trade-offs, claims of others, and the open question that the fewest seeds would settle. "
+    "A sentence holds at its report's settings."
 )
 CHOICES = (
     "Differences are variant − baseline, seed by seed, of errors in percentage points (negative is better), of any "
