@@ -515,7 +515,7 @@ def test_what_is_published_with_the_project_says_so():
     assert names <= listed
     assert listed == {
         *("activation", "pool", "c3", "head", "loss", "optimizer", "learning_rate", "init", "normalization"),
-        *("size", "distortion", "factorial", "age", "modernise", "history"),
+        *("size", "distortion", "factorial", "age", "modernise", "modernise_single", "history"),
         *("activation_x_pool", "reproductions"),
     }
     for name in listed:
