@@ -68,6 +68,7 @@ def test_all_that_a_configuration_names_is_hashed():
     assert rooms - {"sweep"} == set(DETERMINING)
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_after_a_change_nothing_counts_as_finished(tmp_path):
     """Not even of the name of a random stream, which once stood in a file that was not hashed."""
     project = Project(tmp_path)

@@ -264,6 +264,7 @@ def test_nor_do_those_that_begin_when_their_parent_is_gone_already(tmp_path):
     assert group_is_gone(process)
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP], ids=["Ctrl-C", "a closed terminal"])
 @pytest.mark.parametrize("wait_s", [0.0, 0.1])
 def test_what_reaches_all_while_workers_begin_is_one_quiet_line(number, wait_s, tmp_path):

@@ -88,8 +88,13 @@ def _best_values(
 
 
 def _at_edge(value: str | None, tried: Sequence[str]) -> bool:
-    ordered = sorted(each for each in map(number, tried) if not math.isnan(each))
-    return len(ordered) > 1 and number(value) in (ordered[0], ordered[-1])
+    ordered = sorted(each for each in map(_size, tried) if not math.isnan(each))
+    return len(ordered) > 1 and _size(value) in (ordered[0], ordered[-1])
+
+
+def _size(level: str | None) -> float:
+    """A number; of a list, as of rates by epoch, the first."""
+    return number(str(level).strip("[]").partition(",")[0])
 
 
 def dependences(table: pd.DataFrame) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from ablations.report.escaping import Markdown, enumerated, md
 from ablations.report.lengths import GAINING, at_the_end
 from ablations.report.numbers import ENOUGH_SEEDS, Form, forms, seeds_needed
 from ablations.report.published import reached
-from ablations.report.settled import Settled, about_choice, alone, comparison_of, settled
+from ablations.report.settled import Settled, about_choice, alone, comparison_of, of_own_runs, settled
 from ablations.report.shelf import Shelved
 from ablations.report.trade_offs import trade_off
 from ablations.tracking.columns import column, param
@@ -96,7 +96,11 @@ class Finding:
             "otherwise": self.otherwise,
             "depending on another choice": self.depending,
         }
-        of = md("{} ", self.report.analysis.study.noun) if self.kind == Kind.TRADE_OFF else ""
+        of = md("")
+        if self.kind == Kind.TRADE_OFF:
+            of = md("{} ", self.report.analysis.study.noun)
+        elif self.kind == Kind.CLAIM:  # at settings that the claim may not be about
+            of = md("{} ", "the comparison")
         for said, reports in others.items():
             if reports:
                 links = md(", ").join(each.link(prefix) for each in reports)
@@ -142,19 +146,17 @@ def _with_others(finding: Finding, known: Settled) -> Finding:
     own = next(((how, runs) for report, how, runs in said if report is finding.report), None)
     if own is None:
         return finding
-    how_here, seen = own
-    others: dict[str, list[Shelved]] = {"same": [], "otherwise": [], "depending": []}
+    how_here, runs_here = own
+    others: dict[str, list[tuple[Shelved, frozenset[Hashable]]]] = {
+        "same": [],
+        "otherwise": [],
+        "depending": [],
+    }
     for report, how, runs in said:
-        if report is finding.report:
-            continue
-        if how == DEPENDS:
-            others["depending"].append(report)
-        elif how != how_here:
-            others["otherwise"].append(report)
-        elif runs.isdisjoint(seen):  # the same runs say nothing new
-            others["same"].append(report)
-            seen |= runs
-    return replace(finding, **{name: tuple(found) for name, found in others.items()})
+        if report is not finding.report and not (how == how_here and runs & runs_here):
+            name = "depending" if how == DEPENDS else "same" if how == how_here else "otherwise"
+            others[name].append((report, runs))
+    return replace(finding, **{name: tuple(of_own_runs(found)) for name, found in others.items()})
 
 
 def _of_report(report: Shelved, known: Settled) -> Iterator[Finding]:
@@ -196,23 +198,41 @@ def _basis(report: Shelved, row: Mapping[str, Any]) -> str:
         parts.append(many(int(epochs), "epoch") if epochs.isdecimal() else f"{epochs} epochs")
     if data:
         parts[-1] += f" of {data}"
-    if unfinished := _unfinished(report, row):
-        parts.append(f"still improving when training ended: {' and '.join(unfinished)}")
+    for said, variants in (
+        ("still improving when training ended", _gaining(analysis)),
+        (f"{enumerated(analysis.study.nuisance)} at the edge of what was tried", _at_the_edge(analysis)),
+    ):
+        if levels := _levels_of(variants, report, row):
+            parts.append(f"{said}: {' and '.join(levels)}")
     return ", ".join(parts)
 
 
-def _unfinished(report: Shelved, row: Mapping[str, Any]) -> list[str]:
-    """Of the two levels of a comparison those that longer training would have brought further."""
+def _gaining(analysis: Analysis) -> set[str]:
+    """The variants that longer training would have brought further."""
+    return {variant for variant, judged in at_the_end(analysis).items() if judged == GAINING}
+
+
+def _at_the_edge(analysis: Analysis) -> set[str]:
+    """The variants whose chosen value is the smallest or the largest that they were offered."""
+    if analysis.tuned is None:
+        return set()
+    keys = [param(key) for key in analysis.study.factors]
+    edged = {tuple(row[key] for key in keys) for row in analysis.tuned.to_dict("records") if row["edge"]}
+    runs = analysis.runs
+    return {run["variant"] for run in runs.to_dict("records") if tuple(run[key] for key in keys) in edged}
+
+
+def _levels_of(variants: set[str], report: Shelved, row: Mapping[str, Any]) -> list[str]:
+    """Of the two levels of a comparison those that some of these variants have."""
     comparison = comparison_of(report, row)
     if len(comparison.factors) > 1:
         return []
     names = (*comparison.variant, *comparison.baseline)
     if comparison.factors == WHOLE:
         names = "the last step", f"the {START}"
-    gaining = {variant for variant, judged in at_the_end(report.analysis).items() if judged == GAINING}
-    variants = report.analysis.runs.set_index("run_id")["variant"]
+    variant_of = report.analysis.runs.set_index("run_id")["variant"]
     sides = zip(names, (comparison.runs_of(1), comparison.runs_of(-1)), strict=True)
-    return [name for name, runs in sides if gaining.intersection(variants[[*runs]])]
+    return [name for name, runs in sides if variants.intersection(variant_of[[*runs]])]
 
 
 def _common(analysis: Analysis, key: str) -> str:
@@ -270,7 +290,10 @@ def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
 
 def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
     text = md("{} {}{}", _choice(report, row), _effect(report.analysis, row, form), _over(report, row))
-    return _on_choice(Kind.DIFFERENCE, report, row, _size(row), text)
+    rank = (
+        (-1.0,) if row["factors"] == WHOLE else _size(row)
+    )  # a ladder was asked for what all of it is worth
+    return _on_choice(Kind.DIFFERENCE, report, row, rank, text)
 
 
 def _on_choice(

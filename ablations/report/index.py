@@ -46,12 +46,14 @@ BLOCK = re.compile(r"(?<=<!-- findings -->\n).*?(?=<!-- /findings -->)", re.DOTA
 
 ABOUT = (
     "Compiled by rules from the published reports below: from the runs in their folders, by the tests, corrections and "
-    "margins that each of them names. `python -m ablations.report --check --all` recomputes all of it."
+    "margins that each of them names. `python -m ablations.report --check --all` recomputes all of it. Each report "
+    "errs by itself: nothing is corrected over all of them, those that share runs (as of one baseline) are not "
+    "independent of each other, and sentences that pick the largest differences tend to overstate them."
 )
 SENTENCES = (
-    "Established differences first, the largest of them first; then choices that depend on others or do not matter, "
-    "trade-offs, claims of others, and the open question that the fewest seeds would settle. A sentence holds at its "
-    "report's settings."
+    "Established differences first, of a whole ladder before others, then the largest; then choices that depend on "
+    "others or do not matter, trade-offs, claims of others, and the open question that the fewest seeds would settle. "
+    "A sentence holds at its report's settings."
 )
 CHOICES = (
     "Differences are variant − baseline, seed by seed, of errors in percentage points (negative is better), of any "

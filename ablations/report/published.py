@@ -64,7 +64,13 @@ def reached(runs: pd.DataFrame, study: Study) -> Markdown | None:
     share = f"All {several}" if not missed else f"{beaten or 'None'} of {several}"
     figures = "The one published figure" if beaten == several == 1 else f"{share} published figures"
     verb = "is" if beaten < 2 else "are"
-    return md("**{} {} reached or beaten**{}{}.", figures, verb, rest if missed else "", still)
+    return md(
+        "**{} {} reached or beaten** by means, without a test{}{}.",
+        figures,
+        verb,
+        rest if missed else "",
+        still,
+    )
 
 
 def published(runs: pd.DataFrame, study: Study) -> Iterator[Markdown]:

@@ -41,9 +41,19 @@ def elsewhere(reports: Sequence[Shelved]) -> Callable[[Shelved, Mapping[str, Any
     def otherwise(report: Shelved, row: Mapping[str, Any]) -> Sequence[Shelved]:
         how = dict(_settled_of(report.analysis, row)).get(row["metric"])
         said = known.get(about_choice(report, row), ()) if how else ()
-        return list(dict.fromkeys(other for other, of, _ in said if other is not report and of != how))
+        return of_own_runs((other, runs) for other, of, runs in said if other is not report and of != how)
 
     return otherwise
+
+
+def of_own_runs(said: Iterable[tuple[Shelved, frozenset[Hashable]]]) -> list[Shelved]:
+    """The reports that share no training with one before them: the same runs say nothing new."""
+    found, seen = [], frozenset[Hashable]()
+    for report, runs in said:
+        if runs.isdisjoint(seen):
+            found.append(report)
+            seen |= runs
+    return found
 
 
 def about_choice(report: Shelved, row: Mapping[str, Any]) -> tuple[Hashable, ...]:

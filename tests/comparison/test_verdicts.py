@@ -789,6 +789,17 @@ def test_a_loss_chooses_the_smallest_and_words_have_no_edge():
     assert given_to["edge"].tolist() == [(), ()]
 
 
+@pytest.mark.parametrize(
+    ("best", "edge"), [("[0.004, 0.002]", ("lr",)), ("[0.002, 0.001]", ()), ("[0.001, 0.0005]", ("lr",))]
+)
+def test_rates_by_epoch_have_an_edge_by_their_first(best, edge):
+    tried = ["[0.002, 0.001]", "[0.004, 0.002]", "[0.001, 0.0005]"]
+    runs = runs_of(lambda seed, a, lr: seed, 2, a="xy", lr=tried)
+    runs["metrics.val/loss"] = [1.0 if lr == best else 2.0 for lr in runs["params.lr"]]
+    _, given_to = tuned(runs, ["a"], ["lr"], "val/loss", smaller_is_better=True)
+    assert given_to["edge"].tolist() == [edge, edge]
+
+
 # Claims
 
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 from itertools import islice, product
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fake_store import Store
 from test_report_golden import GOLDEN
@@ -35,7 +36,7 @@ from ablations.report.findings import (
 )
 from ablations.report.index import BLOCK, index, pages, write_index
 from ablations.report.numbers import Form
-from ablations.report.settled import elsewhere
+from ablations.report.settled import elsewhere, of_own_runs
 from ablations.report.shelf import Shelved, homes, shelved
 from ablations.tracking.study import Study
 
@@ -280,6 +281,13 @@ def test_what_another_sweep_adopted_is_the_same_training(reports):
     assert [each.name for each in together.same] == ["trained"]
 
 
+def test_reports_that_share_a_training_are_named_once(reports):
+    first, second, third = reports[:3]
+    said = [(first, frozenset("ab")), (second, frozenset("bc")), (third, frozenset("cd"))]
+    assert of_own_runs(said) == [first, third]
+    assert of_own_runs([]) == []
+
+
 @pytest.mark.parametrize(
     ("gains", "said"),
     [
@@ -296,6 +304,32 @@ def test_a_sentence_says_what_longer_training_would_have_brought_further(reports
     (found,) = findings([replace(report, analysis=replace(report.analysis, runs=runs))])
     assert found.text.startswith("**activation=relu** instead of tanh lowers")
     assert found.basis == f"10 seeds, 2 epochs of digits{said}"
+
+
+@pytest.mark.parametrize(
+    ("edges", "said"),
+    [
+        ({"relu": (), "tanh": ()}, ""),
+        ({"relu": ("optimizer.lr",), "tanh": ()}, ", optimizer.lr at the edge of what was tried: relu"),
+        (
+            {"relu": ("optimizer.lr",), "tanh": ("optimizer.lr",)},
+            ", optimizer.lr at the edge of what was tried: relu and tanh",
+        ),
+    ],
+)
+def test_a_sentence_says_where_a_better_value_may_lie_beyond(reports, edges, said):
+    report = named(reports, "once_more")
+    of = pd.DataFrame([{"params.activation": level, "edge": edge} for level, edge in edges.items()])
+    study = replace(report.analysis.study, nuisance=("optimizer.lr",))
+    (found,) = findings([replace(report, analysis=replace(report.analysis, study=study, tuned=of))])
+    assert found.basis == f"10 seeds, 2 epochs of digits{said}"
+
+
+def test_other_reports_of_what_answers_a_claim_are_of_its_comparison(reports):
+    report = named(reports, "once_more")
+    (found,) = findings([report])
+    claim = replace(found, kind=Kind.CLAIM, same=(named(reports, "choices"),))
+    assert claim.said().endswith("; the comparison so too in [choices](choices/README.md)).")
 
 
 def test_a_ladder_as_a_whole_ends_with_its_last_step(reports):

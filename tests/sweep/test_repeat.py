@@ -21,6 +21,7 @@ def models(project: Project, runs) -> set[bytes]:
     return {project.reader.artifact(run_id, "model.npz").read_bytes() for run_id in runs["run_id"]}
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_a_run_of_its_own(project):
     first = project.run(QUICK, "seed=7", "tracking.experiment=alone")
     assert first.returncode == 0, first.stderr
@@ -41,6 +42,7 @@ def test_a_run_of_its_own(project):
     assert len(models(project, runs)) == 1  # the same bytes, time stamps of the archive included
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_a_result_that_is_there_is_part_of_a_sweeps_report(project):
     """That of the run above, which belongs to no sweep."""
     done = project.run(

@@ -38,6 +38,7 @@ def compiled(monkeypatch):
     return names
 
 
+@pytest.mark.slow  # many seconds; .ci/run has it
 def test_it_is_compiled_where_something_was_trained(commands, compiled, capsys):
     commands.sweep(NAME, EVEN)
     said = capsys.readouterr().out

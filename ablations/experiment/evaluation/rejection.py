@@ -17,8 +17,8 @@ ACCEPTED = 0.95
 def rejected_share(scores: np.ndarray, right: np.ndarray, error: float = ERROR) -> float:
     """The smallest share of images to be rejected so that at most `error` of the others are misread, from 0 to 1.
 
-    Source: LeCun et al. 1998, III.C and figure 10: the percentage of test patterns that must be rejected to achieve
-    0.5 % error.
+    Source: LeCun et al. 1998, III.D and figure 10 (from memory): the percentage of test patterns that must be rejected
+    to achieve 0.5 % error. There the score is the difference between the two best classes.
 
     Args:
         scores: (n,).
