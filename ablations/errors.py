@@ -12,6 +12,9 @@ _IN_QUERY = re.compile(
     re.IGNORECASE,
 )
 
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(?P<name>.+?)'.*?full_key: (?P<key>\S+)", re.DOTALL)
+"""Hydra's words for a key that the class which it builds does not take."""
+
 
 def masked(text: str) -> str:
     """A text with `***` for users and passwords in its addresses: `http://***@host`, `…?password=***`."""
@@ -52,6 +55,9 @@ def one_line(error: BaseException) -> str:
         ):
             group, choice, accepted = found.groups()
             return f"{group}={choice}: there is no such choice; accepted: {', '.join(accepted.split())}"
+        if found := _UNEXPECTED.search(text):
+            key, name = found["key"], found["name"]
+            return f"{key}.{name}: there is no such key; `python run.py --help` lists those that exist"
         if found := re.search(r"Could not override '(.+?)'", text):
             return f"{found[1]}: there is no such key; `python run.py --help` lists those that exist"
         return printable(" ".join(text.split()))
@@ -66,6 +72,8 @@ def foreseen(error: BaseException) -> bool:
 
 def is_bad_input(error: BaseException) -> bool:
     """Whether what the user gave is what went wrong; Hydra raises errors of its own from those of what it builds."""
+    if type(error).__module__.startswith("hydra.") and _UNEXPECTED.search(f"{error} {error.__cause__ or ''}"):
+        return True
     return any(isinstance(cause, InputError) for cause in _causes(error))
 
 

@@ -1,14 +1,13 @@
 """Batch normalisation: each map, or each unit, to mean 0 and variance 1 over the images of a training step."""
 
 from math import prod
-from numbers import Real
 from types import SimpleNamespace
 
 import numpy as np
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Parameter, Shape, Summary
+from ablations.nn.layer import Layer, Parameter, Shape, Summary, is_number
 
 
 class BatchNorm(Layer):
@@ -27,9 +26,9 @@ class BatchNorm(Layer):
 
     def __init__(self, momentum: float, eps: float) -> None:
         super().__init__()
-        if not isinstance(momentum, Real) or not 0 < momentum <= 1:
+        if not is_number(momentum) or not 0 < momentum <= 1:
             raise InputError(f"norm.momentum: must be above 0 and at most 1, got {momentum}")
-        if not isinstance(eps, Real) or not 0 < eps < np.inf:
+        if not is_number(eps) or not 0 < eps < np.inf:
             raise InputError(f"norm.eps: must be positive, got {eps}")
         self.momentum, self.eps = momentum, eps
 

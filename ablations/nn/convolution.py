@@ -20,7 +20,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Parameter, Shape, Summary, check_width
+from ablations.nn.layer import BYTES_OF_WEIGHT, Layer, Parameter, Shape, Summary, check_width
 
 MAPS_TO_TURN, IMAGES_TO_TURN = 8, 4
 """From so many maps on, and for fewer images than so many, a copy of the gradient with the maps last is worth making:
@@ -48,9 +48,11 @@ class Convolution(Layer):
         self.maps, self.kernel, self.connections = maps, kernel, connections
 
     def build(self, in_shape: Shape, init: Initializer, rng: np.random.Generator) -> Shape:
-        check_width("maps", self.maps)
         in_maps, height, width = in_shape
         k, window = self.kernel, self.kernel + 1
+        tables = 2 * 2 * 8 * k * (in_maps * window + 1)  # both made below
+        maps_of_one_image = 2 * 4 * (height - k + 1) * (width - k + 1)  # and their gradients
+        check_width("maps", self.maps, BYTES_OF_WEIGHT * in_maps * k * k + tables + maps_of_one_image)
         if k % 2 == 0 or min(height, width) < window or height % 2 or width % 2:
             raise InputError(
                 f"convolution: needs an odd kernel and maps of even height and width, at least one more than the "

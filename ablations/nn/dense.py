@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Parameter, Shape, Summary, check_width
+from ablations.nn.layer import BYTES_OF_WEIGHT, Layer, Parameter, Shape, Summary, check_width
 
 
 class Dense(Layer):
@@ -20,8 +20,8 @@ class Dense(Layer):
         self.units = units
 
     def build(self, in_shape: Shape, init: Initializer, rng: np.random.Generator) -> Shape:
-        check_width("units", self.units)
         self.in_shape, self.inputs = in_shape, prod(in_shape)
+        check_width("units", self.units, BYTES_OF_WEIGHT * self.inputs)
         weight = init.weights(rng.random((self.units, self.inputs)), self.inputs, self.units)
         bias = init.biases(rng.random((self.units, 1)), self.inputs)
         self.parameters = {"weight": Parameter(weight), "bias": Parameter(bias)}

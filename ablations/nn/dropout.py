@@ -1,13 +1,12 @@
 """Dropout: in a training step some units, drawn anew for each image, are 0."""
 
-from numbers import Real
 from types import SimpleNamespace
 
 import numpy as np
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Shape, Summary
+from ablations.nn.layer import Layer, Shape, Summary, is_number
 
 
 class Dropout(Layer):
@@ -19,7 +18,7 @@ class Dropout(Layer):
 
     def __init__(self, rate: float) -> None:
         super().__init__()
-        if not isinstance(rate, Real) or not 0 <= rate < 1:
+        if not is_number(rate) or not 0 <= rate < 1:
             raise InputError(f"dropout.rate: must be at least 0 and below 1, got {rate}")
         self.rate = rate
 

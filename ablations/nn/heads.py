@@ -6,7 +6,6 @@ outputs.
 
 import re
 from abc import ABC, abstractmethod
-from numbers import Real
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,7 +13,7 @@ import numpy as np
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Shape, Summary
+from ablations.nn.layer import Layer, Shape, Summary, is_number
 
 BITMAP_WIDTH, BITMAP_HEIGHT = 7, 12
 
@@ -109,7 +108,7 @@ class PenaltyLoss(Loss):
     """
 
     def __init__(self, j: float | None) -> None:
-        if j is not None and not (isinstance(j, Real) and 0 < j < np.inf):
+        if j is not None and not (is_number(j) and 0 < j < np.inf):
             raise InputError(f"head.loss.j: must be a positive number or null, got {j}")
         self.j = j
 
@@ -151,7 +150,7 @@ class RadialBasis(Layer):
 
     def __init__(self, bitmaps: str, scale: float) -> None:
         super().__init__()
-        if not (isinstance(scale, Real) and 0 < scale < np.inf):
+        if not (is_number(scale) and 0 < scale < np.inf):
             raise InputError(f"head.output.scale: must be a positive number, got {scale}")
         self.bitmaps, self.scale = bitmaps, scale
 

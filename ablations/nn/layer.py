@@ -11,10 +11,12 @@ one pooling window reads lie along axis 0, and pooling is a reduction over it.
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from math import prod
+from numbers import Real
 from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
+import psutil
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
@@ -23,6 +25,9 @@ Shape = tuple[int, ...]
 
 CACHE_LINE = 64
 """Bytes. The widest vector registers are as long, and read what begins anywhere else in two pieces."""
+
+BYTES_OF_WEIGHT = 4 * 8
+"""What a weight takes before training begins: its draw, its value, its gradient and its curvature."""
 
 
 def aligned(shape: Shape, dtype: np.dtype | str) -> np.ndarray:
@@ -33,10 +38,23 @@ def aligned(shape: Shape, dtype: np.dtype | str) -> np.ndarray:
     return memory[start : start + size].view(dtype).reshape(shape)
 
 
-def check_width(what: str, value: object) -> None:
-    """Raises InputError for a number of maps or units that no layer can have."""
+def is_number(value: object) -> bool:
+    """Whether it is a real number: `true`, which Python counts as 1, is none."""
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def check_width(what: str, value: object, bytes_each: int) -> None:
+    """Raises InputError for a number of maps or units that no layer can have, or none that this machine has the memory
+    for, of which each takes so many bytes."""
     if type(value) is not int or value < 1:
         raise InputError(f"{what}: must be a whole number of at least 1, got {value}")
+    check_memory(f"{what}: {value}", value * bytes_each)
+
+
+def check_memory(what: str, needed: int) -> None:
+    """Raises InputError for what takes more bytes than this machine has."""
+    if needed > (there := psutil.virtual_memory().total):
+        raise InputError(f"{what} would take {needed / 1e9:,.0f} GB of memory; there are {there / 1e9:,.0f}")
 
 
 @dataclass

@@ -1,6 +1,7 @@
 """The layers, C1 to output, put together: what follows each of them, flat parameter vectors, one pass each way."""
 
 from collections.abc import Callable, Iterator, Mapping
+from math import prod
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from ablations.nn.dense import Dense
 from ablations.nn.dropout import Dropout
 from ablations.nn.heads import Loss
 from ablations.nn.initializers import Initializer
-from ablations.nn.layer import Layer, Shape, aligned
+from ablations.nn.layer import Layer, Shape, aligned, check_memory
 from ablations.nn.pooling import Pooling
 
 
@@ -170,6 +171,9 @@ class Network:
 
     def _resize(self, n: int) -> None:
         if n != self._n:
+            values = sum(prod(layer.summary().shape) for layer in self.layers.values())
+            needed = 2 * n * values * self.values.itemsize  # with their gradients, nothing else counted
+            check_memory(f"the feature maps of a batch of {n}", needed)
             for layer in self.sequence:
                 layer.resize(n)
             self._n = n

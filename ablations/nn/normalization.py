@@ -3,11 +3,11 @@
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from numbers import Real
 
 import numpy as np
 
 from ablations.errors import InputError
+from ablations.nn.layer import is_number
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ class Standardization(Normalizer):
 
 def is_finite(value: object) -> bool:
     """Whether a config value is a number, and a finite one."""
-    return isinstance(value, Real) and math.isfinite(value)
+    return is_number(value) and math.isfinite(value)
 
 
 def pixel_statistics(images: np.ndarray) -> tuple[float, float]:

@@ -8,13 +8,12 @@ rules but AdamW, which has its own, and SDLM, which has none; it applies to ever
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from numbers import Real
 from typing import ClassVar
 
 import numpy as np
 
 from ablations.errors import InputError
-from ablations.nn.layer import aligned
+from ablations.nn.layer import aligned, is_number
 
 
 class Optimizer(ABC):
@@ -28,7 +27,8 @@ class Optimizer(ABC):
 
     def __init__(self, lr: float | Sequence[float], weight_decay: float) -> None:
         try:
-            self.rates = [float(rate) for rate in (lr if _is_list(lr) else [lr])]
+            rates = lr if _is_list(lr) else [lr]
+            self.rates = [] if any(isinstance(rate, bool) for rate in rates) else list(map(float, rates))
         except (TypeError, ValueError):
             self.rates = []
         if not self.rates or not all(0 < rate < np.inf for rate in self.rates):
@@ -234,12 +234,12 @@ class SDLM(Optimizer):
         refresh_samples: int,
     ) -> None:
         super().__init__(lr, weight_decay=0)
-        if not isinstance(mu, Real) or not 0 < mu < np.inf:
+        if not is_number(mu) or not 0 < mu < np.inf:
             raise InputError(f"optimizer.mu: must be positive, got {mu}")
         for name, value in {"samples": samples, "refresh_samples": refresh_samples}.items():
-            if not isinstance(value, int) or value < 1:
+            if type(value) is not int or value < 1:
                 raise InputError(f"optimizer.{name}: must be a whole number from 1 on, got {value}")
-        if refresh_every is not None and (not isinstance(refresh_every, int) or refresh_every < 1):
+        if refresh_every is not None and (type(refresh_every) is not int or refresh_every < 1):
             raise InputError(
                 f"optimizer.refresh_every: must be a whole number from 1 on or null, got {refresh_every}"
             )
@@ -291,19 +291,19 @@ def _is_list(value: object) -> bool:
 
 
 def _fraction(name: str, value: float) -> float:
-    if not isinstance(value, Real) or not 0 <= value < 1:
+    if not is_number(value) or not 0 <= value < 1:
         raise InputError(f"optimizer.{name}: must be at least 0 and below 1, got {value}")
     return value
 
 
 def _weight_decay(value: float) -> float:
-    if not isinstance(value, Real) or not 0 <= value < np.inf:
+    if not is_number(value) or not 0 <= value < np.inf:
         raise InputError(f"optimizer.weight_decay: must be at least 0, got {value}")
     return value
 
 
 def _eps(value: float) -> float:
     """0 would make parameters without a gradient, as under blank pixels, 0 / 0."""
-    if not isinstance(value, Real) or not 0 < value < np.inf:
+    if not is_number(value) or not 0 < value < np.inf:
         raise InputError(f"optimizer.eps: must be positive, got {value}")
     return value

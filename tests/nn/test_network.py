@@ -1,8 +1,10 @@
 """The whole network, in every combination of its choices, against the textbook written out below."""
 
 from functools import cache
+from types import SimpleNamespace
 
 import numpy as np
+import psutil
 import pytest
 
 from ablations.errors import InputError
@@ -454,3 +456,26 @@ def test_widths_that_make_no_sense_are_refused(layer, what, width, build):
         InputError, match=rf"^{layer}: {what}: must be a whole number of at least 1, got {width}$"
     ):
         build(f"network.layers.{layer}.{what}={width}")
+
+
+@pytest.mark.parametrize(
+    ("layer", "what", "width"),
+    [("C1", "maps", 10**8), ("C1", "maps", 10**7), ("C3", "maps", 10**8), ("C5", "units", 10**9)],
+)
+def test_widths_beyond_the_memory_are_refused_before_anything_is_drawn(layer, what, width, build, monkeypatch):
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=16 * 10**9))
+    with pytest.raises(
+        InputError,
+        match=rf"^{layer}: {what}: {width} would take [\d,]+ GB of memory; there are 16$",
+    ):
+        build("c3=full", f"network.layers.{layer}.{what}={width}")
+
+
+def test_a_batch_beyond_the_memory_is_refused(build, monkeypatch):
+    """C1 to output: 4704 + 1176 + 1600 + 400 + 120 + 84 + 10 values and as many of their gradients, in float64."""
+    network = build("trainer.dtype=float64")
+    there = 16 * 8094 * 100
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=there))
+    network.forward(np.zeros((1, 32, 32, 100)))
+    with pytest.raises(InputError, match="^the feature maps of a batch of 101 would take 0 GB of memory"):
+        network.forward(np.zeros((1, 32, 32, 101)))

@@ -73,10 +73,10 @@ def test_a_result_that_is_there_is_part_of_a_sweeps_report(project):
 
 @pytest.mark.slow  # half a minute; .ci/run has it
 def test_what_failed(project):
-    """Without memory, and with a rate that makes the loss overflow; under a launcher with workers."""
+    """With what no layer is made for, and with a rate that makes the loss overflow; under a launcher with workers."""
     command = [
         "-m",
-        "network.layers.C5.units=8,100000000000",
+        "network.layers.C1.kernel=5,five",
         "optimizer.lr=0.001,1e6",
         "optimizer=sgd",
         QUICK,
@@ -85,20 +85,20 @@ def test_what_failed(project):
     first = project.run(*command, "hydra/launcher=joblib")
     assert first.returncode == 1, first.stderr
     before = project.runs("failing")
-    keys = ["params.network.layers.C5.units", "params.optimizer.lr"]
+    keys = ["params.network.layers.C1.kernel", "params.optimizer.lr"]
     found = before.set_index(keys)[["status", "tags.failure"]]
-    assert found.loc[("8", "0.001"), "status"] == "FINISHED"
-    assert list(found.loc[("8", "1000000.0")]) == ["FAILED", "diverged"]
+    assert found.loc[("5", "0.001"), "status"] == "FINISHED"
+    assert list(found.loc[("5", "1000000.0")]) == ["FAILED", "diverged"]
     for lr in ("0.001", "1000000.0"):
-        assert list(found.loc[("100000000000", lr)]) == ["FAILED", "error"]
+        assert list(found.loc[("five", lr)]) == ["FAILED", "error"]
     runs = before.set_index(keys)
-    assert "at step 2 (epoch 1)" in runs.loc[("8", "1000000.0"), "tags.failure_reason"]
-    lost = runs.loc[("100000000000", "0.001")]
-    assert lost["tags.failure_reason"].startswith("MemoryError: Unable to allocate")
+    assert "at step 2 (epoch 1)" in runs.loc[("5", "1000000.0"), "tags.failure_reason"]
+    lost = runs.loc[("five", "0.001")]
+    assert lost["tags.failure_reason"].startswith("TypeError: ")
     trace = project.reader.artifact(lost["run_id"], "traceback.txt").read_text()
     assert trace.startswith("Traceback (most recent call last):")
     assert "build_network" in trace
-    assert project.reader.artifact(runs.loc[("8", "1000000.0"), "run_id"], "traceback.txt") is None
+    assert project.reader.artifact(runs.loc[("5", "1000000.0"), "run_id"], "traceback.txt") is None
 
     again = project.run(*command)
     assert again.returncode == 1

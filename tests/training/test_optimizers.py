@@ -146,6 +146,8 @@ def test_parameters_without_gradient_stay_where_they_are(optimizer):
         [0.1, None],
         [[0.1]],
         {"a": 1},
+        True,
+        [0.1, True],
     ],
 )
 def test_rates_that_make_no_sense_are_refused(optimizer, lr):
@@ -223,7 +225,7 @@ def test_decoupled_decay_shrinks_what_has_no_gradient():
         np.testing.assert_allclose(values, [factor, -2 * factor])
 
 
-@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "much", None])
+@pytest.mark.parametrize("value", [-0.1, float("nan"), float("inf"), "much", None, True])
 @pytest.mark.parametrize("choice", ["sgd", "adam", "adamw"])
 def test_decays_that_make_no_sense_are_refused(choice, value):
     message = rf"optimizer\.weight_decay: must be at least 0, got {value}"
