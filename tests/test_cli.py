@@ -233,7 +233,10 @@ def test_the_size_of_the_training_set_as_a_factor(project):
             "optimizer.lr=-0.1",
             "optimizer.lr: must be a positive number, or a list of them by epoch; got -0.1",
         ),
-        ("optimizer.lr=true", "optimizer.lr: must be a positive number, or a list of them by epoch; got True"),
+        (
+            "optimizer.lr=true",
+            "optimizer.lr: must be a positive number, or a list of them by epoch; got True",
+        ),
         ("+optimizer.nesterov=true", "optimizer.nesterov: there is no such key"),
         ("trainer.epochs=0", "trainer.epochs: must be at least 1, got 0"),
         ("trainer.epochs=many", "trainer.epochs: must be a whole number, got 'many'"),

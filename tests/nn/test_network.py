@@ -462,7 +462,9 @@ def test_widths_that_make_no_sense_are_refused(layer, what, width, build):
     ("layer", "what", "width"),
     [("C1", "maps", 10**8), ("C1", "maps", 10**7), ("C3", "maps", 10**8), ("C5", "units", 10**9)],
 )
-def test_widths_beyond_the_memory_are_refused_before_anything_is_drawn(layer, what, width, build, monkeypatch):
+def test_widths_beyond_the_memory_are_refused_before_anything_is_drawn(
+    layer, what, width, build, monkeypatch
+):
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=16 * 10**9))
     with pytest.raises(
         InputError,
@@ -477,5 +479,5 @@ def test_a_batch_beyond_the_memory_is_refused(build, monkeypatch):
     there = 16 * 8094 * 100
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=there))
     network.forward(np.zeros((1, 32, 32, 100)))
-    with pytest.raises(InputError, match="^the feature maps of a batch of 101 would take 0 GB of memory"):
+    with pytest.raises(InputError, match=r"^the feature maps of a batch of 101 would take 0 GB of memory"):
         network.forward(np.zeros((1, 32, 32, 101)))
