@@ -8,15 +8,15 @@ A convolution followed by 2×2 pooling gives its output in *phases*, `(4, maps, 
 one pooling window reads lie along axis 0, and pooling is a reduction over it.
 """
 
+import math
+import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from math import prod
 from numbers import Real
 from types import SimpleNamespace
 from typing import ClassVar
 
 import numpy as np
-import psutil
 
 from ablations.errors import InputError
 from ablations.nn.initializers import Initializer
@@ -32,7 +32,7 @@ BYTES_OF_WEIGHT = 4 * 8
 
 def aligned(shape: Shape, dtype: np.dtype | str) -> np.ndarray:
     """Zeros that begin at a cache line; numpy's own begin at any multiple of 16 bytes."""
-    size = prod(shape) * np.dtype(dtype).itemsize
+    size = math.prod(shape) * np.dtype(dtype).itemsize
     memory = np.zeros(size + CACHE_LINE, np.uint8)
     start = -memory.ctypes.data % CACHE_LINE
     return memory[start : start + size].view(dtype).reshape(shape)
@@ -53,8 +53,16 @@ def check_width(what: str, value: object, bytes_each: int) -> None:
 
 def check_memory(what: str, needed: int) -> None:
     """Raises InputError for what takes more bytes than this machine has."""
-    if needed > (there := psutil.virtual_memory().total):
+    if needed > (there := memory()):
         raise InputError(f"{what} would take {needed / 1e9:,.0f} GB of memory; there are {there / 1e9:,.0f}")
+
+
+def memory() -> float:
+    """Bytes of this machine; infinite where it does not say. From Python alone, as a saved model brings this file."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return math.inf
 
 
 @dataclass

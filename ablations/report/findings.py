@@ -290,9 +290,8 @@ def _over(report: Shelved, row: Mapping[str, Any]) -> Markdown:
 
 def _difference(report: Shelved, row: Mapping[str, Any], form: Form) -> Finding:
     text = md("{} {}{}", _choice(report, row), _effect(report.analysis, row, form), _over(report, row))
-    rank = (
-        (-1.0,) if row["factors"] == WHOLE else _size(row)
-    )  # a ladder was asked for what all of it is worth
+    # Whoever asks for a ladder asks what all of it is worth.
+    rank = (-1.0,) if row["factors"] == WHOLE else _size(row)
     return _on_choice(Kind.DIFFERENCE, report, row, rank, text)
 
 

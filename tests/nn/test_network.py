@@ -1,13 +1,14 @@
 """The whole network, in every combination of its choices, against the textbook written out below."""
 
+import math
+import os
 from functools import cache
-from types import SimpleNamespace
 
 import numpy as np
-import psutil
 import pytest
 
 from ablations.errors import InputError
+from ablations.nn.layer import memory
 from ablations.training.streams import Streams
 
 # LeNet-5 as a textbook has it: batch first, one layer after another (convolve, activate, pool), one output
@@ -465,7 +466,7 @@ def test_widths_that_make_no_sense_are_refused(layer, what, width, build):
 def test_widths_beyond_the_memory_are_refused_before_anything_is_drawn(
     layer, what, width, build, monkeypatch
 ):
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=16 * 10**9))
+    monkeypatch.setattr("ablations.nn.layer.memory", lambda: 16 * 10**9)
     with pytest.raises(
         InputError,
         match=rf"^{layer}: {what}: {width} would take [\d,]+ GB of memory; there are 16$",
@@ -477,7 +478,15 @@ def test_a_batch_beyond_the_memory_is_refused(build, monkeypatch):
     """C1 to output: 4704 + 1176 + 1600 + 400 + 120 + 84 + 10 values and as many of their gradients, in float64."""
     network = build("trainer.dtype=float64")
     there = 16 * 8094 * 100
-    monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(total=there))
+    monkeypatch.setattr("ablations.nn.layer.memory", lambda: there)
     network.forward(np.zeros((1, 32, 32, 100)))
     with pytest.raises(InputError, match=r"^the feature maps of a batch of 101 would take 0 GB of memory"):
         network.forward(np.zeros((1, 32, 32, 101)))
+
+
+def test_a_machine_that_does_not_say_its_memory_sets_no_limit(monkeypatch):
+    told = {"SC_PHYS_PAGES": 100, "SC_PAGE_SIZE": 4096}
+    monkeypatch.setattr(os, "sysconf", told.__getitem__, raising=False)
+    assert memory() == 409_600
+    monkeypatch.delattr(os, "sysconf")  # as on Windows
+    assert memory() == math.inf
