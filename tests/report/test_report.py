@@ -719,7 +719,7 @@ def test_a_study_of_published_figures_answers_with_them_and_asks_for_no_seeds(st
         "**1 of 2 published figures is reached or beaten** by means, without a test; one is missed by 0.25 points."
     ]
     assert result.summary.startswith(
-        "1 of 2 published figures is reached or beaten; one is missed by 0.25 points.\n\n"
+        "1 of 2 published figures is reached or beaten by means, without a test; one is missed by 0.25 points.\n\n"
     )
     headings = headings_of(text)
     assert headings[:2] == ["s", "Published and ours"]
