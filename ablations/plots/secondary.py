@@ -74,13 +74,11 @@ def _column(
 
 
 def _number_at_the_edge(axes: Axes, line: float, mean: float, at_right: bool) -> None:
-    """How far beyond the axis a mean lies, beside its arrow head."""
-    text, inwards = f"{mean:+.2g}".replace("-", "−"), -9 if at_right else 9
+    """How far beyond the axis a mean lies, above its arrow head: what is inside of its interval stands beside it."""
     place = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
     side = "right" if at_right else "left"
-    axes.annotate(
-        text, (float(at_right), line), (inwards, 0), ha=side, va="center_baseline", fontsize=8, **place
-    )
+    text = f"{mean:+.2g}".replace("-", "−")
+    axes.annotate(text, (float(at_right), line), (0, 4), ha=side, va="bottom", fontsize=8, **place)
 
 
 def _legend(figure: Figure, verdicts: Sequence[str]) -> None:
