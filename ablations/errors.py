@@ -12,9 +12,6 @@ _IN_QUERY = re.compile(
     re.IGNORECASE,
 )
 
-_UNEXPECTED = re.compile(r"unexpected keyword argument '(?P<name>.+?)'.*?full_key: (?P<key>\S+)", re.DOTALL)
-"""Hydra's words for a key that the class which it builds does not take."""
-
 
 def masked(text: str) -> str:
     """A text with `***` for users and passwords in its addresses: `http://***@host`, `…?password=***`."""
@@ -55,11 +52,8 @@ def one_line(error: BaseException) -> str:
         ):
             group, choice, accepted = found.groups()
             return f"{group}={choice}: there is no such choice; accepted: {', '.join(accepted.split())}"
-        if found := _UNEXPECTED.search(text):
-            key, name = found["key"], found["name"]
-            return f"{key}.{name}: there is no such key; `python run.py --help` lists those that exist"
-        if found := re.search(r"Could not override '(.+?)'", text):
-            return f"{found[1]}: there is no such key; `python run.py --help` lists those that exist"
+        if key := _unknown_key(error):
+            return f"{key}: there is no such key; `python run.py --help` lists those that exist"
         return printable(" ".join(text.split()))
     return f"{type(error).__name__}: {printable(' '.join(str(error).split()))}"
 
@@ -72,9 +66,18 @@ def foreseen(error: BaseException) -> bool:
 
 def is_bad_input(error: BaseException) -> bool:
     """Whether what the user gave is what went wrong; Hydra raises errors of its own from those of what it builds."""
-    if type(error).__module__.startswith("hydra.") and _UNEXPECTED.search(f"{error} {error.__cause__ or ''}"):
-        return True
-    return any(isinstance(cause, InputError) for cause in _causes(error))
+    return bool(_unknown_key(error)) or any(isinstance(cause, InputError) for cause in _causes(error))
+
+
+def _unknown_key(error: BaseException) -> str | None:
+    """The key that the configuration, or the class which Hydra builds of it, does not have, by Hydra's own words."""
+    text = f"{error} {error.__cause__ or ''}"
+    if not type(error).__module__.startswith(("hydra.", "omegaconf.")):
+        return None
+    if found := re.search(r"unexpected keyword argument '(.+?)'.*?full_key: (\S+)", text, re.DOTALL):
+        return f"{found[2]}.{found[1]}"
+    found = re.search(r"Could not override '(.+?)'", text)
+    return found and found[1]
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -102,7 +102,7 @@ def _one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def composer() -> Composer:
-    """Of the runs of sweeps, whose compositions are Hydra's own (tests/sweep/test_naming.py) in a tenth of the time."""
+    """Of the runs of sweeps, whose compositions are Hydra's own (tests/sweep/test_naming.py) in less time."""
     find_plugins()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         return Composer.of(GlobalHydra.instance().config_loader())

@@ -271,7 +271,7 @@ def refused_or_whole(path: Path, data: bytes, good: bytes) -> None:
     assert len(refusal) < len(str(path)) + 300
 
 
-@settings(max_examples=300)
+@settings(max_examples=700)
 @given(st.data())
 def test_flipped_bytes_are_refused(good, target, data):
     changed = bytearray(good)
@@ -280,7 +280,7 @@ def test_flipped_bytes_are_refused(good, target, data):
     refused_or_whole(target, bytes(changed), good)
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(data=st.binary(max_size=300), keep=st.integers(0, 200), at_end=st.booleans())
 @example(data=b"PK\x05\x06" + bytes(18), keep=0, at_end=False)  # an empty archive
 def test_any_bytes_are_refused(good, target, data, keep, at_end):
@@ -309,7 +309,7 @@ NPY = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(
     st.dictionaries(
         st.sampled_from(["header", "values", "memory.mean", "sha256", "x", "../x", ""]), NPY, max_size=4
@@ -336,7 +336,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=200)
+@settings(max_examples=500)
 @given(
     key=st.sampled_from(["format", "identity", "run_id", "epoch", "steps", "streams", "measured", "state"]),
     value=JSON,

@@ -205,7 +205,7 @@ def test_any_bytes_are_read_or_refused(tmp_path):
     path = tmp_path / "file"
     outcomes = []
 
-    @settings(max_examples=1000)
+    @settings(max_examples=3000)
     @given(
         content=st.one_of(st.binary(max_size=100), headers, mutated(), mutated(), st.sampled_from(BOMBS)),
         wrapping=st.sampled_from(["plain", "plain", "gzip", "damaged"]),
@@ -235,5 +235,5 @@ def test_any_bytes_are_read_or_refused(tmp_path):
         outcomes.append(array is None)
 
     read_or_refuse()
-    assert outcomes.count(True) >= 600
-    assert outcomes.count(False) >= 6
+    assert outcomes.count(True) >= 2000
+    assert outcomes.count(False) >= 20

@@ -95,7 +95,7 @@ def test_the_console_has_the_results_and_the_verdicts(store, tmp_path, without_f
     ]
 
 
-@pytest.mark.parametrize("width", [80, None])
+@pytest.mark.parametrize("width", [80, 100, None])
 def test_the_console_tables_fit_the_terminal_and_are_whole_in_a_pipe(
     width, store, tmp_path, without_figures, monkeypatch
 ):
